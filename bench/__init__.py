@@ -1,0 +1,1 @@
+"""The benchmark suite: fastnn against every installed rival, side by side in one process."""

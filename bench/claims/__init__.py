@@ -1,0 +1,1 @@
+"""Reproductions of published speed claims, one module a claim."""

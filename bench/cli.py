@@ -1,0 +1,162 @@
+"""`fastnn bench`: measure, show, write JSON, plots and a page; or compare two result files."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from .cases import DTYPES, PASSES, SIZES, parse_size
+
+NEEDS = ("rich", "matplotlib")
+HINT = 'pip install "fastnn[bench]"'
+RESULTS = "results.json"
+PAGE = "index.html"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in (part.strip() for part in text.split(",")) if name)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `fastnn bench`."""
+    parser.description = (
+        "Measure every activation, forward and backward, against every installed rival, and the claim that ReLU is\n"
+        "three times faster than sigmoid. Writes results.json, index.html and plots."
+    )
+    add = parser.add_argument
+    add("--quick", action="store_true", help="under a minute: one size, the native backend, fewer samples")
+    add("--ops", type=_names, metavar="A,B", help="only these ops of the table")
+    add(
+        "--sizes",
+        metavar="N,M",
+        help=f"numbers of elements, such as 64k or 2^24 (default: {','.join(map(str, SIZES))})",
+    )
+    add(
+        "--pass",
+        dest="directions",
+        type=_names,
+        default=PASSES,
+        metavar="A,B",
+        help=f"of {','.join(PASSES)} (default: both)",
+    )
+    add("--dtype", type=_names, default=("float32",), metavar="A,B", help=f"of {','.join(DTYPES)} (default: float32)")
+    add("--rivals", type=_names, metavar="A,B", help='only these, or "none" (default: all that are installed)')
+    add("--backends", type=_names, metavar="A,B", help="fastnn's backends in the tables (default: native,numba)")
+    add("--threads", type=int, default=1, metavar="N", help="for every library (default: 1)")
+    add("--out", type=Path, metavar="DIR", help="folder for the results (default: ./fastnn-bench-<date>-<time>)")
+    add("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help="measure nothing, compare two result files")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command; 0 on success, 2 on a usage error."""
+    missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"fastnn bench needs {' and '.join(missing)}: {HINT}", file=sys.stderr)
+        return 2
+    try:
+        return _compare(*args.compare) if args.compare else _bench(args)
+    except ValueError as error:
+        print(f"fastnn bench: {error}", file=sys.stderr)
+        return 2
+
+
+def _compare(before: Path, after: Path) -> int:
+    from rich.console import Console
+
+    from .report import compare
+
+    console = Console()
+    compare.show(compare.load(before), compare.load(after), (before.name, after.name), console)
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> Any:
+    from .rivals import RIVALS
+    from .runner import Settings
+
+    rivals = tuple(RIVALS) if args.rivals is None else () if args.rivals == ("none",) else args.rivals
+    given = {
+        "ops": args.ops,
+        "backends": args.backends,
+        "sizes": tuple(parse_size(size) for size in args.sizes.split(",")) if args.sizes else None,
+    }
+    settings = Settings(
+        directions=args.directions,
+        dtypes=args.dtype,
+        rivals=rivals,
+        threads=args.threads,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    return settings.quick() if args.quick else settings
+
+
+def _default_folder() -> Path:
+    return Path(f"fastnn-bench-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from . import runner
+    from .report import html, plots, text
+
+    settings = _settings(args)
+    folder = args.out or _default_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out: cannot create {folder}: {error.strerror}") from error
+    console = Console()
+    columns = (
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    # no refreshing thread: it would take turns with what is being measured
+    with Progress(*columns, console=console, auto_refresh=False) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def progress(what: str, done: int, of: int) -> None:
+            bar.update(task, description=what, completed=done, total=of or None, refresh=True)
+
+        result = runner.run(settings, progress)
+    path = folder / RESULTS
+    write(result, path)
+    text.show(result, console)
+    drawn = plots.draw(result, folder)
+    (folder / PAGE).write_text(html.page(result, drawn), encoding="utf-8")
+    console.print(
+        f"\nWritten: {folder / PAGE} (the report), {path}, and {2 * len(drawn)} plots beside them.", highlight=False
+    )
+    return 0
+
+
+def write(result: dict[str, Any], path: Path) -> None:
+    """As JSON proper, which knows no infinity: "inf" and "nan" are written as strings."""
+    path.write_text(json.dumps(_plain(result), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

@@ -1,0 +1,63 @@
+"""fastnn itself, one contender a backend, through the same public functions that users call."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+from fastnn.table import OPS
+
+from ..cases import Buffers
+from ..timing import Run
+from .base import Factory, Rival
+
+BACKENDS = ("native", "numba", "reference")
+PREFIX = "fastnn "
+
+
+def _forward(fnn: Any, name: str, b: Buffers) -> Run:
+    return partial(getattr(fnn, name), b.x, *b.params, out=b.out)
+
+
+def _backward(fnn: Any, name: str, b: Buffers) -> Run:
+    return partial(getattr(fnn, f"{name}_backward"), b.dy, b.saved, *b.params, out=b.out)
+
+
+class Backend(Rival):
+    package = "fastnn"
+    dtypes = frozenset({"float32", "float64", "float16", "bfloat16"})
+
+    def __init__(self, backend: str, threads: int) -> None:
+        super().__init__(threads)
+        self.backend = backend
+        self.fnn: Any = importlib.import_module("fastnn")
+        self.fnn.use("native")
+        with self.fnn.use(backend):  # raises where the backend cannot run here
+            self.fnn.relu(0.0)
+        self.fnn.set_num_threads(threads)
+        self.forward: dict[str, Factory] = {name: partial(_forward, self.fnn, name) for name in OPS}
+        self.backward: dict[str, Factory] = {name: partial(_backward, self.fnn, name) for name in OPS}
+
+    @property
+    def label(self) -> str:
+        return PREFIX + self.backend
+
+    def context(self) -> AbstractContextManager[Any]:
+        if self.backend == "native":  # the default; inside a with-block its calls would not take the short way
+            return nullcontext()
+        return self.fnn.use(self.backend)  # type: ignore[no-any-return]
+
+
+def load(backends: Iterable[str], threads: int) -> tuple[list[Backend], dict[str, str]]:
+    """The backends that can run here, and for each of the others the reason why it cannot."""
+    ready: list[Backend] = []
+    missing: dict[str, str] = {}
+    for name in backends:
+        try:
+            ready.append(Backend(name, threads))
+        except (ImportError, RuntimeError, ValueError) as error:
+            missing[PREFIX + name] = str(error)
+    return ready, missing

@@ -1,0 +1,53 @@
+"""Neural-network primitives for NumPy: activations as fast as the machine allows and exact to the last bits.
+
+    import numpy as np
+    import fastnn as fnn
+
+    y = fnn.gelu(np.linspace(-3, 3, 7, dtype=np.float32))
+
+Every activation `f` comes as `fnn.f(x)`, its gradient as `fnn.f_backward(dy, saved)` and as a real ufunc `fnn.ufuncs.f`.
+`fnn.use` chooses the backend, `fnn.set_num_threads` the threads; `fnn.info()` says what runs and `fnn.accuracy()` how
+exactly.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+try:
+    from fastnn.kernels.cpu import activations as _activations  # noqa: F401
+except ModuleNotFoundError as error:
+    if (error.name or "").startswith("fastnn.kernels") and (Path(__file__).parents[1] / "meson.build").exists():
+        raise ImportError(
+            f"fastnn was imported from its source folder, {Path(__file__).parents[1]}, which holds no compiled kernels. "
+            "Install it there with `pip install .` and start Python in another folder, or, to work on the sources, "
+            "install it in place with `pip install meson-python meson ninja Cython numpy` and "
+            "`pip install --no-build-isolation --editable .`"
+        ) from None
+    raise
+
+from fastnn.accuracy import accuracy
+from fastnn.dispatch import backend, use
+from fastnn.functional import *  # noqa: F403
+from fastnn.functional import __all__ as _functions
+from fastnn.info import info
+from fastnn.threads import get_num_threads, set_num_threads
+
+__all__ = ["accuracy", "backend", "get_num_threads", "info", "set_num_threads", "use", *_functions]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ufuncs":
+        import importlib
+
+        return importlib.import_module("fastnn.ufuncs")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("fastnn")
+    raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), "ufuncs", "__version__"])

@@ -1,0 +1,61 @@
+"""The command `fastnn`: info, bench, certify."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand; the exit status is 0 for success, 1 for a promise that does not hold, 2 for wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="fastnn",
+        description="Neural-network primitives for NumPy: what is installed, how fast it is, how exact it is.",
+        epilog="examples: fastnn info | fastnn bench --quick | fastnn certify gelu",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_info(commands)
+    _add_bench(commands)
+    _add_certify(commands)
+    args = parser.parse_args(argv)
+    try:
+        return int(args.run(args))
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        print(f"fastnn {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _add_info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("info", help="CPU, instruction sets, backends, threads, BLAS")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+    def run(args: argparse.Namespace) -> int:
+        from fastnn.info import main as info_main
+
+        return info_main(["--json"] if args.json else [])
+
+    parser.set_defaults(run=run)
+
+
+def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from fastnn.bench import cli as bench
+
+    parser = commands.add_parser("bench", help="speed, against every installed rival", formatter_class=argparse.RawDescriptionHelpFormatter)
+    bench.add_arguments(parser)
+    parser.set_defaults(run=bench.main)
+
+
+def _add_certify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from fastnn import certify
+
+    parser = commands.add_parser("certify", help="accuracy, over float32 bit patterns", formatter_class=argparse.RawDescriptionHelpFormatter)
+    certify.add_arguments(parser)
+    parser.set_defaults(run=certify.main)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

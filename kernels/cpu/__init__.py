@@ -1,0 +1,1 @@
+"""The native backend: C++ loops compiled once per instruction set, under Cython."""

@@ -1,0 +1,152 @@
+// The loops over every activation, for one instruction set. Built once per set, with FASTNN_ISA_<set> defined.
+#include "../include/activations.hpp"
+
+#include "loop.hpp"
+#include "storage.hpp"
+
+FASTNN_BEGIN
+namespace {
+
+using namespace fastnn_cpu;
+
+// The passes of an op as functions of one type: inputs are `arrays` arrays and then the parameters.
+template <class Op>
+struct forward_pass {
+  static constexpr int arrays = 1;
+  template <class... V>
+  static FASTNN_FN auto apply(V... v) {
+    return Op::forward(v...);
+  }
+};
+template <class Op>
+struct backward_pass {
+  static constexpr int arrays = 2;
+  template <class... V>
+  static FASTNN_FN auto apply(V... v) {
+    return Op::backward(v...);
+  }
+};
+template <class Op>
+struct parameter_gradient_pass {
+  static constexpr int arrays = 2;
+  template <class... V>
+  static FASTNN_FN auto apply(V... v) {
+    return Op::parameter_gradient(v...);
+  }
+};
+
+// How many parameters an op has, read off the type of its forward.
+template <class V, class... P>
+constexpr int parameters_of(V (*)(V, P...)) {
+  return sizeof...(P);
+}
+
+template <int... i>
+struct indices {};
+template <int n, int... i>
+struct indices_below : indices_below<n - 1, n - 1, i...> {};
+template <int... i>
+struct indices_below<0, i...> {
+  using type = indices<i...>;
+};
+
+// One loop. The body is a lambda over (element index, how to load, how to store) so that head, body and tail are one formula and
+// every element gets the same bits wherever it lies.
+template <class Pass, class T, bool arrays_of_parameters, int... a, int... p>
+FASTNN_FN void run(void* const* operands, std::int64_t n, bool streaming, indices<a...>, indices<p...>) {
+  using S = storage<T>;
+  using V = typename S::V;
+  using P = storage<typename S::parameter>;
+  using parameter = typename S::parameter;
+  constexpr int inputs = sizeof...(a), width = lanes<V>;
+  T* const out = static_cast<T*>(operands[inputs + sizeof...(p)]);
+  const T* const in[] = {static_cast<const T*>(operands[a])...};
+  const parameter* const par[] = {static_cast<const parameter*>(operands[inputs + p])..., nullptr};
+  const V fixed[] = {V(arrays_of_parameters ? parameter(0) : *par[p])..., V(parameter(0))};
+  const auto whole = [&](std::int64_t i) {
+    if constexpr (arrays_of_parameters)
+      return Pass::apply(S::load(in[a] + i)..., P::load(par[p] + i)...);
+    else
+      return Pass::apply(S::load(in[a] + i)..., fixed[p]...);
+  };
+  const auto partial = [&](std::int64_t i, int count) {
+    V y;
+    if constexpr (arrays_of_parameters)
+      y = Pass::apply(S::load_first(in[a] + i, count)..., P::load_first(par[p] + i, count)...);
+    else
+      y = Pass::apply(S::load_first(in[a] + i, count)..., fixed[p]...);
+    S::store_first(out + i, y, count);
+  };
+  std::int64_t i = 0;
+  if (S::streams && streaming) {
+    const auto misaligned = reinterpret_cast<std::uintptr_t>(out) % sizeof(V);
+    if (misaligned != 0) {
+      i = (sizeof(V) - misaligned) / sizeof(T);
+      if (i > n) i = n;
+      partial(0, static_cast<int>(i));
+    }
+    for (; i + width <= n; i += width) S::stream(out + i, whole(i));
+    stream_fence();
+  }
+  for (; i + 2 * width <= n; i += 2 * width) {
+    const V first = whole(i), second = whole(i + width);
+    S::store(out + i, first);
+    S::store(out + i + width, second);
+  }
+  for (; i + width <= n; i += width) S::store(out + i, whole(i));
+  if (i < n) partial(i, static_cast<int>(n - i));
+}
+
+template <class Pass, class T, int parameters>
+void loop(void* const* operands, std::int64_t n, unsigned flags) {
+  using arrays = typename indices_below<Pass::arrays>::type;
+  using scalars = typename indices_below<parameters>::type;
+  const bool streaming = flags & streaming_stores;
+  if (parameters > 0 && (flags & parameter_arrays))
+    run<Pass, T, parameters != 0>(operands, n, streaming, arrays(), scalars());
+  else
+    run<Pass, T, false>(operands, n, streaming, arrays(), scalars());
+}
+
+template <class Op, class = void>
+struct has_parameter_gradient {
+  static constexpr bool value = false;
+};
+template <class Op>
+struct has_parameter_gradient<Op, decltype(static_cast<void>(&Op::template parameter_gradient<vfloat>))> {
+  static constexpr bool value = true;
+};
+
+template <class Row>
+constexpr Activation row() {
+  using Op = typename Row::type;
+  constexpr int n = parameters_of(&Op::template forward<vfloat>);
+  using F = forward_pass<Op>;
+  using B = backward_pass<Op>;
+  Activation r = {Row::name,
+                  n,
+                  {{loop<F, float, n>, loop<F, double, n>, loop<F, binary16, n>, loop<F, bfloat16, n>},
+                   {loop<B, float, n>, loop<B, double, n>, loop<B, binary16, n>, loop<B, bfloat16, n>},
+                   {}}};
+  if constexpr (has_parameter_gradient<Op>::value) {
+    using G = parameter_gradient_pass<Op>;
+    r.loops[pass_parameter_gradient][dtype_float32] = loop<G, float, n>;
+    r.loops[pass_parameter_gradient][dtype_float64] = loop<G, double, n>;  // its terms are summed, so halves are widened first
+  }
+  return r;
+}
+
+template <int... i>
+Activations table(indices<i...>) {
+  static constexpr Activation rows[] = {row<activation::at<i>>()...};
+  return {rows, sizeof...(i)};
+}
+
+}  // namespace
+FASTNN_END
+
+#define FASTNN_EXPORT_NAME(isa) fastnn_activations_##isa
+#define FASTNN_EXPORT(isa) FASTNN_EXPORT_NAME(isa)
+extern "C" fastnn_cpu::Activations FASTNN_EXPORT(FASTNN_ISA)() {
+  return fastnn::table(fastnn::indices_below<fastnn::activation::count>::type());
+}

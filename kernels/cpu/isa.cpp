@@ -1,0 +1,43 @@
+#include "isa.hpp"
+
+#include <atomic>
+
+namespace fastnn_cpu {
+namespace {
+
+#if defined(__x86_64__)
+bool v2() { return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("popcnt"); }
+bool v3() {
+  return v2() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+         __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c");
+}
+bool v4() {
+  return v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+const Isa sets[] = {
+    {"v2", fastnn_activations_v2, v2()}, {"v3", fastnn_activations_v3, v3()}, {"v4", fastnn_activations_v4, v4()}};
+#elif defined(__aarch64__)
+const Isa sets[] = {{"neon", fastnn_activations_neon, true}};
+#else
+#error "fastnn has kernels for x86-64 and aarch64"
+#endif
+constexpr int count = sizeof(sets) / sizeof(sets[0]);
+static_assert(count <= max_isas, "");
+
+int best() {
+  int found = -1;
+  for (int i = 0; i < count; ++i)
+    if (sets[i].runnable) found = i;
+  return found;
+}
+std::atomic<int> active{best()};
+
+}  // namespace
+
+int isa_count() noexcept { return count; }
+const Isa& isa_at(int index) noexcept { return sets[index]; }
+int active_isa() noexcept { return active.load(std::memory_order_relaxed); }
+void set_active_isa(int index) noexcept { active.store(index, std::memory_order_relaxed); }
+
+}  // namespace fastnn_cpu

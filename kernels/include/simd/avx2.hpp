@@ -1,0 +1,43 @@
+// x86-64-v3: AVX2, FMA, F16C.
+#pragma once
+#include "x86.hpp"
+
+FASTNN_BEGIN
+
+struct maskf {
+  __m256 v;
+  FASTNN_FN maskf(__m256 r) : v(r) {}
+};
+struct maskd {
+  __m256d v;
+  FASTNN_FN maskd(__m256d r) : v(r) {}
+};
+
+#define FASTNN_AVX2_COMPARE(name, predicate, a, b, T) _mm256_cmp_##T(a, b, _CMP_##predicate)
+
+FASTNN_X86_BITS(vbits32, u32, __m256i, _mm256, epi32, si256, _mm256_set1_epi32)
+FASTNN_X86_BITS(vbits64, u64, __m256i, _mm256, epi64, si256, _mm256_set1_epi64x)
+FASTNN_X86_VECTOR(vfloat, float, __m256, vbits32, maskf, 8, true, _mm256, ps, si256)
+FASTNN_X86_VECTOR(vdouble, double, __m256d, vbits64, maskd, 4, true, _mm256, pd, si256)
+FASTNN_X86_FMA(vfloat, _mm256, ps)
+FASTNN_X86_FMA(vdouble, _mm256, pd)
+FASTNN_X86_VECTOR_MASK(maskf, vfloat, _mm256, ps, FASTNN_AVX2_COMPARE)
+FASTNN_X86_VECTOR_MASK(maskd, vdouble, _mm256, pd, FASTNN_AVX2_COMPARE)
+FASTNN_FN maskf operator!(maskf m) { return _mm256_xor_ps(m.v, _mm256_castsi256_ps(_mm256_set1_epi32(-1))); }
+FASTNN_FN maskd operator!(maskd m) { return _mm256_xor_pd(m.v, _mm256_castsi256_pd(_mm256_set1_epi32(-1))); }
+
+FASTNN_FN vbits32 widen16(const u16* p) {
+  return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+FASTNN_FN void narrow16(u16* p, vbits32 b) {
+  const __m128i low = _mm256_castsi256_si128(b.v), high = _mm256_extracti128_si256(b.v, 1);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packus_epi32(low, high));
+}
+FASTNN_FN vfloat load_binary16(const u16* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+FASTNN_FN void store_binary16(u16* p, vfloat x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+FASTNN_END

@@ -1,0 +1,58 @@
+// x86-64-v4: AVX-512 F, BW, CD, DQ, VL. Masks live in mask registers.
+#pragma once
+#include "x86.hpp"
+
+FASTNN_BEGIN
+
+struct mask16 {
+  __mmask16 k;
+};
+struct mask8 {
+  __mmask8 k;
+};
+
+#define FASTNN_AVX512_MASK(M, K, V, T)                                                                      \
+  FASTNN_FN M operator&(M a, M b) { return {static_cast<K>(a.k & b.k)}; }                                   \
+  FASTNN_FN M operator|(M a, M b) { return {static_cast<K>(a.k | b.k)}; }                                   \
+  FASTNN_FN M operator!(M a) { return {static_cast<K>(~a.k)}; }                                             \
+  FASTNN_FN bool any(M m) { return m.k != 0; }                                                              \
+  FASTNN_FN bool all(M m) { return static_cast<K>(~m.k) == 0; }                                             \
+  FASTNN_FN M operator<(V a, V b) { return {_mm512_cmp_##T##_mask(a.v, b.v, _CMP_LT_OQ)}; }                 \
+  FASTNN_FN M operator<=(V a, V b) { return {_mm512_cmp_##T##_mask(a.v, b.v, _CMP_LE_OQ)}; }                \
+  FASTNN_FN M operator>(V a, V b) { return {_mm512_cmp_##T##_mask(a.v, b.v, _CMP_GT_OQ)}; }                 \
+  FASTNN_FN M operator>=(V a, V b) { return {_mm512_cmp_##T##_mask(a.v, b.v, _CMP_GE_OQ)}; }                \
+  FASTNN_FN M operator==(V a, V b) { return {_mm512_cmp_##T##_mask(a.v, b.v, _CMP_EQ_OQ)}; }                \
+  FASTNN_FN M operator!=(V a, V b) { return {_mm512_cmp_##T##_mask(a.v, b.v, _CMP_NEQ_UQ)}; }               \
+  FASTNN_FN V select(M m, V a, V b) { return _mm512_mask_blend_##T(m.k, b.v, a.v); }                        \
+  FASTNN_FN V scale(V x, V n) { return _mm512_scalef_##T(x.v, n.v); }                                       \
+  template <>                                                                                               \
+  FASTNN_FN V load_first<V>(const scalar_t<V>* p, int n, V fill) {                                          \
+    return _mm512_mask_loadu_##T(fill.v, static_cast<K>((1u << n) - 1), p);                                 \
+  }                                                                                                         \
+  FASTNN_FN void store_first(scalar_t<V>* p, V x, int n) {                                                  \
+    _mm512_mask_storeu_##T(p, static_cast<K>((1u << n) - 1), x.v);                                          \
+  }
+
+FASTNN_X86_BITS(vbits32, u32, __m512i, _mm512, epi32, si512, _mm512_set1_epi32)
+FASTNN_X86_BITS(vbits64, u64, __m512i, _mm512, epi64, si512, _mm512_set1_epi64)
+FASTNN_X86_VECTOR(vfloat, float, __m512, vbits32, mask16, 16, true, _mm512, ps, si512)
+FASTNN_X86_VECTOR(vdouble, double, __m512d, vbits64, mask8, 8, true, _mm512, pd, si512)
+FASTNN_X86_FMA(vfloat, _mm512, ps)
+FASTNN_X86_FMA(vdouble, _mm512, pd)
+FASTNN_AVX512_MASK(mask16, __mmask16, vfloat, ps)
+FASTNN_AVX512_MASK(mask8, __mmask8, vdouble, pd)
+
+FASTNN_FN vbits32 widen16(const u16* p) {
+  return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+FASTNN_FN void narrow16(u16* p, vbits32 b) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(b.v));
+}
+FASTNN_FN vfloat load_binary16(const u16* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+FASTNN_FN void store_binary16(u16* p, vfloat x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+FASTNN_END

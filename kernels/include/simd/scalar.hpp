@@ -1,0 +1,88 @@
+// V = float and V = double: one lane. The CUDA thread, and the host's own check of the formulas.
+#pragma once
+
+FASTNN_BEGIN
+
+template <>
+struct traits<float> {
+  using scalar = float;
+  using mask = bool;
+  using bits = u32;
+  static constexpr int lanes = 1;
+  static constexpr bool fused = true;
+};
+template <>
+struct traits<double> {
+  using scalar = double;
+  using mask = bool;
+  using bits = u64;
+  static constexpr int lanes = 1;
+  static constexpr bool fused = true;
+};
+
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+FASTNN_FN float fmadd(float a, float b, float c) { return fmaf(a, b, c); }
+FASTNN_FN double fmadd(double a, double b, double c) { return fma(a, b, c); }
+#else
+FASTNN_FN float fmadd(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+FASTNN_FN double fmadd(double a, double b, double c) { return __builtin_fma(a, b, c); }
+#endif
+FASTNN_FN float fnmadd(float a, float b, float c) { return fmadd(-a, b, c); }
+FASTNN_FN double fnmadd(double a, double b, double c) { return fmadd(-a, b, c); }
+FASTNN_FN float fmsub(float a, float b, float c) { return fmadd(a, b, -c); }
+FASTNN_FN double fmsub(double a, double b, double c) { return fmadd(a, b, -c); }
+
+FASTNN_FN float select(bool m, float a, float b) { return m ? a : b; }
+FASTNN_FN double select(bool m, double a, double b) { return m ? a : b; }
+FASTNN_FN float vmin(float a, float b) { return a < b ? a : b; }
+FASTNN_FN double vmin(double a, double b) { return a < b ? a : b; }
+FASTNN_FN float vmax(float a, float b) { return a > b ? a : b; }
+FASTNN_FN double vmax(double a, double b) { return a > b ? a : b; }
+FASTNN_FN bool any(bool m) { return m; }
+FASTNN_FN bool all(bool m) { return m; }
+
+FASTNN_FN u32 bits(float x) {
+  u32 u;
+  FASTNN_MEMCPY(&u, &x, sizeof u);
+  return u;
+}
+FASTNN_FN u64 bits(double x) {
+  u64 u;
+  FASTNN_MEMCPY(&u, &x, sizeof u);
+  return u;
+}
+template <class V>
+FASTNN_FN V from_bits(bits_t<V> b);
+template <>
+FASTNN_FN float from_bits<float>(u32 u) {
+  float x;
+  FASTNN_MEMCPY(&x, &u, sizeof x);
+  return x;
+}
+template <>
+FASTNN_FN double from_bits<double>(u64 u) {
+  double x;
+  FASTNN_MEMCPY(&x, &u, sizeof x);
+  return x;
+}
+template <int k>
+FASTNN_FN u32 shl(u32 u) { return u << k; }
+template <int k>
+FASTNN_FN u64 shl(u64 u) { return u << k; }
+template <int k>
+FASTNN_FN u32 shr(u32 u) { return u >> k; }
+template <int k>
+FASTNN_FN u64 shr(u64 u) { return u >> k; }
+
+template <class V>
+FASTNN_FN V load(const scalar_t<V>* p);
+template <>
+FASTNN_FN float load<float>(const float* p) { return *p; }
+template <>
+FASTNN_FN double load<double>(const double* p) { return *p; }
+FASTNN_FN void store(float* p, float x) { *p = x; }
+FASTNN_FN void store(double* p, double x) { *p = x; }
+template <class V>
+FASTNN_FN V load_first(const scalar_t<V>* p, int n, V fill);
+
+FASTNN_END

@@ -1,0 +1,42 @@
+// x86-64-v2: SSE4.2. No FMA unit: fmadd rounds twice, and product_error cuts its factors in halves.
+#pragma once
+#include "x86.hpp"
+
+FASTNN_BEGIN
+
+struct maskf {
+  __m128 v;
+  FASTNN_FN maskf(__m128 r) : v(r) {}
+};
+struct maskd {
+  __m128d v;
+  FASTNN_FN maskd(__m128d r) : v(r) {}
+};
+
+#define FASTNN_SSE_COMPARE(name, predicate, a, b, T) _mm_cmp##name##_##T(a, b)
+
+FASTNN_X86_BITS(vbits32, u32, __m128i, _mm, epi32, si128, _mm_set1_epi32)
+FASTNN_X86_BITS(vbits64, u64, __m128i, _mm, epi64, si128, _mm_set1_epi64x)
+FASTNN_X86_VECTOR(vfloat, float, __m128, vbits32, maskf, 4, false, _mm, ps, si128)
+FASTNN_X86_VECTOR(vdouble, double, __m128d, vbits64, maskd, 2, false, _mm, pd, si128)
+FASTNN_X86_VECTOR_MASK(maskf, vfloat, _mm, ps, FASTNN_SSE_COMPARE)
+FASTNN_X86_VECTOR_MASK(maskd, vdouble, _mm, pd, FASTNN_SSE_COMPARE)
+FASTNN_FN maskf operator!(maskf m) { return _mm_xor_ps(m.v, _mm_castsi128_ps(_mm_set1_epi32(-1))); }
+FASTNN_FN maskd operator!(maskd m) { return _mm_xor_pd(m.v, _mm_castsi128_pd(_mm_set1_epi32(-1))); }
+FASTNN_FN vfloat fmadd(vfloat a, vfloat b, vfloat c) { return a * b + c; }
+FASTNN_FN vdouble fmadd(vdouble a, vdouble b, vdouble c) { return a * b + c; }
+FASTNN_FN vfloat fmsub(vfloat a, vfloat b, vfloat c) { return a * b - c; }
+FASTNN_FN vdouble fmsub(vdouble a, vdouble b, vdouble c) { return a * b - c; }
+FASTNN_FN vfloat fnmadd(vfloat a, vfloat b, vfloat c) { return c - a * b; }
+FASTNN_FN vdouble fnmadd(vdouble a, vdouble b, vdouble c) { return c - a * b; }
+
+FASTNN_FN vbits32 widen16(const u16* p) {
+  return _mm_cvtepu16_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
+FASTNN_FN void narrow16(u16* p, vbits32 b) {
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi32(b.v, b.v));
+}
+FASTNN_FN vfloat load_binary16(const u16* p) { return binary16_to_float<vfloat>(widen16(p)); }
+FASTNN_FN void store_binary16(u16* p, vfloat x) { narrow16(p, float_to_binary16(x)); }
+
+FASTNN_END

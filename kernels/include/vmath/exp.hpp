@@ -1,0 +1,132 @@
+// exp and expm1 over V.
+//
+// Reduction (Cody and Waite 1980): x = n ln2 + r with n integral and |r| <= ln2 / 2; ln2 is split so that n * ln2_hi is exact
+// without an FMA unit too. Then e^r = 1 + (r + r^2 q(r)), with q fitted to the relative error of expm1, so that one polynomial
+// serves both functions. 2^n is applied last, by whoever needs it: a quotient such as x e / (1 + e) stays accurate where e alone
+// is subnormal, as long as 2^n is the last factor.
+#pragma once
+#include "../coefficients.hpp"
+#include "polynomial.hpp"
+
+FASTNN_BEGIN
+
+// Beyond these bounds exp is 0 or infinity in the format, also when multiplied by numbers a few hundred in size.
+template <class S>
+struct exp_range;
+template <>
+struct exp_range<float> {
+  static constexpr float low = -110.0f, high = 89.0f;
+  static constexpr float expm1_low = -18.0f;  // e^-18 < 2^-25: expm1 is -1
+};
+template <>
+struct exp_range<double> {
+  static constexpr double low = -755.0, high = 710.0;
+  static constexpr double expm1_low = -38.0;
+};
+template <class V>
+using exp_range_of = exp_range<scalar_t<V>>;
+
+// e^x = (1 + t) 2^n
+template <class V>
+struct exp_parts {
+  V t, n;
+};
+
+// For |x| within a few hundred.
+template <class V>
+FASTNN_FN exp_parts<V> exp_reduced(V x) {
+  using C = constants<scalar_t<V>>;
+  const V n = nearest_product(x, V(C::log2e));
+  const V r = fnmadd(n, V(C::ln2_lo), fnmadd(n, V(C::ln2_hi), x));
+  return {fmadd(r * r, polynomial<exp_tail>(r), r), n};
+}
+// The same for e^-x, to the last bit of exp_reduced(-x), without the negation: r = -s, and s runs through Horner's rule instead.
+template <class V>
+FASTNN_FN exp_parts<V> exp_reduced_minus(V x) {
+  using C = constants<scalar_t<V>>;
+  const V n = nearest_product(x, V(-C::log2e));
+  const V s = fmadd(n, V(C::ln2_lo), fmadd(n, V(C::ln2_hi), x));
+  return {fmsub(s * s, polynomial_of_minus<exp_tail>(s), s), n};
+}
+// e^(x + c), c being the small rounding error of whatever computed x. x - n ln2_hi is exact; what adding c and the rest of n ln2
+// loses joins the small terms of the sum, which is worth 0.2 ULP even where c is 0.
+template <class V>
+FASTNN_FN exp_parts<V> exp_reduced(V x, V c) {
+  using C = constants<scalar_t<V>>;
+  const V n = nearest_product(x, V(C::log2e));
+  const V exact = fnmadd(n, V(C::ln2_hi), x), rest = fnmadd(n, V(C::ln2_lo), c);
+  const V r = exact + rest, lost = rest - (r - exact);
+  return {r + fmadd(r * r, polynomial<exp_tail>(r), lost), n};
+}
+
+// x between low and high; NaN stays.
+template <class V>
+FASTNN_FN V clamp(V x, V low, V high) {
+  return vmin(high, vmax(low, x));
+}
+
+template <class V>
+FASTNN_FN V exp(V x) {
+  using R = exp_range_of<V>;
+  const exp_parts<V> e = exp_reduced(clamp(x, V(R::low), V(R::high)));
+  return ldexp(V(1.0f) + e.t, e.n);
+}
+
+// e^x = e 2^k for x <= 0, with e normal: k is 0 unless e^x itself is not. Applying 2^k last keeps products accurate.
+template <class V>
+struct exp_scaled {
+  V e, k;
+};
+template <class V>
+FASTNN_FN exp_scaled<V> exp_nonpositive(exp_parts<V> p) {
+  const V n = vmax(V(2.0f - format_of<V>::bias), p.n);
+  return {scale(V(1.0f) + p.t, n), p.n - n};
+}
+template <class V>
+FASTNN_FN exp_scaled<V> exp_nonpositive(V x) {
+  return exp_nonpositive(exp_reduced(vmax(V(exp_range_of<V>::low), x)));
+}
+
+// 2^n (1 + t) where 2^n and the result are normal.
+template <class V>
+FASTNN_FN V exp_of(exp_parts<V> p) {
+  const V power = exp2_integer(p.n);
+  return fmadd(power, p.t, power);
+}
+// e^x for x <= 0
+template <class V>
+FASTNN_FN V exp_of_nonpositive(V x) {
+  const exp_scaled<V> w = exp_nonpositive(x);
+  return scale(w.e, w.k);
+}
+
+// e^x - 1 from the parts of e^x: 2^n t + (2^n - 1).
+template <class V>
+FASTNN_FN V expm1_of(exp_parts<V> e) {
+  const V power = exp2_integer(e.n);
+  return fmadd(power, e.t, power - V(1.0f));
+}
+// For x up to 80, beyond which nobody asks. -0 becomes +0.
+template <class V>
+FASTNN_FN V expm1(V x) {
+  return expm1_of(exp_reduced(vmax(V(exp_range_of<V>::expm1_low), x)));
+}
+
+// Far from 0 exponentials need care, with their range and with sums like 1 + e^x, that costs half as much again; and activations
+// rarely see such arguments. So a formula may have two forms: Form::near for |x| <= exp_near, where 2^n and 1 + 2^n are exact, and
+// Form::far for every x. A vector that holds any far argument computes both and selects, so that a number's result does not depend
+// on its neighbours.
+template <class S>
+constexpr S exp_near = sizeof(S) == 4 ? S(16) : S(36);
+
+template <class Form, class V>
+FASTNN_FN_COLD V near_and_far(V x) {
+  return select(vabs(x) <= V(exp_near<scalar_t<V>>), Form::near(x), Form::far(x));
+}
+template <class Form, class V>
+FASTNN_FN V near_or_far(V x) {
+  if (FASTNN_UNLIKELY(any(vabs(x) > V(exp_near<scalar_t<V>>)))) return near_and_far<Form>(x);
+  return Form::near(x);
+}
+
+FASTNN_END
