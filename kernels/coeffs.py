@@ -223,7 +223,7 @@ CONSTANTS: tuple[Constant, ...] = (
         name="gelu_tanh_linear",
         value=lambda: 2 * mp.sqrt(2 / mp.pi),
         parts=2,
-        head_bits={"float": 20, "double": 49},
+        head_bits={"float": 20, "double": 48},
     ),
     Constant(name="gelu_tanh_cubic", value=lambda: 2 * mp.sqrt(2 / mp.pi) * mpf("0.044715"), parts=2),
     Constant(name="sqrt2", value=lambda: mp.sqrt(2), parts=2),

@@ -58,6 +58,8 @@ def load(backends: Iterable[str], threads: int) -> tuple[list[Backend], dict[str
     for name in backends:
         try:
             ready.append(Backend(name, threads))
-        except (ImportError, RuntimeError, ValueError) as error:
-            missing[PREFIX + name] = str(error)
+        except ImportError as error:
+            missing[PREFIX + name] = f"not installed ({error})"
+        except Exception as error:  # a backend that is broken is reported, and the others are measured
+            missing[PREFIX + name] = f"cannot run here ({type(error).__name__}: {error})"
     return ready, missing

@@ -274,8 +274,8 @@ struct constants<double> {
   static constexpr double gaussian_center = 5.5;
   static constexpr double half_gelu_zero_hi = 0.37589576234678224;
   static constexpr double half_gelu_zero_lo = -7.4783795885049414e-18;
-  static constexpr double gelu_tanh_linear_hi = 1.5957691216057306;
-  static constexpr double gelu_tanh_linear_lo = 1.2235151683392209e-16;
+  static constexpr double gelu_tanh_linear_hi = 1.5957691216057341;
+  static constexpr double gelu_tanh_linear_lo = -3.430362161966579e-15;
   static constexpr double gelu_tanh_cubic_hi = 0.071354816272600249;
   static constexpr double gelu_tanh_cubic_lo = -6.175149918155315e-19;
   static constexpr double sqrt2_hi = 1.4142135623730951;

@@ -60,6 +60,11 @@ define("shifter", 1.5 * 2.0**23, 1.5 * 2.0**52)  # adding it leaves an integer i
 define("largest", float(np.finfo(np.float32).max), float(np.finfo(np.float64).max))
 
 
+def constant_of(name: str, number: Any) -> float:
+    """The value that `constant` gives for the Numba type `number`."""
+    return float(_constants[name][number == types.float64])
+
+
 def _literal(name: Any) -> str:
     if not isinstance(name, types.StringLiteral):
         raise errors.RequireLiteralValue("expected the name as a literal")
@@ -84,16 +89,11 @@ def _number(x: Any, value: Any) -> Any:
     return ir.Constant(_llvm_float(x), float(value))
 
 
-def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    function = builder.module.declare_intrinsic("llvm.fma", [a.type])
-    return builder.call(function, [a, b, c])
-
-
 @intrinsic  # type: ignore[misc]
 def constant(typingctx: Any, x: Any, name: Any) -> Any:
     """The constant `name`, from coefficients.py or `define`, in the type of `x`."""
     _require_float(x)
-    value = _constants[_literal(name)][x == types.float64]
+    value = constant_of(_literal(name), x)
     return x(x, name), lambda context, builder, signature, arguments: _number(x, value)
 
 
@@ -105,7 +105,7 @@ def _horner(x: Any, name: Any, minus: bool) -> Any:
         variable = builder.fneg(arguments[0]) if minus else arguments[0]
         sum = _number(x, table[-1])
         for coefficient in reversed(table[:-1]):
-            sum = _fma(builder, sum, variable, _number(x, coefficient))
+            sum = builder.fma(sum, variable, _number(x, coefficient))
         return sum
 
     return x(x, name), generate
@@ -130,7 +130,7 @@ def _fused(a: Any, b: Any, c: Any, product_sign: int, sum_sign: int) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         x, y, z = arguments
-        return _fma(builder, builder.fneg(x) if product_sign < 0 else x, y, builder.fneg(z) if sum_sign < 0 else z)
+        return builder.fma(builder.fneg(x) if product_sign < 0 else x, y, builder.fneg(z) if sum_sign < 0 else z)
 
     return a(a, b, c), generate
 
@@ -184,7 +184,8 @@ def copysign(typingctx: Any, magnitude: Any, sign: Any) -> Any:
     _require_float(magnitude)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        function = builder.module.declare_intrinsic("llvm.copysign", [arguments[0].type])
+        number = arguments[0].type
+        function = builder.module.declare_intrinsic("llvm.copysign", [number], ir.FunctionType(number, [number, number]))
         return builder.call(function, arguments)
 
     return magnitude(magnitude, magnitude), generate

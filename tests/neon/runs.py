@@ -133,8 +133,8 @@ def arguments(op: Op, dtype: str) -> Array:
         return np.arange(1 << 16, dtype=np.uint16)
     floating, uint = (np.float32, np.uint32) if dtype == "float32" else (np.float64, np.uint64)
     bits = 8 * np.dtype(uint).itemsize
-    patterns = np.arange(12000, dtype=uint) * uint((1 << bits) // 12000 | 1)
-    usual = np.random.default_rng(1).uniform(-25, 25, 4000).astype(floating)
+    patterns = np.arange(40000, dtype=uint) * uint((1 << bits) // 40000 | 1)
+    usual = np.random.default_rng(1).uniform(-25, 25, 10000).astype(floating)
     with np.errstate(all="ignore"):
         return np.concatenate([patterns, landmarks(op, floating).view(uint), usual.view(uint)])
 

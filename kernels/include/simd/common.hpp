@@ -33,6 +33,26 @@ FASTNN_FN V nearest_product(V x, V c) {
   return fmadd(x, c, shifter) - shifter;
 }
 
+// The same with 2^n at hand: n + bias is left in the low bits of `shifted`, a shift away from the exponent field.
+template <class V>
+struct rounded {
+  V n, shifted;
+};
+template <class V>
+FASTNN_FN rounded<V> round_to_integer(V x) {
+  const V shifter(format_of<V>::shifter + format_of<V>::bias), shifted = x + shifter;
+  return {shifted - shifter, shifted};
+}
+template <class V>
+FASTNN_FN rounded<V> round_product(V x, V c) {
+  const V shifter(format_of<V>::shifter + format_of<V>::bias), shifted = fmadd(x, c, shifter);
+  return {shifted - shifter, shifted};
+}
+template <class V>
+FASTNN_FN V exp2_of(rounded<V> r) {
+  return from_bits<V>(shl<format_of<V>::mantissa>(bits(r.shifted)));
+}
+
 // 2^n for integral n with 1 - bias <= n <= bias: n + bias is shifted from the low bits of a sum into the exponent field.
 template <class V>
 FASTNN_FN V exp2_integer(V n) {

@@ -1,5 +1,6 @@
 // AArch64 Advanced SIMD. Division and fused multiply-add round as on x86; minima and maxima are written as selections, because
-// the instructions treat NaN differently.
+// the instructions treat NaN and signed zeros differently. Clang sees a maximum in select(0 > x, 0, x) and makes -0 a +0
+// (https://github.com/llvm/llvm-project/issues/93414), so the comparison is hidden from it.
 #pragma once
 #include <arm_neon.h>
 
@@ -50,7 +51,7 @@ FASTNN_BEGIN
   FASTNN_FN V operator-(V a) { return vnegq_##T(a.v); }                                                     \
   FASTNN_FN V fmadd(V a, V b, V c) { return vfmaq_##T(c.v, a.v, b.v); }                                     \
   FASTNN_FN V fnmadd(V a, V b, V c) { return vfmsq_##T(c.v, a.v, b.v); }                                    \
-  FASTNN_FN V fmsub(V a, V b, V c) { return -vfmsq_##T(c.v, a.v, b.v); } \
+  FASTNN_FN V fmsub(V a, V b, V c) { return vfmaq_##T(vnegq_##T(c.v), a.v, b.v); }                          \
   FASTNN_FN M operator&(M a, M b) { return vandq_##U(a.v, b.v); }                                           \
   FASTNN_FN M operator|(M a, M b) { return vorrq_##U(a.v, b.v); }                                           \
   FASTNN_FN M operator!(M a) { return veorq_##U(a.v, vdupq_n_##U(~UINT(0))); }                              \
@@ -61,8 +62,12 @@ FASTNN_BEGIN
   FASTNN_FN M operator==(V a, V b) { return vceqq_##T(a.v, b.v); }                                          \
   FASTNN_FN M operator!=(V a, V b) { return !(a == b); }                                                    \
   FASTNN_FN V select(M m, V a, V b) { return vbslq_##T(m.v, a.v, b.v); }                                    \
-  FASTNN_FN V vmin(V a, V b) { return select(a < b, a, b); }                                                \
-  FASTNN_FN V vmax(V a, V b) { return select(a > b, a, b); }                                                \
+  FASTNN_FN M unseen(M m) {                                                                                 \
+    asm("" : "+w"(m.v));                                                                                    \
+    return m;                                                                                               \
+  }                                                                                                         \
+  FASTNN_FN V vmin(V a, V b) { return select(unseen(a < b), a, b); }                                        \
+  FASTNN_FN V vmax(V a, V b) { return select(unseen(a > b), a, b); }                                        \
   FASTNN_FN bool any(M m) { return vmaxvq_u32(vreinterpretq_u32_u8(vreinterpretq_u8_##U(m.v))) != 0; }      \
   FASTNN_FN bool all(M m) { return vminvq_u32(vreinterpretq_u32_u8(vreinterpretq_u8_##U(m.v))) != 0; }      \
   template <>                                                                                               \

@@ -26,37 +26,37 @@ struct exp_range<double> {
 template <class V>
 using exp_range_of = exp_range<scalar_t<V>>;
 
-// e^x = (1 + t) 2^n
+// e^x = (1 + t) 2^n. `power` is 2^n as long as that is normal; where it is not used it costs nothing.
 template <class V>
 struct exp_parts {
-  V t, n;
+  V t, n, power;
 };
 
 // For |x| within a few hundred.
 template <class V>
 FASTNN_FN exp_parts<V> exp_reduced(V x) {
   using C = constants<scalar_t<V>>;
-  const V n = nearest_product(x, V(C::log2e));
-  const V r = fnmadd(n, V(C::ln2_lo), fnmadd(n, V(C::ln2_hi), x));
-  return {fmadd(r * r, polynomial<exp_tail>(r), r), n};
+  const rounded<V> k = round_product(x, V(C::log2e));
+  const V r = fnmadd(k.n, V(C::ln2_lo), fnmadd(k.n, V(C::ln2_hi), x));
+  return {fmadd(r * r, polynomial<exp_tail>(r), r), k.n, exp2_of(k)};
 }
 // The same for e^-x, to the last bit of exp_reduced(-x), without the negation: r = -s, and s runs through Horner's rule instead.
 template <class V>
 FASTNN_FN exp_parts<V> exp_reduced_minus(V x) {
   using C = constants<scalar_t<V>>;
-  const V n = nearest_product(x, V(-C::log2e));
-  const V s = fmadd(n, V(C::ln2_lo), fmadd(n, V(C::ln2_hi), x));
-  return {fmsub(s * s, polynomial_of_minus<exp_tail>(s), s), n};
+  const rounded<V> k = round_product(x, V(-C::log2e));
+  const V s = fmadd(k.n, V(C::ln2_lo), fmadd(k.n, V(C::ln2_hi), x));
+  return {fmsub(s * s, polynomial_of_minus<exp_tail>(s), s), k.n, exp2_of(k)};
 }
 // e^(x + c), c being the small rounding error of whatever computed x. x - n ln2_hi is exact; what adding c and the rest of n ln2
 // loses joins the small terms of the sum, which is worth 0.2 ULP even where c is 0.
 template <class V>
 FASTNN_FN exp_parts<V> exp_reduced(V x, V c) {
   using C = constants<scalar_t<V>>;
-  const V n = nearest_product(x, V(C::log2e));
-  const V exact = fnmadd(n, V(C::ln2_hi), x), rest = fnmadd(n, V(C::ln2_lo), c);
+  const rounded<V> k = round_product(x, V(C::log2e));
+  const V exact = fnmadd(k.n, V(C::ln2_hi), x), rest = fnmadd(k.n, V(C::ln2_lo), c);
   const V r = exact + rest, lost = rest - (r - exact);
-  return {r + fmadd(r * r, polynomial<exp_tail>(r), lost), n};
+  return {r + fmadd(r * r, polynomial<exp_tail>(r), lost), k.n, exp2_of(k)};
 }
 
 // x between low and high; NaN stays.
@@ -90,8 +90,7 @@ FASTNN_FN exp_scaled<V> exp_nonpositive(V x) {
 // 2^n (1 + t) where 2^n and the result are normal.
 template <class V>
 FASTNN_FN V exp_of(exp_parts<V> p) {
-  const V power = exp2_integer(p.n);
-  return fmadd(power, p.t, power);
+  return fmadd(p.power, p.t, p.power);
 }
 // e^x for x <= 0
 template <class V>
@@ -103,8 +102,7 @@ FASTNN_FN V exp_of_nonpositive(V x) {
 // e^x - 1 from the parts of e^x: 2^n t + (2^n - 1).
 template <class V>
 FASTNN_FN V expm1_of(exp_parts<V> e) {
-  const V power = exp2_integer(e.n);
-  return fmadd(power, e.t, power - V(1.0f));
+  return fmadd(e.power, e.t, e.power - V(1.0f));
 }
 // For x up to 80, beyond which nobody asks. -0 becomes +0.
 template <class V>

@@ -24,8 +24,7 @@ constexpr S logistic_negligible = sizeof(S) == 4 ? S(-20) : S(-40);
 template <class V>
 FASTNN_FN V logistic_near(V x) {
   const exp_parts<V> p = exp_reduced_minus(x);
-  const V power = exp2_integer(p.n);
-  return fmadd(power, p.t, V(1.0f) + power);
+  return fmadd(p.power, p.t, V(1.0f) + p.power);
 }
 // From the parts of e^-x, which is at least e^logistic_negligible.
 template <class V>

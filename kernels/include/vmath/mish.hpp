@@ -7,26 +7,26 @@
 
 FASTNN_BEGIN
 
-// d from the parts of e^-x, n being an exponent of normal numbers.
+// d from e^-x = power (1 + t)
 template <class V>
-FASTNN_FN V mish_denominator(exp_parts<V> p) {
-  const V half(0.5f), power = exp2_integer(p.n);
-  const V q = half / fmadd(V(2.0f), fmadd(power, p.t, power), V(1.0f));
+FASTNN_FN V mish_denominator(V t, V power) {
+  const V half(0.5f), q = half / fmadd(V(2.0f), fmadd(power, t, power), V(1.0f));
   const V h = half + q, sum = power + h, lost = (h - (sum - power)) + (q - (h - half));
-  return sum + fmadd(power, p.t, lost);
+  return sum + fmadd(power, t, lost);
 }
 
 struct mish_form {
   template <class V>
   static FASTNN_FN V near(V x) {
-    return x / mish_denominator(exp_reduced_minus(x));
+    const exp_parts<V> p = exp_reduced_minus(x);
+    return x / mish_denominator(p.t, p.power);
   }
   template <class V>
   static FASTNN_FN V far(V x) {
     const V low(exp_range_of<V>::low);
     const exp_parts<V> p = exp_reduced(clamp(-x, V(logistic_negligible<scalar_t<V>>), -low));
     const V n = vmin(V(format_of<V>::bias - 1.0f), p.n);
-    return scale(vmax(low, x) / mish_denominator(exp_parts<V>{p.t, n}), n - p.n);
+    return scale(vmax(low, x) / mish_denominator(p.t, exp2_integer(n)), n - p.n);
   }
 };
 

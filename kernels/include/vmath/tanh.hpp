@@ -16,10 +16,10 @@ FASTNN_FN V tanh(V x) {
   using C = constants<scalar_t<V>>;
   const V saturated(sizeof(scalar_t<V>) == 4 ? 10.0f : 20.0f), one(1.0f);  // from 10 (20) on tanh is 1
   const V a = vmin(saturated, vabs(x));
-  const V n = nearest(fmadd(a, V(C::two_log2e), V(-0.25f)));
-  const V r = fnmadd(n, V(C::half_ln2_lo), fnmadd(n, V(C::half_ln2_hi), a));
+  const rounded<V> k = round_to_integer(fmadd(a, V(C::two_log2e), V(-0.25f)));
+  const V r = fnmadd(k.n, V(C::half_ln2_lo), fnmadd(k.n, V(C::half_ln2_hi), a));
   const V z = r * r, tau = fmadd(r * z, polynomial<tanh_tail>(z), r);
-  const V power = exp2_integer(n), two(2.0f);
+  const V power = exp2_of(k), two(2.0f);
   const V m = fmadd(power + one, tau, power - one);
   return with_sign_of(m / (m + fnmadd(two, tau, two)), x);
 }
