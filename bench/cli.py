@@ -72,7 +72,7 @@ def _compare(before: Path, after: Path) -> int:
     from .report import compare
 
     console = Console()
-    compare.show(compare.load(before), compare.load(after), (before.name, after.name), console)
+    compare.show(compare.load(before), compare.load(after), (str(before), str(after)), console)
     return 0
 
 

@@ -65,10 +65,10 @@ class Settings:
             self,
             sizes=QUICK_SIZES if self.sizes == SIZES else self.sizes,
             backends=("native",),
-            cell_seconds=0.4,
+            cell_seconds=0.3,
             min_samples=3,
-            claim_seconds=4.0,
-            total_seconds=40.0,
+            claim_seconds=3.0,
+            total_seconds=30.0,
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from fastnn.bench import suite
 from fastnn.bench.cases import Buffers, Case, Pool, expected_backward, expected_forward, parse_size
 from fastnn.bench.rivals.base import Rival

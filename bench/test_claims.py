@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from fastnn.bench import suite
 from fastnn.bench.cases import Pool
 from fastnn.bench.claims import c1

@@ -17,6 +17,7 @@ Run = Callable[[], Any]
 Key = TypeVar("Key", bound=Hashable)
 
 SAMPLE_SECONDS = 300e-6  # a sample repeats the call until it lasts this long, so the clock's own cost vanishes
+CHEAP_SECONDS, CHEAP_SAMPLES = 5e-3, 9  # samples this short are taken even where the budget is used up
 MANY_SECONDS = 20e-3  # a call this long is measured well by itself
 SETTLE_SECONDS = 2e-3  # with several threads: time for another library's idle workers to stop spinning
 
@@ -106,7 +107,8 @@ def measure(
         # an untimed call before each sample brings caches and branch predictors to the steady state; not long ones
         warm = {name: call < MANY_SECONDS for name, (call, _) in calibrated.items()}
         cost = {name: call * (inner + warm[name]) for name, (call, inner) in calibrated.items()}
-        quota = {name: min(max_samples, max(min_samples, int(share / cost[name]))) for name in tasks}
+        least = {name: max(min_samples, CHEAP_SAMPLES) if cost[name] < CHEAP_SECONDS else min_samples for name in tasks}
+        quota = {name: max(least[name], min(max_samples, int(share / cost[name]))) for name in tasks}
         rounds = max(quota.values())
         names = list(tasks)
         wall: dict[Key, list[float]] = {name: [] for name in names}

@@ -5,22 +5,23 @@
 
     y = fnn.gelu(np.linspace(-3, 3, 7, dtype=np.float32))
 
-Every activation `f` comes as `fnn.f(x)`, its gradient as `fnn.f_backward(dy, saved)` and as a real ufunc `fnn.ufuncs.f`.
-`fnn.use` chooses the backend, `fnn.set_num_threads` the threads; `fnn.info()` says what runs and `fnn.accuracy()` how
-exactly.
+Every activation `f` comes as `fnn.f(x)`, its gradient as `fnn.f_backward(dy, saved)`, and as a real ufunc,
+`fnn.ufuncs.f`. `fnn.use` chooses the backend, `fnn.set_num_threads` the threads; `fnn.info()` says what runs and
+`fnn.accuracy()` how exactly.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 try:
     from fastnn.kernels.cpu import activations as _activations  # noqa: F401
 except ModuleNotFoundError as error:
-    if (error.name or "").startswith("fastnn.kernels") and (Path(__file__).parents[1] / "meson.build").exists():
+    source = Path(__file__).parents[1]
+    if (error.name or "").startswith("fastnn.kernels") and (source / "meson.build").exists():
         raise ImportError(
-            f"fastnn was imported from its source folder, {Path(__file__).parents[1]}, which holds no compiled kernels. "
+            f"fastnn was imported from its source folder, {source}, which holds no compiled kernels. "
             "Install it there with `pip install .` and start Python in another folder, or, to work on the sources, "
             "install it in place with `pip install meson-python meson ninja Cython numpy` and "
             "`pip install --no-build-isolation --editable .`"
@@ -37,16 +38,22 @@ from fastnn.threads import get_num_threads, set_num_threads
 __all__ = ["accuracy", "backend", "get_num_threads", "info", "set_num_threads", "use", *_functions]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "ufuncs":
-        import importlib
+if TYPE_CHECKING:
+    from fastnn import ufuncs as ufuncs
 
-        return importlib.import_module("fastnn.ufuncs")
-    if name == "__version__":
-        from importlib.metadata import version
+    __version__: str
+else:
 
-        return version("fastnn")
-    raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name == "ufuncs":
+            import importlib
+
+            return importlib.import_module("fastnn.ufuncs")
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("fastnn")
+        raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn.broadcast import aligned_shape
 from fastnn.kernels.cpu import activations as native
 from fastnn.op import Op, Param
 
@@ -50,31 +51,36 @@ class Binding:
         return found[: self.arrays], found[self.arrays :], out
 
 
-def is_foreign(value: Any) -> bool:
-    """Is this an array of another library that handles ufuncs itself (Dask, pandas, xarray, CuPy)?"""
-    return hasattr(value, "__array_ufunc__") and not isinstance(value, (np.ndarray, np.generic))
-
-
 def real_array(title: str, name: str, value: Any) -> Array:
     """`value` as an array of one of the four float dtypes: integers and bools promoted as np.tanh promotes them."""
     array = _array(title, name, value)
-    return array.astype(_float_dtype(title, name, array.dtype), copy=False)
+    return array.astype(_checked_dtype(title, name, array.dtype), copy=False)
 
 
 def common_array(title: str, names: Sequence[str], values: Sequence[Any]) -> list[Array]:
-    """Arrays of one float dtype, the common one by NumPy's promotion."""
+    """Arrays of one float dtype, the common one by NumPy's promotion; a Python number takes that of the others."""
     arrays = [_array(title, name, value) for name, value in zip(names, values, strict=True)]
-    dtypes = [_float_dtype(title, name, array.dtype) for name, array in zip(names, arrays, strict=True)]
-    dtype = dtypes[0] if len(set(dtypes)) == 1 else np.result_type(*dtypes)
-    _float_dtype(title, " and ".join(names), dtype)
-    return [array.astype(dtype, copy=False) for array in arrays]
+    dtypes = [_checked_dtype(title, name, array.dtype) for name, array in zip(names, arrays, strict=True)]
+    strong = [dtype for dtype, value in zip(dtypes, values, strict=True) if type(value) not in (int, float, bool)]
+    try:
+        dtype = np.result_type(*(strong or dtypes))
+    except TypeError:  # float16 and bfloat16
+        described = " and ".join(f"{name} has dtype {dtype}" for name, dtype in zip(names, dtypes, strict=True))
+        raise TypeError(f"{title}: {described}, which have no common dtype; convert one of them") from None
+    with np.errstate(over="ignore"):  # a Python number may be beyond the dtype's range: infinity, as anywhere else
+        return [array.astype(dtype, copy=False) for array in arrays]
 
 
 def _array(title: str, name: str, value: Any) -> Array:
     try:
         array = np.asanyarray(value)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{title}: {name} cannot be made an array: {error}") from None
+        raise TypeError(f"{title}: {name} is {_kind(value)} that NumPy makes no array of: {error}") from None
+    if array.dtype == object and not isinstance(value, np.ndarray):
+        raise TypeError(
+            f"{title}: {name} is {_kind(value)}, of which NumPy makes an array of dtype object; "
+            f"expected an array, or nested lists, of {EXPECTED}"
+        )
     if not array.dtype.isnative:
         raise TypeError(
             f"{title}: {name} has non-native byte order ({array.dtype.str}); "
@@ -83,7 +89,8 @@ def _array(title: str, name: str, value: Any) -> Array:
     return array
 
 
-def _float_dtype(title: str, name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
+def float_dtype(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
+    """The dtype in which elements of `dtype` are computed; None where they are not."""
     if dtype in _FLOATS:
         return dtype
     if dtype.name == "bfloat16" and dtype.itemsize == 2:
@@ -91,7 +98,22 @@ def _float_dtype(title: str, name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return dtype
     if dtype.kind in "biu":
         return np.dtype(np.float16 if dtype.itemsize == 1 else np.float32 if dtype.itemsize == 2 else np.float64)
-    raise TypeError(f"{title}: {name} has dtype {dtype}; expected {EXPECTED}")
+    return None
+
+
+def _checked_dtype(title: str, name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    found = float_dtype(dtype)
+    if found is None:
+        raise TypeError(f"{title}: {name} has dtype {dtype}; expected {EXPECTED}")
+    return found
+
+
+def _kind(value: Any) -> str:
+    """What a value is, in words: "None", "a list", "an int"."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def same_shapes(title: str, dy: Array, saved: Array) -> Array:
@@ -100,7 +122,7 @@ def same_shapes(title: str, dy: Array, saved: Array) -> Array:
         return dy
     if dy.ndim == 0:
         return np.broadcast_to(dy, saved.shape)
-    raise ValueError(f"{title}: dy has shape {dy.shape} and saved {saved.shape}; expected the same shape")
+    raise ValueError(f"{title}: dy has shape {dy.shape} and saved has shape {saved.shape}; expected the same shape")
 
 
 def parameter_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -111,31 +133,65 @@ def parameter_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def checked_parameters(
     op: Op, dtype: np.dtype[Any], shape: tuple[int, ...], params: Sequence[Any], title: str | None = None
 ) -> list[Array]:
-    """The parameters as arrays of the dtype that is computed in, numbers within their range."""
+    """The parameters as arrays of the dtype that is computed in: within their range, of shapes that fit, copied.
+
+    Arrays of a learned parameter are taken as they are: NaN in a network that has diverged is for the network to show.
+    """
     title = title or op.name
     values = [_parameter(title, param, value, parameter_dtype(dtype)) for param, value in zip(op.params, params, strict=True)]
     for param, value in zip(op.params, values, strict=True):
-        if not param.learned:
+        if param.learned:
+            try:
+                aligned_shape(shape, value.shape)
+            except ValueError as error:
+                raise ValueError(f"{title}: {error}") from None
+        else:
             _check_broadcast(title, param.name, value.shape, shape)
     if op.rising and not np.all(values[0] <= values[1]):
         first, second = op.params[0].name, op.params[1].name
-        raise ValueError(f"{title}: {first} must not be above {second}, got {values[0]} and {values[1]}")
+        raise ValueError(
+            f"{title}: {first} must not be above {second}; got {first}={_short(params[0])} and {second}={_short(params[1])}"
+        )
     return values
 
 
 def _parameter(title: str, param: Param, value: Any, dtype: np.dtype[Any]) -> Array:
-    expected = f"expected a real number or an array of real numbers, {param.range}"
+    expected = "expected a real number or an array of real numbers"
     try:
         array = np.asarray(value)
+        if array.dtype == object and array.ndim == 0 and hasattr(value, "__float__"):
+            array = np.asarray(float(value))  # a large int, a Fraction, a Decimal
     except (TypeError, ValueError):
-        raise TypeError(f"{title}: {param.name} cannot be made an array; {expected}") from None
+        raise TypeError(f"{title}: {param.name} is {_kind(value)} that NumPy makes no array of; {expected}") from None
+    except OverflowError:
+        array = np.asarray(np.inf)
     if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
-        raise TypeError(f"{title}: {param.name} is {value!r} of dtype {array.dtype}; {expected}")
+        given = f" of dtype {array.dtype}" if isinstance(value, np.ndarray) else f", {_kind(value)}" if value is not None else ""
+        raise TypeError(f"{title}: {param.name} is {_short(value)}{given}; {expected}")
     with np.errstate(all="ignore"):
         array = array.astype(dtype)
-    if array.ndim == 0 and not param.accepts(float(array)):
-        raise ValueError(f"{title}: {param.name} must be {param.range} in {dtype}, got {value!r}")
+    if array.ndim and param.learned:
+        return array
+    wrong = ~_accepted(param, array)
+    if wrong.any():
+        which = _short(value) if array.ndim == 0 else f"an array with {float(array[wrong][0]):g} in it"
+        wanted = param.range.replace("any finite number", "finite").replace(", ", " and ")
+        raise ValueError(f"{title}: {param.name} is {which}; expected a number that is {wanted} in {dtype}")
     return array
+
+
+def _accepted(param: Param, array: Array) -> npt.NDArray[np.bool_]:
+    """Which values are finite and in range?"""
+    accepted = np.isfinite(array) & (array >= param.low) & (array <= param.high)
+    for value in param.excluded:
+        accepted &= array != value
+    return np.asarray(accepted)
+
+
+def _short(value: Any) -> str:
+    """repr(value), on one line and cut where it is long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _check_broadcast(title: str, name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
@@ -144,25 +200,35 @@ def _check_broadcast(title: str, name: str, shape: tuple[int, ...], wanted: tupl
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(f"{title}: {name} has shape {shape}, which does not broadcast to the shape {wanted} of the input")
+        raise ValueError(
+            f"{title}: {name} has shape {shape}; expected one number, or a shape that broadcasts to the input's, {wanted}"
+        )
 
 
-def check_out(title: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: Sequence[Array]) -> None:
+def check_out(title: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: Mapping[str, Array]) -> None:
     """`out` must be able to take the result as it is; it may be one of the inputs, but not overlap one otherwise."""
     if out is None:
         return
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"{title}: out must be a numpy.ndarray, got {type(out).__name__}")
+        raise TypeError(f"{title}: out is {_kind(out)}; expected a numpy.ndarray of shape {shape} and dtype {dtype}")
     if out.dtype != dtype or not out.dtype.isnative:
-        raise TypeError(f"{title}: out has dtype {out.dtype.str if not out.dtype.isnative else out.dtype}; expected {dtype}")
+        found = out.dtype if out.dtype.isnative else f"{out.dtype.str} (non-native byte order)"
+        raise TypeError(f"{title}: out has dtype {found}; expected {dtype}")
     if out.shape != shape:
         raise ValueError(f"{title}: out has shape {out.shape}; expected {shape}")
     if not out.flags.writeable:
-        raise ValueError(f"{title}: out is read-only")
-    for array in inputs:
-        same = array.ctypes.data == out.ctypes.data and array.strides == out.strides and array.shape == out.shape
+        raise ValueError(f"{title}: out is read-only; expected a writeable array")
+    if out.size and 0 in _steps(out):
+        raise ValueError(f"{title}: out has strides {out.strides}, so that its elements share memory; expected one place for each")
+    for name, array in inputs.items():
+        same = array.ctypes.data == out.ctypes.data and _steps(array) == _steps(out) and array.shape == out.shape
         if not same and _overlap(array, out):
-            raise ValueError(f"{title}: out overlaps an input in memory; it may be the input itself, or apart from it")
+            raise ValueError(f"{title}: out overlaps {name} in memory; expected {name} itself, or memory apart from it")
+
+
+def _steps(array: Array) -> list[int]:
+    """The strides that matter."""
+    return [step for step, length in zip(array.strides, array.shape, strict=True) if length > 1]
 
 
 def _overlap(a: Array, b: Array) -> bool:

@@ -24,8 +24,8 @@ def aligned_shape(x_shape: Shape, alpha_shape: Shape) -> Shape:
         length not in (1, wanted) for length, wanted in zip(reversed(alpha_shape), reversed(x_shape), strict=False)
     ):
         raise ValueError(
-            f"alpha: shape {alpha_shape} does not fit x of shape {x_shape}; expected one number, one per channel "
-            "(axis 1), or a shape that broadcasts to x's"
+            f"alpha has shape {alpha_shape} beside an input of shape {x_shape}; expected one number, one per channel "
+            "(axis 1), or a shape that broadcasts to the input's"
         )
     return alpha_shape
 
@@ -47,4 +47,4 @@ def reduce_to(gradient: npt.NDArray[Any], alpha_shape: Shape) -> npt.NDArray[Any
         return gradient.reshape(alpha_shape)
     with np.errstate(all="ignore"):
         total = np.sum(gradient, axis=axes, dtype=np.float64)
-        return np.asarray(total, gradient.dtype).reshape(alpha_shape)
+        return total.astype(gradient.dtype).reshape(alpha_shape)  # lazy for a Dask array

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
 from types import TracebackType
@@ -17,15 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.arguments import (
-    Binding,
-    check_out,
-    checked_parameters,
-    common_array,
-    is_foreign,
-    real_array,
-    same_shapes,
-)
+from fastnn import foreign
+from fastnn.arguments import Binding, check_out, checked_parameters, common_array, real_array, same_shapes
 from fastnn.broadcast import align_parameter, aligned_shape, reduce_to
 from fastnn.kernels.cpu import activations as native
 from fastnn.op import Op
@@ -33,15 +27,17 @@ from fastnn.op import Op
 Array = npt.NDArray[Any]
 BACKENDS = {"native": None, "numba": "fastnn.kernels.jit", "reference": "fastnn.kernels.reference"}
 
-_default = "native"
 _chosen: ContextVar[str | None] = ContextVar("fastnn_backend", default=None)
+_lock = threading.RLock()
+# The choices for the whole process, the latest of which counts. `use` cannot know at first whether a with-block follows; the
+# block's choice is taken out again, whatever other threads have chosen meanwhile.
+_choices: list[tuple[weakref.ref[use] | None, str]] = [(None, "native")]
 _blocks = 0  # with-blocks open anywhere: while there are any, the short way to the native loops is closed
-_lock = threading.Lock()
 
 
 def backend() -> str:
     """Return the name of the backend in force here."""
-    return _chosen.get() or _default
+    return _chosen.get() or _choices[-1][1]
 
 
 class use:
@@ -51,28 +47,32 @@ class use:
     """
 
     def __init__(self, backend: str) -> None:
+        expected = ", ".join(map(repr, BACKENDS))
         if not isinstance(backend, str):
-            raise TypeError(f"use: backend must be a str, got {backend!r} of type {type(backend).__name__}")
+            raise TypeError(f"use: backend is {backend!r} of type {type(backend).__name__}; expected one of {expected}")
         if backend not in BACKENDS:
-            raise ValueError(f"use: unknown backend {backend!r}; expected one of {', '.join(map(repr, BACKENDS))}")
+            raise ValueError(f"use: there is no backend {backend!r}; expected one of {expected}")
         _module(backend)  # what is missing is said now, not at the first call
         self._name = backend
-        self._token: Token[str | None] | None = None
-        self._before = _set_default(backend)
+        self._tokens: list[Token[str | None]] = []
+        with _lock:
+            # What lies below a choice that can no longer become a with-block will never count again.
+            last = max(i for i, (origin, _) in enumerate(_choices) if origin is None or origin() is None)
+            _choices[:] = [(None, _choices[last][1]), *_choices[last + 1 :], (weakref.ref(self), backend)]
+            _publish()
 
     def __enter__(self) -> use:
         global _blocks
-        _set_default(self._before)
-        self._token = _chosen.set(self._name)
+        self._tokens.append(_chosen.set(self._name))
         with _lock:
+            _choices[:] = [choice for choice in _choices if choice[0] is None or choice[0]() is not self]
             _blocks += 1
             _publish()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         global _blocks
-        assert self._token is not None
-        _chosen.reset(self._token)
+        _chosen.reset(self._tokens.pop())
         with _lock:
             _blocks -= 1
             _publish()
@@ -81,16 +81,8 @@ class use:
         return f"<fastnn backend {self._name!r}>"
 
 
-def _set_default(name: str) -> str:
-    global _default
-    with _lock:
-        before, _default = _default, name
-        _publish()
-    return before
-
-
 def _publish() -> None:
-    native.set_native_only(_default == "native" and _blocks == 0)
+    native.set_native_only(_blocks == 0 and _choices[-1][1] == "native")
 
 
 def _module(name: str) -> Any:
@@ -105,16 +97,18 @@ def make_forward(op: Op, kernel: native.Kernel) -> Callable[..., Any]:
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         (x,), params, out = binding.bind(args, kwargs)
-        if is_foreign(x):
-            _refuse_foreign(op.name, "x", x)
-            return kernel.ufunc(x, *_ufunc_parameters(op, np.dtype(np.float64), np.shape(x), params), **_out(out))
+        if foreign.is_foreign(x):
+            foreign.check(op.name, backend(), x=x)
+            values, _ = foreign.parameters(op, op.name, x, params)
+            return kernel.ufunc(x, *values, **_out(out))
         x = real_array(op.name, "x", x)
         values = checked_parameters(op, x.dtype, x.shape, params)
-        check_out(op.name, out, x.shape, x.dtype, (x, *values))
+        check_out(op.name, out, x.shape, x.dtype, {"x": x})
         module = _module(backend())
         if module is None:
             return kernel.ufunc(x, *_aligned(op, x.shape, values), **_out(out))
-        return _scalar_like_ufunc(module.forward(op.name, x, *values, out=out), out)
+        result = module.forward(op.name, np.asarray(x), *values, out=_plain(out))
+        return _like_ufunc(result, x, out)
 
     return forward
 
@@ -126,21 +120,22 @@ def make_backward(op: Op, kernel: native.Kernel, terms: native.Kernel | None) ->
 
     def backward_(*args: Any, **kwargs: Any) -> Any:
         (dy, saved), params, out = binding.bind(args, kwargs)
-        for name, value in (("dy", dy), ("saved", saved)):
-            if is_foreign(value):
-                _refuse_foreign(title, name, value)
-        if is_foreign(dy) or is_foreign(saved):
-            values = _ufunc_parameters(op, np.dtype(np.float64), np.shape(saved), params)
+        if foreign.is_foreign(dy) or foreign.is_foreign(saved):
+            foreign.check(title, backend(), dy=dy, saved=saved)
+            foreign.check_shapes(title, dy, saved)
+            values, given = foreign.parameters(op, title, saved if foreign.is_foreign(saved) else dy, params)
+            dparam = None if terms is None else foreign.parameter_gradient(terms.ufunc, dy, saved, values, given)
             dx = kernel.ufunc(dy, saved, *values, **_out(out))
-            return dx if terms is None else (dx, reduce_to(terms.ufunc(dy, saved, *values), np.shape(params[0])))
+            return dx if terms is None else (dx, dparam)
         dy, saved = common_array(title, ("dy", "saved"), (dy, saved))
         dy = same_shapes(title, dy, saved)
         values = checked_parameters(op, saved.dtype, saved.shape, params, title)
-        check_out(title, out, saved.shape, saved.dtype, (dy, saved, *values))
+        check_out(title, out, saved.shape, saved.dtype, {"dy": dy, "saved": saved})
         module = _module(backend())
         if module is not None:
-            result = module.backward(op.name, dy, saved, *values, out=out)
-            return result if terms is not None else _scalar_like_ufunc(result, out)
+            result = module.backward(op.name, np.asarray(dy), np.asarray(saved), *values, out=_plain(out))
+            like = dy if type(saved) is np.ndarray else saved
+            return _like_ufunc(result, like, out) if terms is None else (_like_ufunc(result[0], like, out), result[1])
         aligned = _aligned(op, saved.shape, values)
         if terms is None:
             return kernel.ufunc(dy, saved, *aligned, **_out(out))
@@ -154,9 +149,18 @@ def _out(out: Any) -> dict[str, Any]:
     return {} if out is None else {"out": out}
 
 
-def _scalar_like_ufunc(result: Array, out: Array | None) -> Any:
-    """A 0-d result as a NumPy scalar, as ufuncs return it."""
-    return result[()] if out is None and result.ndim == 0 else result
+def _plain(out: Array | None) -> Array | None:
+    """`out` without its subclass, which may have ideas of its own about shapes."""
+    return None if out is None else np.asarray(out)
+
+
+def _like_ufunc(result: Array, x: Array, out: Array | None) -> Any:
+    """The result in the type in which ufuncs return it: `out` itself, a scalar for 0-d, or x's subclass of ndarray."""
+    if out is not None:
+        return out
+    if type(x) is not np.ndarray:
+        return x.__array_wrap__(result)
+    return result[()] if result.ndim == 0 else result
 
 
 def _aligned(op: Op, shape: tuple[int, ...], values: Sequence[Array]) -> list[Array]:
@@ -165,29 +169,13 @@ def _aligned(op: Op, shape: tuple[int, ...], values: Sequence[Array]) -> list[Ar
     return [align_parameter(shape, value) if k == op.learned else value for k, value in enumerate(values)]
 
 
-def _ufunc_parameters(op: Op, dtype: np.dtype[Any], shape: tuple[int, ...], params: Sequence[Any]) -> list[Any]:
-    """Parameters beside an array of another library: numbers stay Python floats, which do not widen its dtype."""
-    values = _aligned(op, shape, checked_parameters(op, dtype, shape, params))
-    return [float(value) if value.ndim == 0 else value for value in values]
-
-
-def _refuse_foreign(title: str, argument: str, value: Any) -> None:
-    module = type(value).__module__.partition(".")[0]
-    if module == "cupy":
-        raise TypeError(f"{title}: {argument} is a CuPy array, and this version of fastnn has no GPU kernels; cupy.asnumpy({argument})?")
-    if backend() != "native":
-        raise TypeError(
-            f"{title}: {argument} is a {module} object, which only the native backend takes; the backend in force is {backend()!r}"
-        )
-
-
 def _parameter_gradient(terms: native.Kernel, dy: Array, x: Array, alpha: Array, shape: tuple[int, ...]) -> Array:
     """The gradient of the learned parameter in `shape`, summed without a temporary of x's size where alpha's layout allows."""
     result_dtype = alpha.dtype
     split = _split(x.shape, aligned_shape(x.shape, shape))
-    if split is None:
+    if split is None or hasattr(x, "mask") or hasattr(dy, "mask"):  # a masked array sums what is not masked
         return reduce_to(terms.ufunc(dy.astype(result_dtype, copy=False), x.astype(result_dtype, copy=False), alpha), shape)
-    plain = [np.ascontiguousarray(value, result_dtype) for value in (dy, x, alpha)]
+    plain = [np.require(value, result_dtype, "CA") for value in (dy, x, alpha)]
     with np.errstate(all="ignore"):
         return np.asarray(terms.sum_gradient(*plain, *split)).astype(result_dtype).reshape(shape)
 

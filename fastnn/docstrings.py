@@ -66,6 +66,21 @@ def backward_doc(op: Op) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def ufunc_doc(op: Op, which: str) -> str:
+    """The docstring of the ufunc of one pass; NumPy puts the signature in front."""
+    params = [param.name for param in op.params]
+    inputs = ", ".join(["x" if which == "forward" else "dy, saved", *params])
+    if which == "forward":
+        text = f"{op.title}.\n\ny = {op.formula}"
+    elif which == "backward":
+        text = f"Gradient of {op.name}: dx = dy * dy/dx, in terms of the {op.saves} of the forward pass.\n\ndy/dx = {op.derivative}"
+    else:
+        name = params[op.learned or 0]
+        text = f"Gradient of {op.name} by {name}: dy * dy/d{name}, element by element.\n\ndy/dx = {op.derivative}"
+    required = " None has a default value, and none is checked." if params else ""
+    return f"{text}\n\nThe inputs are {inputs}.{required} See fastnn.{op.name}.\n"
+
+
 def _section(title: str, *entries: str) -> str:
     lines = [title, "-" * len(title)]
     for entry in entries:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from fastnn.dispatch import make_backward, make_forward
-from fastnn.docstrings import backward_doc, forward_doc
+from fastnn.docstrings import backward_doc, forward_doc, ufunc_doc
 from fastnn.kernels.cpu import activations as native
 from fastnn.op import Op
 from fastnn.table import OPS
@@ -15,7 +16,9 @@ UFUNCS: dict[str, Any] = {}  # what fastnn.ufuncs shows
 
 
 def _kernel(op: Op, which: str) -> Any:
-    kernel = native.make_kernel(op.name, which, costly=op.transcendental)
+    kernel = native.make_kernel(op.name, which, costly=op.transcendental, doc=ufunc_doc(op, which))
+    with contextlib.suppress(AttributeError):  # older NumPy's ufuncs have no such attribute: pickle finds them by searching
+        kernel.ufunc.__module__ = "fastnn.ufuncs"
     UFUNCS[kernel.name] = kernel.ufunc
     return kernel
 

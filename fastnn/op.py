@@ -115,7 +115,7 @@ class Op:
     def signature(self, *arrays: str) -> str:
         """The argument list of the public function: of forward, or with ("dy", "saved") of backward."""
         params = [param.name if param.default is None else f"{param.name}={param.default}" for param in self.params]
-        return ", ".join([*(arrays or ("x",)), "/", *params, "*", "out=None"])
+        return ", ".join([*(arrays or ("x",)), *params, "*", "out=None"])
 
     def saved_for_backward(self, x: Any, y: Any) -> Any:
         """What backward wants to see: `x` or `y`."""

@@ -14,9 +14,10 @@ import struct
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from mpmath import matrix, mp, mpf
+from mpmath import matrix, mp, mpf  # type: ignore[import-untyped]
 
 PRECISION = 180  # bits; the fits reach 2^-60, the linear systems lose some 60 more
 BITS = {"float": 24, "double": 53}
@@ -29,8 +30,8 @@ class Fit:
     """A polynomial in z that stands for `target` on [low, high]. Entries of one name make one table.
 
     `weight` turns the error of the polynomial into the relative error of the function it serves; that product is what
-    the exchange levels out. `terms` is the number of coefficients for each scalar type (a type left out has no table).
-    `fixed` holds leading coefficients that are prescribed.
+    the exchange levels out. `terms` is the number of coefficients for each scalar type (a type left out has no table);
+    with them that error stays below 2^-bits. `fixed` holds leading coefficients that are prescribed.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Fit:
     low: Callable[[], mpf]
     high: Callable[[], mpf]
     terms: dict[str, int]
+    bits: dict[str, float]
     fixed: tuple[float, ...] = ()
 
 
@@ -47,7 +49,8 @@ class Fit:
 class Constant:
     """A number, in `parts` pieces named name_hi and name_lo (or plain name); the head keeps `head_bits` bits.
 
-    `value` may differ by scalar type. With `cuts` it comes in pieces name_1, name_2, ... instead: each reaches down to 2^-cut, one more takes the rest.
+    `value` may differ by scalar type. With `cuts` it comes in pieces name_1, name_2, ... instead: each reaches down to
+    2^-cut, one more takes the rest.
     """
 
     name: str
@@ -107,11 +110,13 @@ def _gelu_slope(a: mpf) -> mpf:
     return _gaussian_ratio(a) - a / mp.sqrt(2 * mp.pi)
 
 
+@cache
 def _gelu_zero() -> mpf:
-    return mp.findroot(_gelu_slope, mpf("0.75179"))
+    with mp.workprec(PRECISION):
+        return mp.findroot(_gelu_slope, mpf("0.75179"))
 
 
-def _gaussian(name: str, doc: str, scalar: str, terms: int, shape: Function) -> Fit:
+def _gaussian(name: str, doc: str, scalar: str, terms: int, bits: float, shape: Function) -> Fit:
     """shape(a) - 1 in t = (a - c) / (a + c), which takes [0, infinity) to [-1, 1); error relative to shape(a)."""
     center = GAUSSIAN_CENTER[scalar]
 
@@ -126,6 +131,7 @@ def _gaussian(name: str, doc: str, scalar: str, terms: int, shape: Function) -> 
         low=lambda: mpf(-1),
         high=lambda: (mpf(GAUSSIAN_END[scalar]) - center) / (mpf(GAUSSIAN_END[scalar]) + center),
         terms={scalar: terms},
+        bits={scalar: bits},
     )
 
 
@@ -138,6 +144,7 @@ FITS: tuple[Fit, ...] = (
         low=lambda: -mp.log(2) / 2 * mpf("1.0001"),
         high=lambda: mp.log(2) / 2 * mpf("1.0001"),
         terms={"float": 5, "double": 11},
+        bits={"float": 26.1, "double": 61.6},
     ),
     Fit(
         name="tanh_tail",
@@ -147,6 +154,7 @@ FITS: tuple[Fit, ...] = (
         low=lambda: mpf(0),
         high=lambda: mpf("0.262") ** 2,
         terms={"float": 3, "double": 7},
+        bits={"float": 27.8, "double": 56.6},
     ),
     Fit(
         name="log1p_tail",
@@ -156,6 +164,7 @@ FITS: tuple[Fit, ...] = (
         low=lambda: mpf(0),
         high=lambda: mpf(1),
         terms={"float": 9},
+        bits={"float": 27.4},
     ),
     Fit(
         name="atanh_tail",
@@ -166,6 +175,7 @@ FITS: tuple[Fit, ...] = (
         low=lambda: mpf(0),
         high=lambda: mpf(1) / 9,
         terms={"float": 4, "double": 10},
+        bits={"float": 27.7, "double": 59.4},
     ),
     Fit(
         name="sin_tail",
@@ -175,6 +185,7 @@ FITS: tuple[Fit, ...] = (
         low=lambda: mpf(0),
         high=_quadrant,
         terms={"float": 3, "double": 6},
+        bits={"float": 27.8, "double": 57.8},
     ),
     Fit(
         name="cos_tail",
@@ -185,17 +196,19 @@ FITS: tuple[Fit, ...] = (
         low=lambda: mpf(0),
         high=_quadrant,
         terms={"float": 3, "double": 6},
+        bits={"float": 32.9, "double": 63.9},
     ),
     *(
         _gaussian(
             "gaussian_tail_shape",
-            "2 (1 + a) h(a) - 1 in t = (a - c) / (a + c), c = gaussian_center, for a >= 0, where 0.5 erfc(a / sqrt(2)) = "
-            "exp(-a^2 / 2) h(a); error relative to h",
+            "2 (1 + a) h(a) - 1 in t = (a - c) / (a + c), c = gaussian_center, for a >= 0, where "
+            "0.5 erfc(a / sqrt(2)) = exp(-a^2 / 2) h(a); error relative to h",
             scalar,
             terms,
+            bits,
             lambda a: 2 * (1 + a) * _gaussian_ratio(a),
         )
-        for scalar, terms in (("float", 10), ("double", 23))
+        for scalar, terms, bits in (("float", 10, 27.4), ("double", 23, 57.6))
     ),
     *(
         _gaussian(
@@ -203,9 +216,10 @@ FITS: tuple[Fit, ...] = (
             "2 (h(a) - a / sqrt(2 pi)) / (z - a) - 1 in the same t, z = gelu_zero; error relative to the quotient",
             scalar,
             terms,
+            bits,
             lambda a: 2 * _gelu_slope(a) / (_gelu_zero() - a),
         )
-        for scalar, terms in (("float", 9), ("double", 20))
+        for scalar, terms, bits in (("float", 9, 27.2), ("double", 20, 54.5))
     ),
 )
 
@@ -213,9 +227,6 @@ CONSTANTS: tuple[Constant, ...] = (
     Constant(name="log2e", value=lambda: 1 / mp.log(2)),
     # n ln2_hi is exact for |n| up to 2^8 (2^11): room for both halves of ldexp's range, without an FMA unit too
     Constant(name="ln2", value=lambda: mp.log(2), parts=2, head_bits={"float": 16, "double": 42}),
-    Constant(name="sqrt_half", value=lambda: mp.sqrt(mpf(1) / 2), parts=2),
-    Constant(name="inv_sqrt_2pi", value=lambda: 1 / mp.sqrt(2 * mp.pi), parts=2),
-    Constant(name="sqrt_2_over_pi", value=lambda: mp.sqrt(2 / mp.pi), parts=2),
     Constant(name="gaussian_center", value=GAUSSIAN_CENTER),
     Constant(name="half_gelu_zero", value=lambda: _gelu_zero() / 2, parts=2),
     # gelu_tanh's exponent is a (linear + cubic a^2); linear_hi is short so that its difference from that sum is exact
@@ -335,8 +346,7 @@ def exchange(grid: Samples, fixed: Sequence[mpf], terms: int) -> list[mpf]:
         solution = mp.lu_solve(system, right)
         found = [solution[i] for i in range(free)]
         errors = [
-            s * w * (evaluate(found, x) * x**k - f)
-            for x, f, w, s in zip(grid.x, rest, grid.weight, flip, strict=True)
+            s * w * (evaluate(found, x) * x**k - f) for x, f, w, s in zip(grid.x, rest, grid.weight, flip, strict=True)
         ]
         worst = max(abs(e) for e in errors)
         if best is None or worst < best[0]:
@@ -518,13 +528,12 @@ def python(t: Tables) -> str:
 HERE = Path(__file__).parent
 
 
-def written() -> dict[Path, str]:
-    t = tables()
+def written(t: Tables) -> dict[Path, str]:
     return {HERE / "include" / "coefficients.hpp": cpp(t), HERE / "jit" / "coefficients.py": python(t)}
 
 
-def stale() -> list[Path]:
-    return [path for path, text in written().items() if not path.exists() or path.read_text() != text]
+def stale(t: Tables) -> list[Path]:
+    return [path for path, text in written(t).items() if not path.exists() or path.read_text() != text]
 
 
 def report() -> None:
@@ -544,10 +553,10 @@ def main() -> int:
     group.add_argument("--check", action="store_true", help="fail if the generated files are not current")
     arguments = parser.parse_args()
     if arguments.write:
-        for path, text in written().items():
+        for path, text in written(tables()).items():
             path.write_text(text)
     elif arguments.check:
-        for path in (old := stale()):
+        for path in (old := stale(tables())):
             print(f"{path.name} is stale: run coeffs.py --write", file=sys.stderr)
         return bool(old)
     else:

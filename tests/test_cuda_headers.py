@@ -1,4 +1,4 @@
-"""The headers as CUDA device code: every activation compiles with V = float and V = double, to arithmetic that rounds as on the CPU.
+"""The headers as CUDA device code: every activation with V = float and double, in arithmetic that rounds as on the CPU.
 
 Needs the package nvidia-cuda-nvrtc, and no GPU.
 """
@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cuda.nvrtc import PACKAGES, CompilationError, Nvrtc, find
+from nvrtc import PACKAGES, CompilationError, Nvrtc, find
 
 from fastnn.table import OPS
 
-ROOT = Path(__file__).resolve().parents[1]
-PROBE = Path(__file__).parent / "cuda" / "activations_probe.cu"
-# IEEE arithmetic to the letter: products and sums as written, subnormal numbers kept, division and roots rounded correctly.
+TESTS = Path(__file__).resolve().parent
+HEADERS = TESTS.parent / "kernels/include"
+PROBE = TESTS / "cuda/activations_probe.cu"
+LIST = re.compile(r"^FASTNN_ACTIVATION\((\w+)\)", re.MULTILINE)
+# IEEE arithmetic to the letter: products and sums as written, subnormal numbers kept, division rounded correctly.
 STRICT = ["--std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true"]
 ARITHMETIC = re.compile(r"^\s*(?:@!?%p\d+\s+)?((?:add|sub|mul|mad|fma|div|rcp|sqrt)\.[\w.]*f(?:32|64))\b", re.MULTILINE)
+MIN_MAX = re.compile(r"\b(?:min|max)\.[\w.]*f(?:32|64)\b")  # they drop NaN and order zeros; vmin and vmax do not
 ARCHITECTURES = ["75", "80", "90", "newest"]
 TYPES = {"float": "f32", "double": "f64"}
 
@@ -40,13 +43,14 @@ def nvrtc() -> Nvrtc:
 
 def compile_probe(nvrtc: Nvrtc, architecture: int, strict: list[str] = STRICT) -> Compiled:
     # The table and the list of blocks name the same ops, but not in the same order.
-    names = re.findall(r"^FASTNN_ACTIVATION\((\w+)\)", (ROOT / "kernels/include/activations.hpp").read_text(), re.MULTILINE)
+    names = LIST.findall((HEADERS / "activations.hpp").read_text())
     assert sorted(names) == sorted(OPS)
-    options = [f"--gpu-architecture=sm_{architecture}", f"--include-path={ROOT / 'kernels/include'}", *strict]
+    options = [f"--gpu-architecture=sm_{architecture}", f"--include-path={HEADERS}", *strict]
     expressions = {(name, cxx): f"activation<{i}, {cxx}>" for i, name in enumerate(names) for cxx in TYPES}
     ptx, log, symbols = nvrtc.compile(PROBE, [*options, f"-DACTIVATIONS={len(OPS)}"], list(expressions.values()))
-    texts = {text.split("(", 1)[0].strip(): text for text in re.split(r"\.entry\s", ptx)[1:]}
-    return Compiled(ptx, log, {key: texts[symbols[expression]].split("\n}\n")[0] for key, expression in expressions.items()})
+    bodies = [text.split("\n}\n")[0] for text in re.split(r"\.entry\s", ptx)[1:]]
+    texts = {text.split("(", 1)[0].strip(): text for text in bodies}
+    return Compiled(ptx, log, {key: texts[symbols[expression]] for key, expression in expressions.items()})
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
@@ -67,6 +71,7 @@ def test_arithmetic_is_rounded_to_nearest(compiled: Compiled) -> None:
     assert {"fma.rn.f32", "fma.rn.f64", "div.rn.f32", "div.rn.f64"} <= instructions
     assert {i for i in instructions if not re.fullmatch(r"\w+\.rn\.f(32|64)", i)} == set()
     assert re.findall(r"\.(?:ftz|approx|full)\b", compiled.ptx) == []
+    assert MIN_MAX.findall(compiled.ptx) == []
 
 
 def test_nothing_is_called_but_what_the_headers_hold(compiled: Compiled) -> None:

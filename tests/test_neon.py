@@ -1,15 +1,18 @@
-"""The same bits from every instruction set with an FMA unit: NEON in an emulator, AVX2, AVX-512, and one number at a time as in CUDA."""
+"""The same bits from every instruction set with an FMA unit.
+
+That is NEON (in an emulator), AVX2, AVX-512, and one number at a time, as CUDA computes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
-from neon.runs import FORMATS, HOST, Array, Case, Unavailable, build, cases, run
+from loop_runs import FORMATS, HOST, Array, Case, Unavailable, build, cases, run
 
 import fastnn as fnn
 from fastnn.kernels.cpu import activations as native
@@ -17,6 +20,8 @@ from fastnn.table import OPS
 
 REFERENCE = "scalar"
 COMPARED = ("neon", "v3", "v4")
+DTYPES = {name: getattr(ml_dtypes if name == "bfloat16" else np, name) for name in FORMATS}
+SUFFIXES = {"forward": "", "backward": "_backward", "parameter_gradient": "_parameter_gradient"}
 Results = Callable[[str, str], list[Array]]
 
 
@@ -57,8 +62,8 @@ def assert_same(case: Case, got: Array, expected: Array) -> None:
     different = np.flatnonzero((got != expected) & ~(nan(got) & nan(expected)))
     if different.size:
         i = different[0]
-        operands = ", ".join(f"{a[i]:#x}" for a in case.arrays)
-        pytest.fail(f"{case}: {different.size} differ, element {i} ({operands}): {got[i]:#x}, expected {expected[i]:#x}")
+        of = ", ".join(f"{a[i]:#x}" for a in case.arrays)
+        pytest.fail(f"{case}: {different.size} differ, element {i} of {of}: {got[i]:#x}, expected {expected[i]:#x}")
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -66,3 +71,23 @@ def assert_same(case: Case, got: Array, expected: Array) -> None:
 def test_same_bits(isa: str, name: str, results: Results) -> None:
     for case, got, expected in zip(requests(name), results(isa, name), results(REFERENCE, name), strict=True):
         assert_same(case, got, expected)
+
+
+@pytest.fixture
+def isa_restored() -> Iterator[None]:
+    before = native.isa()
+    yield
+    native.set_isa(before)
+
+
+@pytest.mark.usefixtures("isa_restored")
+@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("isa", [isa for isa in native.isas() if isa in COMPARED])
+def test_the_module_agrees(isa: str, name: str, results: Results) -> None:
+    """So that what is certified of the installed kernels holds for the others."""
+    expected = results(REFERENCE, name)
+    native.set_isa(isa)
+    with np.errstate(all="ignore"):
+        for case, reference in zip(requests(name), expected, strict=True):
+            ufunc = getattr(fnn.ufuncs, name + SUFFIXES[case.direction])
+            assert_same(case, ufunc(*case.values(DTYPES[case.dtype])).view(reference.dtype), reference)

@@ -192,8 +192,8 @@ def test_parameters(op: Op) -> None:
 
 
 def test_signature() -> None:
-    assert OPS["elu"].signature() == "x, /, alpha=1.0, *, out=None"
-    assert OPS["prelu"].signature("dy", "saved") == "dy, saved, /, alpha, *, out=None"
+    assert OPS["elu"].signature() == "x, alpha=1.0, *, out=None"
+    assert OPS["prelu"].signature("dy", "saved") == "dy, saved, alpha, *, out=None"
 
 
 @every_op

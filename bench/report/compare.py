@@ -22,6 +22,7 @@ from .rows import PREFIX, Result
 Key = tuple[str, str, str, int, str]  # op, pass, dtype, size, contender
 
 COPY = "np.copyto"
+ENOUGH = 9  # samples in both files: a median of fewer says little about noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def compare(before: Result, after: Result) -> Comparison:
         raise ValueError("the two files have no op, size and contender in common")
     versions = [side["machine"]["versions"] for side in (before, after)]
     same = [COPY] + [name for name in versions[1] if name != "fastnn" and versions[0].get(name) == versions[1][name]]
-    still = [key for key in shared if key[4] in same]
+    still = [key for key in shared if key[4] in same and min(old[key]["samples"], new[key]["samples"]) >= ENOUGH]
     moved = np.array([new[key]["median_s"] / old[key]["median_s"] for key in still] or [1.0])
     level = float(np.quantile(np.abs(np.log(moved)), 0.9))
     changes = []
@@ -115,7 +116,7 @@ def _differences(before: Result, after: Result) -> list[str]:
 
 def show(before: Result, after: Result, names: tuple[str, str], console: Console) -> None:
     found = compare(before, after)
-    table = Table(title=f"B / A: {names[1]} against {names[0]}", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=f"B / A: {names[1]} against {names[0]}", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     for title in ("op", "backend", "elements", "A \u00b5s", "B \u00b5s", "B / A", "noise", ""):
         left = title in ("op", "backend")
         table.add_column(title, justify="left" if left else "right", no_wrap=True)

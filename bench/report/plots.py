@@ -100,7 +100,7 @@ def claim(result: Result, theme: Theme) -> Figure | None:
         axis.plot(sigmoid, place, "o", color=colour, markersize=9)
         text = f"  {row['ratio']:.1f}x" + ("  (ReLU: NumPy's)" if row["relu_is_numpys"] else "")
         axis.text(max(relu, sigmoid) * 1.04, place, text, va="center", color=theme.ink, fontsize=9)
-    axis.axvline(floor, color=theme.ink, linewidth=1.2, linestyle=(0, (4, 3)))
+    axis.axvline(floor, color=theme.ink, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
     axis.annotate(
         f"np.copyto: {floor:,.0f} \u00b5s",
         (floor, len(found) - 0.5),
@@ -148,7 +148,7 @@ def speedup(result: Result, theme: Theme) -> Figure | None:
                 gain, place = gains[row.op, direction], order.index(row.op)
                 colour = theme.hue("fastnn") if gain >= 1 else theme.bad
                 axis.barh(place, gain - 1, left=1, height=0.66, color=colour)
-                text = f"{gain:.2g}x {row.best}" if gain < 9.95 else f"{gain:.0f}x {row.best}"
+                text = f"{gain:.{2 if gain < 2 else 1 if gain < 10 else 0}f}x {row.best}"
                 axis.text(max(gain, 1.0) * 1.04, place, text, va="center", color=theme.ink, fontsize=8)
         axis.axvline(1, color=theme.ink, linewidth=1.2)
         axis.set_title(direction, loc="left", color=theme.ink, fontsize=10)

@@ -40,7 +40,7 @@ def _ratio(row: Row) -> Text:
 
 def op_table(key: tuple[str, int, str], group: list[Row]) -> Table:
     dtype, size, direction = key
-    table = Table(title=f"{direction}, {size:,} x {dtype}", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=f"{direction}, {size:,} x {dtype}", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     table.add_column("op", no_wrap=True)
     for name in ("ns/el.", "GB/s", "copy", "ULP", "best rival", "ns/el.", "ULP", "ratio"):
         table.add_column(name, justify="right", no_wrap=True)

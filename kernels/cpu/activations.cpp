@@ -50,6 +50,8 @@ struct indices_below<0, i...> {
   using type = indices<i...>;
 };
 
+constexpr std::int64_t aligned_from = 512;  // elements
+
 // One loop. The body is a lambda over (element index, how to load, how to store) so that head, body and tail are one formula and
 // every element gets the same bits wherever it lies.
 template <class Pass, class T, bool arrays_of_parameters, int... a, int... p>
@@ -78,15 +80,18 @@ FASTNN_FN void run(void* const* operands, std::int64_t n, bool streaming, indice
     S::store_first(out + i, y, count);
   };
   std::int64_t i = 0;
-  if (S::streams && streaming) {
-    const auto misaligned = reinterpret_cast<std::uintptr_t>(out) % sizeof(V);
-    if (misaligned != 0) {
-      i = (sizeof(V) - misaligned) / sizeof(T);
-      if (i > n) i = n;
+  // Stores that straddle cache lines cost most, and arrays that NumPy allocates begin 16 bytes past one: align the output. Inputs
+  // allocated alike are then aligned too. Short arrays are through before it pays; streaming needs it.
+  if (n >= aligned_from) {
+    const auto misaligned = reinterpret_cast<std::uintptr_t>(out) % (width * sizeof(T));
+    if (misaligned % sizeof(T) == 0 && misaligned != 0) {
+      i = static_cast<std::int64_t>((width * sizeof(T) - misaligned) / sizeof(T));
       partial(0, static_cast<int>(i));
     }
-    for (; i + width <= n; i += width) S::stream(out + i, whole(i));
-    stream_fence();
+    if (S::streams && streaming && misaligned % sizeof(T) == 0) {
+      for (; i + width <= n; i += width) S::stream(out + i, whole(i));
+      stream_fence();
+    }
   }
   for (; i + 2 * width <= n; i += 2 * width) {
     const V first = whole(i), second = whole(i + width);

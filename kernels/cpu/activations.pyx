@@ -51,6 +51,7 @@ cdef extern from "elementwise.hpp" namespace "fastnn_cpu" nogil:
         int arrays, parameters, item, parameter_item
         int64_t parallel_from
     void run(const Operation&, const PoolApi&, char** args, const int64_t* strides, int64_t n)
+    void run_quietly(const Operation&, const PoolApi&, char** args, const int64_t* strides, int64_t n)
     void sum_parameter_gradient(const Operation&, const PoolApi&, const char* dy, const char* x, const char* parameter,
                                 int64_t outer, int64_t channels, int64_t inner, double* total)
 
@@ -71,26 +72,27 @@ cdef extern from *:
     object fastnn_builtin(PyMethodDef*, const char*, const char*, fastnn_fastcall, object, object)
 
 cdef extern from "Python.h":
-    bint PyFloat_CheckExact(PyObject*)
+    bint PyFloat_Check(PyObject*)
     bint PyLong_CheckExact(PyObject*)
     double PyFloat_AS_DOUBLE(PyObject*)
     double PyLong_AsDouble(PyObject*) except? -1.0
+    object PyObject_Vectorcall(PyObject*, PyObject**, size_t, PyObject*)
     PyObject* PyTuple_GET_ITEM(PyObject*, Py_ssize_t)
     Py_ssize_t PyTuple_GET_SIZE(PyObject*)
-    PyObject* Py_None
 
 cdef extern from "numpy/arrayobject.h":
     enum:
         NPY_HALF
 
 cdef extern from "ndarray.hpp":
+    bint ndarray_is_native(PyObject*) nogil
     bint ndarray_is_plain(PyObject*) nogil
-    bint ndarray_is_writeable(PyObject*) nogil
     int ndarray_type(PyObject*) nogil
     int ndarray_ndim(PyObject*) nogil
     cnp.npy_intp ndarray_size(PyObject*) nogil
     char* ndarray_data(PyObject*) nogil
-    bint ndarray_same_layout(PyObject*, PyObject*) nogil
+    bint ndarray_same_type_and_shape(PyObject*, PyObject*) nogil
+    bint ndarray_may_be_written(PyObject*, PyObject*) nogil
     object ndarray_like(PyObject*)
 
 cdef extern from "numpy/ufuncobject.h":
@@ -125,11 +127,14 @@ def isa() -> str:
     return (<bytes> isa_at(active_isa()).name).decode()
 
 
-def set_isa(name: str) -> None:
+def set_isa(name) -> None:
     """Use an instruction set from now on, in every thread: for tests and certificates. FASTNN_ISA sets it at import."""
+    expected = f"expected one of {', '.join(map(repr, isas()))}"
+    if not isinstance(name, str):
+        raise TypeError(f"set_isa: name is {name!r} of type {type(name).__name__}; {expected}")
     if name not in isas():
         why = "which this CPU cannot run" if name in built() else "which this build does not hold"
-        raise ValueError(f"instruction set: got {name!r}, {why}; expected one of {', '.join(isas())}")
+        raise ValueError(f"set_isa: name is {name!r}, {why}; {expected}")
     set_active_isa(built().index(name))
 
 
@@ -139,7 +144,7 @@ if os.environ.get("FASTNN_ISA"):
     try:
         set_isa(os.environ["FASTNN_ISA"])
     except ValueError as error:
-        raise ValueError(f"FASTNN_ISA: {error}") from None
+        raise ValueError(str(error).replace("set_isa: name", "the environment variable FASTNN_ISA", 1)) from None
 
 
 # ---- operations ----
@@ -179,7 +184,7 @@ cdef int fill_operations(Numbers* numbers, int row, int which, bint costly) exce
 
 
 cdef void ufunc_loop(char** args, const cnp.npy_intp* dimensions, const cnp.npy_intp* steps, void* data) noexcept nogil:
-    run((<const Operation*> data)[0], pool[0], args, <const int64_t*> steps, dimensions[0])
+    run_quietly((<const Operation*> data)[0], pool[0], args, <const int64_t*> steps, dimensions[0])
 
 
 # type_num of bfloat16 once ml_dtypes has registered it; -1 before.
@@ -333,9 +338,16 @@ def set_native_only(bint value) -> None:
 
 
 cdef inline bint number_from(PyObject* value, double* number):
-    if PyFloat_CheckExact(value):
+    """Is it a float (NumPy's float64 is one) or an int? If so, take its value."""
+    if PyFloat_Check(value):
         number[0] = PyFloat_AS_DOUBLE(value)
         return True
+    if PyLong_CheckExact(value):
+        try:
+            number[0] = PyLong_AsDouble(value)
+            return True
+        except OverflowError:
+            pass
     return False
 
 
@@ -349,31 +361,50 @@ cdef object go_the_long_way(Kernel kernel, PyObject** args, Py_ssize_t nargs, Py
     return kernel.general(*positional, **named)
 
 
+cdef object go_by_ufunc(Kernel kernel, PyObject** args, const double* values, int dtype, PyObject* out):
+    """For checked arguments that are not contiguous: NumPy knows how to walk them."""
+    cdef PyObject* operands[6]
+    cdef PyObject* keywords = NULL
+    cdef int k
+    numbers = []
+    for k in range(kernel.arrays):
+        operands[k] = args[k]
+    for k in range(kernel.parameters):
+        # A Python float takes the dtype of the array, and that of 16-bit arrays is not the one of their parameters.
+        number = values[k] if dtype == dtype_float32 or dtype == dtype_float64 else single(values[k])
+        numbers.append(number)
+        operands[kernel.arrays + k] = <PyObject*> number
+    if out != NULL:
+        operands[kernel.arrays + kernel.parameters] = out
+        keywords = <PyObject*> only_out
+    return PyObject_Vectorcall(<PyObject*> kernel.ufunc, operands, kernel.arrays + kernel.parameters, keywords)
+
+
 cdef object call(object self, PyObject** args, Py_ssize_t nargs, PyObject* keywords):
     cdef Kernel kernel = <Kernel> self
     cdef PyObject* out = NULL
     cdef PyObject* x
     cdef PyObject* key
+    cdef double used
     cdef double values[2]
     cdef float singles[2]
     cdef bint given[2]
+    cdef bint plain
     cdef Py_ssize_t i, j, count
     cdef int dtype, k, arrays = kernel.arrays
     cdef char* operands[6]
     cdef int64_t strides[6]
-    cdef int64_t n, size
+    cdef int64_t n
     cdef Operation* op
-    cdef char* data
     if not (native_only and kernel.short) or nargs < arrays or nargs > arrays + kernel.parameters:
         return go_the_long_way(kernel, args, nargs, keywords)
     x = args[arrays - 1]
-    if not ndarray_is_plain(x):
+    if not ndarray_is_native(x):
         return go_the_long_way(kernel, args, nargs, keywords)
     dtype = dtype_index(ndarray_type(x))
-    if dtype < 0 or ndarray_ndim(x) == 0:
+    if dtype < 0 or arrays == 2 and not (ndarray_is_native(args[0]) and ndarray_same_type_and_shape(args[0], x)):
         return go_the_long_way(kernel, args, nargs, keywords)
-    if arrays == 2 and not (ndarray_is_plain(args[0]) and ndarray_same_layout(args[0], x)):
-        return go_the_long_way(kernel, args, nargs, keywords)
+    plain = ndarray_ndim(x) > 0 and ndarray_is_plain(x) and (arrays == 1 or ndarray_is_plain(args[0]))
     for k in range(kernel.parameters):
         given[k] = kernel.has_default[k]
         values[k] = kernel.default[k]
@@ -397,22 +428,25 @@ cdef object call(object self, PyObject** args, Py_ssize_t nargs, PyObject* keywo
             else:
                 return go_the_long_way(kernel, args, nargs, keywords)
     for k in range(kernel.parameters):
-        if not (given[k] and isfinite(values[k]) and (dtype == dtype_float64 or isfinite(<float> values[k])) and kernel.low[k] <= values[k] <= kernel.high[k]) or values[k] == kernel.excluded[k]:
+        used = values[k] if dtype == dtype_float64 else <double> <float> values[k]
+        if not (given[k] and isfinite(used) and kernel.low[k] <= used <= kernel.high[k]) or used == kernel.excluded[k]:
             return go_the_long_way(kernel, args, nargs, keywords)
     if kernel.ordered and values[0] > values[1]:
         return go_the_long_way(kernel, args, nargs, keywords)
+    if out == <PyObject*> None:
+        out = NULL
+    if out != NULL:
+        if not (ndarray_is_native(out) and ndarray_same_type_and_shape(out, x)):
+            return go_the_long_way(kernel, args, nargs, keywords)
+        for k in range(arrays):
+            if not ndarray_may_be_written(out, args[k]):
+                return go_the_long_way(kernel, args, nargs, keywords)
+        plain = plain and ndarray_is_plain(out)
+    if not plain:
+        return go_by_ufunc(kernel, args, values, dtype, out)
     op = &kernel.numbers.by_dtype[dtype]
     n = ndarray_size(x)
-    if out == NULL or out == Py_None:
-        result = ndarray_like(x)
-    else:
-        if not (ndarray_is_plain(out) and ndarray_is_writeable(out) and ndarray_same_layout(out, x)):
-            return go_the_long_way(kernel, args, nargs, keywords)
-        data, size = ndarray_data(out), n * op.item
-        for k in range(arrays):
-            if ndarray_data(args[k]) != data and ndarray_data(args[k]) < data + size and data < ndarray_data(args[k]) + size:
-                return go_the_long_way(kernel, args, nargs, keywords)
-        result = <object> out
+    result = ndarray_like(x) if out == NULL else <object> out
     for k in range(arrays):
         operands[k] = ndarray_data(args[k])
         strides[k] = op.item
@@ -431,3 +465,5 @@ cdef object call(object self, PyObject** args, Py_ssize_t nargs, PyObject* keywo
 
 
 cdef object out_name = sys.intern("out")
+cdef tuple only_out = (out_name,)
+cdef object single = np.float32

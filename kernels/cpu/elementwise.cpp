@@ -2,8 +2,13 @@
 
 #include <unistd.h>
 
+#include <cfenv>
 #include <cstring>
 #include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 namespace fastnn_cpu {
 namespace {
@@ -17,7 +22,7 @@ constexpr std::int64_t chunk = 16 * 1024;   // elements a thread takes at a time
 std::int64_t streaming_from() {
 #if defined(_SC_LEVEL3_CACHE_SIZE)
   const long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
-  if (cache > 0) return cache / 4 * 3;
+  if (cache > 0) return cache / 4 * 3 < (24 << 20) ? cache / 4 * 3 : (24 << 20);
 #endif
   return 24 << 20;
 }
@@ -112,6 +117,20 @@ void run(const Operation& operation, const fastnn::PoolApi& pool, char* const* a
     pool.parallel_for(n, chunk, body, &job);
   else
     body(&job, 0, n);
+}
+
+void run_quietly(const Operation& operation, const fastnn::PoolApi& pool, char* const* args, const std::int64_t* strides,
+                 std::int64_t n) {
+#if defined(__x86_64__)
+  const unsigned before = _mm_getcsr();
+  run(operation, pool, args, strides, n);
+  _mm_setcsr(before);
+#else
+  std::fexcept_t before;
+  std::fegetexceptflag(&before, FE_ALL_EXCEPT);
+  run(operation, pool, args, strides, n);
+  std::fesetexceptflag(&before, FE_ALL_EXCEPT);
+#endif
 }
 
 namespace {

@@ -7,18 +7,47 @@
 static inline bool ndarray_is_plain(PyObject* a) {
   return PyArray_CheckExact(a) && PyArray_ISCARRAY_RO(reinterpret_cast<PyArrayObject*>(a));
 }
-static inline bool ndarray_is_writeable(PyObject* a) { return PyArray_ISWRITEABLE(reinterpret_cast<PyArrayObject*>(a)); }
+// Exactly an ndarray, in native byte order.
+static inline bool ndarray_is_native(PyObject* a) {
+  return PyArray_CheckExact(a) && PyArray_ISNOTSWAPPED(reinterpret_cast<PyArrayObject*>(a));
+}
 static inline int ndarray_type(PyObject* a) { return PyArray_TYPE(reinterpret_cast<PyArrayObject*>(a)); }
 static inline int ndarray_ndim(PyObject* a) { return PyArray_NDIM(reinterpret_cast<PyArrayObject*>(a)); }
 static inline npy_intp ndarray_size(PyObject* a) { return PyArray_SIZE(reinterpret_cast<PyArrayObject*>(a)); }
 static inline char* ndarray_data(PyObject* a) { return PyArray_BYTES(reinterpret_cast<PyArrayObject*>(a)); }
 
-// Two plain arrays of one dtype and shape.
-static inline bool ndarray_same_layout(PyObject* a, PyObject* b) {
+static inline bool ndarray_same_type_and_shape(PyObject* a, PyObject* b) {
   return ndarray_type(a) == ndarray_type(b) && ndarray_ndim(a) == ndarray_ndim(b) &&
          PyArray_CompareLists(PyArray_DIMS(reinterpret_cast<PyArrayObject*>(a)), PyArray_DIMS(reinterpret_cast<PyArrayObject*>(b)),
                               ndarray_ndim(a));
 }
 static inline PyObject* ndarray_like(PyObject* a) {
   return PyArray_NewLikeArray(reinterpret_cast<PyArrayObject*>(a), NPY_CORDER, nullptr, 0);
+}
+
+struct ndarray_extent {
+  char *begin, *end;
+  explicit ndarray_extent(PyArrayObject* a) : begin(PyArray_BYTES(a)), end(begin + PyArray_ITEMSIZE(a)) {
+    for (int i = 0; i < PyArray_NDIM(a); ++i) {
+      const npy_intp last = (PyArray_DIM(a, i) - 1) * PyArray_STRIDE(a, i);
+      (last < 0 ? begin : end) += last;
+    }
+  }
+};
+
+// May a result be written to `out`, of the shape of the input `in`, element by element? For certain, that is: it is writeable, its
+// elements do not share memory, and it is either the input itself or apart from it.
+static inline bool ndarray_may_be_written(PyObject* out, PyObject* in) {
+  auto *a = reinterpret_cast<PyArrayObject*>(out), *b = reinterpret_cast<PyArrayObject*>(in);
+  if (!PyArray_ISWRITEABLE(a)) return false;
+  if (PyArray_SIZE(a) == 0) return true;
+  bool same = PyArray_BYTES(a) == PyArray_BYTES(b);
+  for (int i = 0; i < PyArray_NDIM(a); ++i) {
+    if (PyArray_DIM(a, i) == 1) continue;
+    if (PyArray_STRIDE(a, i) == 0) return false;
+    same = same && PyArray_STRIDE(a, i) == PyArray_STRIDE(b, i);
+  }
+  if (same) return true;
+  const ndarray_extent to(a), from(b);
+  return to.end <= from.begin || from.end <= to.begin;
 }

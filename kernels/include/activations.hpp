@@ -126,7 +126,8 @@ struct celu {
   static FASTNN_FN exp_parts<V> quotient(V x, V alpha, scalar_t<V> low) {
     const V below = vmin(V(0.0f), x), q = below / alpha, p = q * alpha;
     const V error = ((below - p) - product_error(q, alpha, p)) / alpha;
-    return exp_reduced(vmax(V(low), q), select(q > V(low), error, V(0.0f)));
+    const V tiny(format_of<V>::smallest_normal * format_of<V>::shifter * format_of<V>::shifter);  // product_error would underflow
+    return exp_reduced(vmax(V(low), q), select((q > V(low)) & (below < -tiny), error, V(0.0f)));
   }
   template <class V>
   static FASTNN_FN V forward(V x, V alpha) {
@@ -207,32 +208,16 @@ struct gelu {
 };
 FASTNN_ACTIVATION(gelu)
 
-// gelu_tanh: y = x sigmoid(z) with z = 2 sqrt(2 / pi) (x + 0.044715 x^3); as for gelu, y = max(x, 0) - q with q = a / (1 + e^z) at
-// a = |x|. In e^z = 2^n (1 + t), q = a / ((1 + 2^-n) + t) 2^-n: one rounding before the division, and the power last.
-// Backward: z' x = z + 2 c x^3 with the cubic's factor c, and with E = e^-z(a) the derivative is D = E (1 + E - z' a) / (1 + E)^2 at
-// -a and 1 - D at a. The bracket cancels around its zero: 1 - z first, which is exact there.
+// gelu_tanh: y = x sigmoid(z) with z = 2 sqrt(2 / pi) (x + 0.044715 x^3), which e^z demands to twice the precision: see
+// vmath/gelu_tanh.hpp.
 struct gelu_tanh {
   template <class V>
   static FASTNN_FN V forward(V x) {
-    const V a = gelu_tanh_clamp(vabs(x)), one(1.0f);
-    const cubic_argument<V> u = gelu_tanh_argument(a);
-    const exp_parts<V> e = exp_reduced(u.z, u.rest);
-    const V n = -e.n, power = exp2_integer(vmax(V(2.0f - format_of<V>::bias), n));
-    const V sum = one + power, lost = power - (sum - one);
-    return vmax(V(-0.0f), x) - scale_down(a / (sum + (e.t + lost)), n);
+    return near_or_far<gelu_tanh_form>(x);
   }
   template <class V>
   static FASTNN_FN V backward(V dy, V x) {
-    using C = constants<scalar_t<V>>;
-    const V a = gelu_tanh_clamp(vabs(x)), one(1.0f);
-    const cubic_argument<V> u = gelu_tanh_argument(a);
-    const exp_parts<V> p = exp_reduced(-u.z, -u.rest);
-    const V power = exp2_integer(vmax(V(2.0f - format_of<V>::bias), p.n)), e = (one + p.t) * power;
-    const V first = one - u.z, second = e - fmadd(a * a * a, V(2 * C::gelu_tanh_cubic_hi), u.rest);
-    const V w = first + second, lost = second - (w - first);
-    const V square = fmadd(e, e + V(2.0f), one);
-    const V slope = scale_down((w + fmadd(w, p.t, lost)) / square, p.n);
-    return dy * select(x > V(0.0f), one - slope, slope);
+    return dy * near_or_far<gelu_tanh_slope_form>(x);
   }
 };
 FASTNN_ACTIVATION(gelu_tanh)
@@ -250,33 +235,15 @@ struct silu {
 };
 FASTNN_ACTIVATION(silu)
 
-// swish: y = x sigmoid(z), z = beta x. Rounding z costs e^-z up to |z| / 2 ULP, so the error of the product goes into the
-// reduction. |z| is bounded where x e^z is 0 for every finite x; infinite x is taken as the largest number where z < 0, so that
-// the result is a limit.
+// swish: y = x sigmoid(z), z = beta x. Rounding z would cost e^-z up to |z| / 2 ULP; the forms in vmath/logistic.hpp see to that.
 struct swish {
   template <class V>
-  struct argument {
-    V x, z, error;
-  };
-  template <class V>
-  static FASTNN_FN argument<V> product(V x, V beta) {
-    const V largest(format_of<V>::largest), bound(-2.0f * exp_range_of<V>::low);
-    const V finite = clamp(x, -largest, largest), rounded = beta * finite, z = clamp(rounded, -bound, bound);
-    return {select(z < V(0.0f), finite, x), z, select(z == rounded, product_error(beta, finite, rounded), V(0.0f))};
-  }
-  template <class V>
   static FASTNN_FN V forward(V x, V beta) {
-    const argument<V> a = product(x, beta);
-    const logistic<V> s = logistic_far(exp_reduced(vmax(V(logistic_negligible<scalar_t<V>>), -a.z), -a.error));
-    const V half = nearest(s.k * V(0.5f));  // 2^k may lie beyond one step
-    return scale(scale(a.x / s.d, half), s.k - half);
+    return near_or_far<swish_form>(beta * x, x, beta);
   }
   template <class V>
   static FASTNN_FN V backward(V dy, V x, V beta) {
-    const argument<V> a = product(x, beta);
-    const V error = select(a.z > V(0.0f), -a.error, a.error);
-    const exp_parts<V> p = exp_reduced(vmax(V(exp_range_of<V>::low), -vabs(a.z)), error);
-    return dy * silu_slope(a.z, a.error, exp_nonpositive(p));
+    return dy * near_or_far<swish_slope_form>(beta * x, x, beta);
   }
 };
 FASTNN_ACTIVATION(swish)
@@ -303,8 +270,8 @@ struct softsign {
   }
   template <class V>
   static FASTNN_FN V backward(V dy, V x) {
-    const V r = V(1.0f) / (V(1.0f) + vmin(V(format_of<V>::largest), vabs(x)));
-    return dy * r * r;
+    const V d = V(1.0f) + vmin(V(format_of<V>::largest), vabs(x));
+    return dy / d / d;
   }
 };
 FASTNN_ACTIVATION(softsign)

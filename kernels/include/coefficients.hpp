@@ -228,12 +228,6 @@ struct constants<float> {
   static constexpr float log2e = 1.44269502f;
   static constexpr float ln2_hi = 0.693145752f;
   static constexpr float ln2_lo = 1.42860677e-06f;
-  static constexpr float sqrt_half_hi = 0.707106769f;
-  static constexpr float sqrt_half_lo = 1.21016175e-08f;
-  static constexpr float inv_sqrt_2pi_hi = 0.398942292f;
-  static constexpr float inv_sqrt_2pi_lo = -1.13351701e-08f;
-  static constexpr float sqrt_2_over_pi_hi = 0.797884583f;
-  static constexpr float sqrt_2_over_pi_lo = -2.26703403e-08f;
   static constexpr float gaussian_center = 3.6875f;
   static constexpr float half_gelu_zero_hi = 0.375895768f;
   static constexpr float half_gelu_zero_lo = -6.05722494e-09f;
@@ -265,12 +259,6 @@ struct constants<double> {
   static constexpr double log2e = 1.4426950408889634;
   static constexpr double ln2_hi = 0.69314718055989033;
   static constexpr double ln2_lo = 5.4979230187083712e-14;
-  static constexpr double sqrt_half_hi = 0.70710678118654757;
-  static constexpr double sqrt_half_lo = -4.8336466567264567e-17;
-  static constexpr double inv_sqrt_2pi_hi = 0.3989422804014327;
-  static constexpr double inv_sqrt_2pi_lo = -2.49232720227773e-17;
-  static constexpr double sqrt_2_over_pi_hi = 0.79788456080286541;
-  static constexpr double sqrt_2_over_pi_lo = -4.9846544045554601e-17;
   static constexpr double gaussian_center = 5.5;
   static constexpr double half_gelu_zero_hi = 0.37589576234678224;
   static constexpr double half_gelu_zero_lo = -7.4783795885049414e-18;

@@ -1,11 +1,12 @@
 """The Numba backend: every op of the table as a compiled loop over a Python-readable formula.
 
-Importing this package imports Numba; importing fastnn does not. A loop is compiled when it is first called, once per op,
-pass and dtype, and kept in Numba's cache on disk.
+Importing this package imports Numba; importing fastnn does not. A loop is compiled when it is first called, once per
+op, pass and dtype, and kept in Numba's cache on disk.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -15,20 +16,19 @@ from fastnn.broadcast import align_parameter, reduce_to
 from fastnn.table import OPS
 
 try:
-    import numba as _numba
+    import numba  # noqa: F401
 except ImportError as error:
     raise ImportError('the Numba backend needs Numba; install it with: pip install "fastnn[numba]"') from error
 
-from fastnn.kernels.jit.activations import ACTIVATIONS
-from fastnn.kernels.jit.loops import MEMORY, entry
+from fastnn.kernels.jit import activations
+from fastnn.kernels.jit.loops import MEMORY, Entry, entry
 from fastnn.kernels.jit.parallel import run
 
-__all__ = ["ACTIVATIONS", "backward", "forward", "version"]
+__all__ = ["activations", "backward", "forward"]
 
 Array = npt.NDArray[Any]
 
-version = _numba.__version__
-_STRIDED_BLOCK = 1 << 14  # elements that are copied into place at a time where arrays are not contiguous
+_BLOCK = 1 << 14  # elements that are gathered at a time where arrays are not contiguous
 
 
 def forward(name: str, x: Array, *params: Any, out: Array | None = None) -> Array:
@@ -43,81 +43,108 @@ def backward(name: str, dy: Array, saved: Array, *params: Any, out: Array | None
     if learned is None:
         return _evaluate(name, "backward", (dy, saved), aligned, out, saved.dtype)
     # First, for `out` may be one of the operands
-    single = np.dtype(np.float64 if saved.dtype == np.float64 else np.float32)
-    elements = _evaluate(name, "parameter_gradient", (dy, saved), aligned, None, single)
+    elements = _evaluate(name, "parameter_gradient", (dy, saved), aligned, None, _single(saved.dtype))
     dparam = reduce_to(elements, np.shape(params[learned]))
     return _evaluate(name, "backward", (dy, saved), aligned, out, saved.dtype), dparam
 
 
 def _parameters(name: str, x: Array, params: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Parameters as numbers, a learned one with more than one value as an array that broadcasts to `x`."""
+    """Parameters as numbers, a learned one of more than one value as an array that broadcasts to `x`."""
+    if not params:
+        return ()
     learned = OPS[name].learned
     if learned is None:
-        return params
-    values = np.asarray(params[learned], np.float64 if x.dtype == np.float64 else np.float32)
-    aligned = align_parameter(x.shape, values)
-    value = aligned.item() if aligned.ndim == 0 else aligned
-    return (*params[:learned], value, *params[learned + 1 :])
+        return tuple(float(param) for param in params)
+    alpha = align_parameter(x.shape, np.asarray(params[learned], _single(x.dtype)))
+    value = float(alpha) if alpha.ndim == 0 else alpha
+    return (*(float(param) for param in params[:learned]), value, *(float(param) for param in params[learned + 1 :]))
+
+
+def _single(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype that formulas compute in, and that parameters and their gradients have."""
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
+@functools.cache
+def _kind(dtype: np.dtype[Any]) -> str | None:
+    """The name under which loops know a dtype, if they do."""
+    return dtype.name if dtype.name in MEMORY and dtype.isnative else None
 
 
 def _evaluate(
-    name: str, direction: str, arrays: tuple[Array, ...], params: tuple[Any, ...], out: Array | None, dtype: Any
+    name: str,
+    direction: str,
+    arrays: tuple[Array, ...],
+    params: tuple[Any, ...],
+    out: Array | None,
+    dtype: np.dtype[Any],
 ) -> Array:
     """Run one pass over arrays of any layout; `out` may be one of them or overlap them."""
-    kind = arrays[-1].dtype.name
-    if kind not in MEMORY or not arrays[-1].dtype.isnative:
-        raise TypeError(f"{name}: expected float32, float64, float16 or bfloat16, got {arrays[-1].dtype}")
-    result = np.empty_like(arrays[-1], dtype, subok=False) if out is None else out
-    variable = tuple(isinstance(param, np.ndarray) for param in params)
-    loop = entry(name, direction, kind, result.dtype.name, variable)
-    operands = (*arrays, *params)
-    inputs = [_bits(operand) for operand in operands if isinstance(operand, np.ndarray)]
-    target = _bits(result)
-    flat = _flattened([target, *inputs])
-    if flat is not None:
-        run(loop, flat[0], _merge(operands, _separated(flat[0], flat[1:])))
-        return result
-    iterator = np.nditer(
-        [target, *inputs],
-        flags=["external_loop", "buffered", "zerosize_ok", "copy_if_overlap", "delay_bufalloc"],
-        op_flags=[["writeonly", "contig", "no_broadcast", "overlap_assume_elementwise"]]
-        + [["readonly", "contig", "overlap_assume_elementwise"]] * len(inputs),
-        buffersize=_STRIDED_BLOCK,
-        order="K",
-    )
-    with iterator:
-        iterator.reset()
-        for block in iterator:
-            loop(None, block[0], _merge(operands, block[1:]))
+    like = arrays[-1]
+    kind, out_kind = _kind(like.dtype), _kind(dtype)
+    if kind is None or out_kind is None:
+        raise TypeError(f"{name}: expected float32, float64, float16 or bfloat16, got {like.dtype}")
+    result = np.empty_like(like, dtype, subok=False) if out is None else out
+    for array, wanted in ((arrays[0], like.dtype), (result, dtype)):
+        if array.dtype != wanted or array.shape != like.shape:  # compiled loops would not notice
+            raise ValueError(
+                f"{name}: expected arrays of {wanted} and shape {like.shape}, got {array.dtype} and {array.shape}"
+            )
+    if not result.flags.writeable:
+        raise ValueError(f"{name}: out is read-only")
+    variable = tuple([isinstance(param, np.ndarray) for param in params])
+    loop = entry(name, direction, kind, out_kind, variable)
+    inputs = [*arrays, *(param for param in params if isinstance(param, np.ndarray))]
+    flat = _flattened(_bits([result, *inputs]))
+    if flat is None:
+        _run_in_blocks(loop, _bits([result, *inputs]), params)
+    else:
+        run(loop, flat[0], _operands(flat[1:] if out is None else _separated(flat[0], flat[1:]), params))
     return result
 
 
-def _bits(array: Array) -> Array:
+def _operands(inputs: list[Array], params: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What a loop wants: arrays, then parameters, of which those that are arrays are the last of `inputs`."""
+    first = len(inputs) - sum([isinstance(param, np.ndarray) for param in params])
+    following = iter(inputs[first:])
+    return (*inputs[:first], *[next(following) if isinstance(param, np.ndarray) else param for param in params])
+
+
+def _run_in_blocks(loop: Entry, arrays: list[Array], params: tuple[Any, ...]) -> None:
+    """Arrays that are not contiguous, or broadcast: NumPy's iterator gathers and scatters them block by block."""
+    read: list[Any] = [["readonly", "contig", "overlap_assume_elementwise"]] * (len(arrays) - 1)
+    written: Any = ["writeonly", "contig", "no_broadcast", "overlap_assume_elementwise"]
+    iterator = np.nditer(
+        arrays,
+        flags=["external_loop", "buffered", "zerosize_ok", "copy_if_overlap"],
+        op_flags=[written, *read],
+        buffersize=_BLOCK,
+    )
+    with iterator:
+        for out, *inputs in iterator:
+            loop(None, out, _operands(inputs, params))
+
+
+def _bits(arrays: list[Array]) -> list[Array]:
     """The 16-bit formats as their bits, everything else as it is."""
-    return array.view(np.uint16) if array.dtype.itemsize == 2 else array
+    return [array.view(np.uint16) if array.itemsize == 2 else array for array in arrays]
 
 
 def _flattened(arrays: list[Array]) -> list[Array] | None:
     """One-dimensional views of arrays that lie in memory in the same order without gaps; None if they do not."""
-    if any(array.shape != arrays[0].shape for array in arrays):
+    shape = arrays[0].shape
+    if any([array.shape != shape for array in arrays]):
         return None
-    if all(array.flags.c_contiguous for array in arrays):
-        return [array if array.ndim == 1 else array.reshape(-1) for array in arrays]
-    if all(array.flags.f_contiguous for array in arrays):
+    if all([array.flags.c_contiguous for array in arrays]):
+        return arrays if len(shape) == 1 else [array.reshape(-1) for array in arrays]
+    if all([array.flags.f_contiguous for array in arrays]):
         return [array.reshape(-1, order="F") for array in arrays]
     return None
 
 
 def _separated(out: Array, inputs: list[Array]) -> list[Array]:
     """Inputs that overlap the output without being the same memory, copied."""
-    start = out.__array_interface__["data"][0]
     return [
-        each.copy() if np.may_share_memory(out, each) and each.__array_interface__["data"][0] != start else each
+        each.copy() if np.may_share_memory(out, each) and each.ctypes.data != out.ctypes.data else each
         for each in inputs
     ]
-
-
-def _merge(operands: tuple[Any, ...], arrays: Any) -> tuple[Any, ...]:
-    """The operands, with arrays in place of the arrays among them."""
-    following = iter(arrays)
-    return tuple(next(following) if isinstance(operand, np.ndarray) else operand for operand in operands)

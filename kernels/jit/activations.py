@@ -4,21 +4,17 @@ One block an op, forward directly above backward; the comments on reductions and
 `backward(dy, saved, ...)` is dy times the derivative. The formulas are Numba functions: bound to a name of your own
 (`silu = activations.silu.forward`) they may be called within your own compiled functions, and fuse with them.
 
-A formula with a last argument `near` has a cheaper form for arguments up to the block's limit, which loops choose block
-by block; with `near=False`, the default, it serves every argument.
+A formula with a last argument `near` has a cheaper form where |x|, or what the block calls `argument`, is within the
+block's reach; loops choose it for some hundred elements at a time. With `near=False`, the default, every x will do.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from types import FunctionType
-from typing import Any
-
 from fastnn.kernels.jit import exp, trig
-from fastnn.kernels.jit.erfc import gaussian_tail_slope, gelu_tanh_tail_slope, times_gaussian_tail, times_gelu_tanh_tail
-from fastnn.kernels.jit.exp import exp_nonpositive, exp_reduced, exp_scaled, expm1, expm1_of, near_or_far
+from fastnn.kernels.jit import gelu_tanh as gelu_tanh_forms
+from fastnn.kernels.jit.erfc import gaussian_tail_slope, times_gaussian_tail
+from fastnn.kernels.jit.exp import exp_nonpositive, exp_parts_corrected, exp_scaled, expm1, expm1_of, near_or_far
 from fastnn.kernels.jit.intrinsics import (
-    Formula,
     Value,
     clamp,
     constant,
@@ -26,38 +22,12 @@ from fastnn.kernels.jit.intrinsics import (
     fmadd,
     fmsub,
     formula,
-    nearest,
     scale,
     select,
     vmax,
     vmin,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Activation:
-    """The compiled formulas of one op."""
-
-    name: str
-    forward: Formula
-    backward: Formula
-    parameter_gradient: Formula | None
-    limit: str  # the constant up to which formulas with an argument `near` have their cheaper form
-
-
-ACTIVATIONS: dict[str, Activation] = {}
-
-
-def activation(block: Any) -> Activation:
-    """Compile the formulas of a block and enter it into the list."""
-    compiled = {}
-    for direction in ("forward", "backward", "parameter_gradient"):
-        function = getattr(block, direction, None)
-        compiled[direction] = formula(function) if isinstance(function, FunctionType) else function
-    ACTIVATIONS[block.__name__] = Activation(
-        block.__name__, limit=getattr(block, "limit", "exp_near"), **compiled
-    )
-    return ACTIVATIONS[block.__name__]
+from fastnn.kernels.jit.registry import activation
 
 
 @formula
@@ -152,14 +122,15 @@ class selu:
 
 
 @formula
-def _celu_parts(x: Value, alpha: Value, low: Value) -> tuple[Value, Value]:
+def _celu_parts(x: Value, alpha: Value, low: Value) -> tuple[Value, Value, Value]:
     """e^(x / alpha) for x <= 0, the rounding error of the quotient included."""
     V = type(x)
     below = vmin(V(0.0), x)
     q = below / alpha
     p = q * alpha
     error = ((below - p) - fmsub(q, alpha, p)) / alpha
-    return exp_reduced(vmax(low, q), select(q > low, error, V(0.0)))
+    resolved = (q > low) & (below < -constant(x, "product_tiny"))
+    return exp_parts_corrected(vmax(low, q), select(resolved, error, V(0.0)))
 
 
 @activation
@@ -167,13 +138,13 @@ class celu:
     @staticmethod
     def forward(x: Value, alpha: Value) -> Value:
         V = type(x)
-        t, n = _celu_parts(x, alpha, constant(x, "expm1_low"))
-        return select(x < V(0.0), alpha * expm1_of(t, n), x)
+        t, _, power = _celu_parts(x, alpha, constant(x, "expm1_low"))
+        return select(x < V(0.0), alpha * expm1_of(t, power), x)
 
     @staticmethod
     def backward(dy: Value, x: Value, alpha: Value) -> Value:
         V = type(x)
-        t, n = _celu_parts(x, alpha, constant(x, "exp_low"))
+        t, n, _ = _celu_parts(x, alpha, constant(x, "exp_low"))
         e, k = exp_scaled(t, n)
         return dy * select(x > V(0.0), V(1.0), scale(e, k))
 
@@ -242,73 +213,55 @@ class gelu:
 
 @activation
 class gelu_tanh:
-    @staticmethod
-    def forward(x: Value) -> Value:
-        V = type(x)
-        return vmax(V(-0.0), x) - times_gelu_tanh_tail(abs(x))
+    reach = "gelu_tanh_near"
 
     @staticmethod
-    def backward(dy: Value, x: Value) -> Value:
-        V = type(x)
-        slope = gelu_tanh_tail_slope(abs(x))
-        return dy * select(x > V(0.0), V(1.0) - slope, slope)
+    def forward(x: Value, near: bool = False) -> Value:
+        reach = constant(x, "gelu_tanh_near")
+        return near_or_far(gelu_tanh_forms.near, gelu_tanh_forms.far, reach, near, x)
+
+    @staticmethod
+    def backward(dy: Value, x: Value, near: bool = False) -> Value:
+        reach = constant(x, "gelu_tanh_near")
+        return dy * near_or_far(gelu_tanh_forms.slope_near, gelu_tanh_forms.slope_far, reach, near, x)
 
 
 @activation
 class silu:
     @staticmethod
     def forward(x: Value, near: bool = False) -> Value:
-        return near_or_far(exp.silu_near, exp.silu_far, x, near)
+        return near_or_far(exp.silu_near, exp.silu_far, constant(x, "exp_near"), near, x)
 
     @staticmethod
     def backward(dy: Value, x: Value, near: bool = False) -> Value:
-        return dy * near_or_far(exp.silu_slope_near, exp.silu_slope_far, x, near)
-
-
-@formula
-def _swish_product(x: Value, beta: Value) -> tuple[Value, Value, Value]:
-    """(x, z, error) with z + error = beta x, z bounded, and x finite where z < 0."""
-    V = type(x)
-    largest, bound = constant(x, "largest"), V(-2.0) * constant(x, "exp_low")
-    finite = clamp(x, -largest, largest)
-    rounded = beta * finite
-    z = clamp(rounded, -bound, bound)
-    return (
-        select(z < V(0.0), finite, x),
-        z,
-        select(z == rounded, fmsub(beta, finite, rounded), V(0.0)),
-    )
+        return dy * near_or_far(exp.silu_slope_near, exp.silu_slope_far, constant(x, "exp_near"), near, x)
 
 
 @activation
 class swish:
     @staticmethod
-    def forward(x: Value, beta: Value) -> Value:
-        V = type(x)
-        bounded, z, error = _swish_product(x, beta)
-        t, n = exp_reduced(vmax(constant(x, "logistic_negligible"), -z), -error)
-        d, k = exp.logistic_of(t, n)
-        half = nearest(k * V(0.5))  # 2^k may lie beyond one step
-        return scale(scale(bounded / d, half), k - half)
+    def argument(x: Value, beta: Value) -> Value:
+        return beta * x
 
     @staticmethod
-    def backward(dy: Value, x: Value, beta: Value) -> Value:
-        V = type(x)
-        _, z, error = _swish_product(x, beta)
-        t, n = exp_reduced(vmax(constant(x, "exp_low"), -abs(z)), select(z > V(0.0), -error, error))
-        e, k = exp_scaled(t, n)
-        return dy * exp.silu_slope(z, error, e, k)
+    def forward(x: Value, beta: Value, near: bool = False) -> Value:
+        return near_or_far(exp.swish_near, exp.swish_far, constant(x, "exp_near"), near, beta * x, x, beta)
+
+    @staticmethod
+    def backward(dy: Value, x: Value, beta: Value, near: bool = False) -> Value:
+        reach = constant(x, "exp_near")
+        return dy * near_or_far(exp.swish_slope_near, exp.swish_slope_far, reach, near, beta * x, x, beta)
 
 
 @activation
 class mish:
     @staticmethod
     def forward(x: Value, near: bool = False) -> Value:
-        return near_or_far(exp.mish_near, exp.mish_far, x, near)
+        return near_or_far(exp.mish_near, exp.mish_far, constant(x, "exp_near"), near, x)
 
     @staticmethod
     def backward(dy: Value, x: Value, near: bool = False) -> Value:
-        return dy * near_or_far(exp.mish_slope_near, exp.mish_slope_far, x, near)
+        return dy * near_or_far(exp.mish_slope_near, exp.mish_slope_far, constant(x, "exp_near"), near, x)
 
 
 @activation
@@ -322,8 +275,8 @@ class softsign:
     @staticmethod
     def backward(dy: Value, x: Value) -> Value:
         V = type(x)
-        r = V(1.0) / (V(1.0) + vmin(constant(x, "largest"), abs(x)))
-        return dy * r * r
+        d = V(1.0) + vmin(constant(x, "largest"), abs(x))
+        return dy / d / d
 
 
 @formula
@@ -386,7 +339,7 @@ class relu6:
 
 @activation
 class sin:
-    limit = "angle_near"
+    reach = "angle_near"
 
     @staticmethod
     def forward(x: Value, near: bool = False) -> Value:
@@ -399,7 +352,7 @@ class sin:
 
 @activation
 class cos:
-    limit = "angle_near"
+    reach = "angle_near"
 
     @staticmethod
     def forward(x: Value, near: bool = False) -> Value:

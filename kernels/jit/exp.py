@@ -19,9 +19,10 @@ from fastnn.kernels.jit.intrinsics import (
     fnmadd,
     formula,
     nearest,
-    nearest_product,
     polynomial,
     polynomial_of_minus,
+    round_product,
+    round_to_integer,
     scale,
     select,
     vmax,
@@ -31,36 +32,52 @@ from fastnn.kernels.jit.intrinsics import (
 # Beyond these exp is 0 or infinity, also when multiplied by numbers a few hundred in size; expm1 is -1.
 define("exp_low", -110.0, -755.0)
 define("expm1_low", -18.0, -38.0)
-# Up to here 2^n and 1 + 2^n are exact.
+# How far the forms for small arguments reach: up to here 2^n and 1 + 2^n are exact.
 define("exp_near", 16.0, 36.0)
 define("logistic_negligible", -20.0, -40.0)  # 1 + e^this is 1
 define("tanh_saturated", 10.0, 20.0)
 
 
 @formula
-def exp_reduced(x: Value, c: Value) -> tuple[Value, Value]:
-    """(t, n) with e^(x + c) = (1 + t) 2^n; c is the small rounding error of whatever computed x."""
-    n = nearest_product(x, constant(x, "log2e"))
+def exp_parts(x: Value) -> tuple[Value, Value, Value]:
+    """(t, n, 2^n) with e^x = (1 + t) 2^n, for |x| within a few hundred; 2^n is good as long as that is normal."""
+    n, power = round_product(x, constant(x, "log2e"))
+    r = fnmadd(n, constant(x, "ln2_lo"), fnmadd(n, constant(x, "ln2_hi"), x))
+    return fmadd(r * r, polynomial(r, "exp_tail"), r), n, power
+
+
+@formula
+def exp_parts_minus(x: Value) -> tuple[Value, Value, Value]:
+    """The same for e^-x."""
+    n, power = round_product(x, -constant(x, "log2e"))
+    s = fmadd(n, constant(x, "ln2_lo"), fmadd(n, constant(x, "ln2_hi"), x))
+    return fmsub(s * s, polynomial_of_minus(s, "exp_tail"), s), n, power
+
+
+@formula
+def exp_parts_minus_product(a: Value, b: Value, ab: Value) -> tuple[Value, Value, Value]:
+    """The same for e^-(a b), whose product enters a sum unrounded; `ab` is its rounded value, for n."""
+    n, power = round_product(ab, -constant(a, "log2e"))
+    s = fmadd(n, constant(a, "ln2_lo"), fmadd(a, b, n * constant(a, "ln2_hi")))
+    return fmsub(s * s, polynomial_of_minus(s, "exp_tail"), s), n, power
+
+
+@formula
+def exp_parts_minus_long_product(a: Value, b: Value, ab: Value, rest: Value) -> tuple[Value, Value, Value]:
+    """The same for e^-(a (b + rest))."""
+    n, power = round_product(ab, -constant(a, "log2e"))
+    exact = fmadd(a, b, n * constant(a, "ln2_hi"))
+    s = fmadd(a, rest, fmadd(n, constant(a, "ln2_lo"), exact))
+    return fmsub(s * s, polynomial_of_minus(s, "exp_tail"), s), n, power
+
+
+@formula
+def exp_parts_corrected(x: Value, c: Value) -> tuple[Value, Value, Value]:
+    """The same for e^(x + c), c being the small rounding error of whatever computed x."""
+    n, power = round_product(x, constant(x, "log2e"))
     exact, rest = fnmadd(n, constant(x, "ln2_hi"), x), fnmadd(n, constant(x, "ln2_lo"), c)
     r = exact + rest
-    lost = rest - (r - exact)
-    return r + fmadd(r * r, polynomial(r, "exp_tail"), lost), n
-
-
-@formula
-def exp_parts(x: Value) -> tuple[Value, Value]:
-    """(t, n) with e^x = (1 + t) 2^n, for |x| within a few hundred."""
-    n = nearest_product(x, constant(x, "log2e"))
-    r = fnmadd(n, constant(x, "ln2_lo"), fnmadd(n, constant(x, "ln2_hi"), x))
-    return fmadd(r * r, polynomial(r, "exp_tail"), r), n
-
-
-@formula
-def exp_parts_minus(x: Value) -> tuple[Value, Value]:
-    """The same for e^-x."""
-    n = nearest_product(x, -constant(x, "log2e"))
-    s = fmadd(n, constant(x, "ln2_lo"), fmadd(n, constant(x, "ln2_hi"), x))
-    return fmsub(s * s, polynomial_of_minus(s, "exp_tail"), s), n
+    return exact + fmadd(r * r, polynomial(r, "exp_tail"), rest), n, power
 
 
 @formula
@@ -74,7 +91,7 @@ def exp_scaled(t: Value, n: Value) -> tuple[Value, Value]:
 @formula
 def exp_nonpositive(x: Value) -> tuple[Value, Value]:
     """(e, k) with e^x = e 2^k and e normal, for x <= 0. Applying 2^k last keeps products accurate."""
-    t, n = exp_parts(vmax(constant(x, "exp_low"), x))
+    t, n, _ = exp_parts(vmax(constant(x, "exp_low"), x))
     return exp_scaled(t, n)
 
 
@@ -86,25 +103,17 @@ def exp_of_nonpositive(x: Value) -> Value:
 
 
 @formula
-def exp_of(t: Value, n: Value) -> Value:
-    """2^n (1 + t) where 2^n and the result are normal."""
-    power = exp2_integer(n)
-    return fmadd(power, t, power)
-
-
-@formula
-def expm1_of(t: Value, n: Value) -> Value:
-    """2^n (1 + t) - 1."""
+def expm1_of(t: Value, power: Value) -> Value:
+    """(1 + t) power - 1."""
     V = type(t)
-    power = exp2_integer(n)
     return fmadd(power, t, power - V(1.0))
 
 
 @formula
 def expm1(x: Value) -> Value:
     """e^x - 1 for x up to 80; -0 becomes +0."""
-    t, n = exp_parts(vmax(constant(x, "expm1_low"), x))
-    return expm1_of(t, n)
+    t, _, power = exp_parts(vmax(constant(x, "expm1_low"), x))
+    return expm1_of(t, power)
 
 
 @formula
@@ -130,31 +139,29 @@ def tanh(x: Value) -> Value:
     """By the addition theorem; see include/vmath/tanh.hpp."""
     V = type(x)
     a = vmin(constant(x, "tanh_saturated"), abs(x))
-    n = nearest(fmadd(a, constant(x, "two_log2e"), V(-0.25)))
+    n, power = round_to_integer(fmadd(a, constant(x, "two_log2e"), V(-0.25)))
     r = fnmadd(n, constant(x, "half_ln2_lo"), fnmadd(n, constant(x, "half_ln2_hi"), a))
     z = r * r
     tau = fmadd(r * z, polynomial(z, "tanh_tail"), r)
-    power = exp2_integer(n)
     m = fmadd(power + V(1.0), tau, power - V(1.0))
     return copysign(m / (m + fnmadd(V(2.0), tau, V(2.0))), x)
 
 
 @formula
-def near_or_far(near_form: Formula, far_form: Formula, x: Value, near: bool) -> Value:
-    """Evaluate near_form(x) where |x| is at most exp_near, far_form(x) elsewhere; `near` says that |x| is known to be.
+def near_or_far(near_form: Formula, far_form: Formula, reach: Value, near: bool, x: Value, *params: Value) -> Value:
+    """Evaluate near_form(x, ...) where |x| is at most `reach`, else far_form(x, ...); `near`: |x| is known to be.
 
     Far from 0 exponentials need care that costs half as much again, and activations rarely see such arguments.
     """
     if near:
-        return near_form(x)
-    return select(abs(x) <= constant(x, "exp_near"), near_form(x), far_form(x))
+        return near_form(x, *params)
+    return select(abs(x) <= reach, near_form(x, *params), far_form(x, *params))
 
 
 @formula
-def _logistic_near(x: Value) -> Value:
-    V = type(x)
-    t, n = exp_parts_minus(x)
-    power = exp2_integer(n)
+def logistic_near(t: Value, power: Value) -> Value:
+    """1 + E from the parts of E, for E of a moderate size."""
+    V = type(t)
     return fmadd(power, t, V(1.0) + power)
 
 
@@ -171,18 +178,19 @@ def logistic_of(t: Value, n: Value) -> tuple[Value, Value]:
 
 @formula
 def _logistic_far(x: Value) -> tuple[Value, Value]:
-    t, n = exp_parts(clamp(-x, constant(x, "logistic_negligible"), -constant(x, "exp_low")))
+    t, n, _ = exp_parts(clamp(-x, constant(x, "logistic_negligible"), -constant(x, "exp_low")))
     return logistic_of(t, n)
 
 
 @formula
-def sigmoid_near(x: Value) -> Value:
+def _sigmoid_near(x: Value) -> Value:
     V = type(x)
-    return V(1.0) / _logistic_near(x)
+    t, _, power = exp_parts_minus(x)
+    return V(1.0) / logistic_near(t, power)
 
 
 @formula
-def sigmoid_far(x: Value) -> Value:
+def _sigmoid_far(x: Value) -> Value:
     V = type(x)
     d, k = _logistic_far(x)
     return scale(V(1.0) / d, k)
@@ -191,12 +199,13 @@ def sigmoid_far(x: Value) -> Value:
 @formula
 def sigmoid(x: Value, near: bool) -> Value:
     """1 / (1 + e^-x)."""
-    return near_or_far(sigmoid_near, sigmoid_far, x, near)
+    return near_or_far(_sigmoid_near, _sigmoid_far, constant(x, "exp_near"), near, x)
 
 
 @formula
 def silu_near(x: Value) -> Value:
-    return x / _logistic_near(x)
+    t, _, power = exp_parts_minus(x)
+    return x / logistic_near(t, power)
 
 
 @formula
@@ -220,8 +229,8 @@ def silu_slope(z: Value, error: Value, e: Value, k: Value) -> Value:
 @formula
 def silu_slope_near(x: Value) -> Value:
     V = type(x)
-    t, n = exp_parts_minus(x)
-    e = exp_of(t, n)
+    t, _, power = exp_parts_minus(x)
+    e = fmadd(power, t, power)
     return fmadd(e, V(1.0) + x, V(1.0)) / fmadd(e, e + V(2.0), V(1.0))
 
 
@@ -233,49 +242,93 @@ def silu_slope_far(x: Value) -> Value:
 
 
 @formula
-def _mish_denominator(t: Value, n: Value) -> Value:
-    """E + 1/2 + 1 / (2 + 4 E) from the parts of E."""
+def _swish_product(x: Value, beta: Value) -> tuple[Value, Value, Value]:
+    """(x, z, error) with z + error = beta x, z bounded, and x finite where z < 0."""
+    V = type(x)
+    largest, bound = constant(x, "largest"), V(-2.0) * constant(x, "exp_low")
+    finite = clamp(x, -largest, largest)
+    rounded = beta * finite
+    z = clamp(rounded, -bound, bound)
+    error = select(z == rounded, fmsub(beta, finite, rounded), V(0.0))
+    return select(z < V(0.0), finite, x), z, error
+
+
+@formula
+def swish_near(z: Value, x: Value, beta: Value) -> Value:
+    t, _, power = exp_parts_minus_product(x, beta, z)
+    return x / logistic_near(t, power)
+
+
+@formula
+def swish_far(z: Value, x: Value, beta: Value) -> Value:
+    V = type(x)
+    bounded, product, error = _swish_product(x, beta)
+    t, n, _ = exp_parts_corrected(vmax(constant(x, "logistic_negligible"), -product), -error)
+    d, k = logistic_of(t, n)
+    half = nearest(k * V(0.5))  # 2^k may lie beyond one step
+    return scale(scale(bounded / d, half), k - half)
+
+
+@formula
+def swish_slope_near(z: Value, x: Value, beta: Value) -> Value:
+    V = type(x)
+    t, _, power = exp_parts_minus_product(x, beta, z)
+    e = fmadd(power, t, power)
+    return fmadd(e, fmadd(x, beta, V(1.0)), V(1.0)) / fmadd(e, e + V(2.0), V(1.0))
+
+
+@formula
+def swish_slope_far(z: Value, x: Value, beta: Value) -> Value:
+    V = type(x)
+    _, product, error = _swish_product(x, beta)
+    towards_zero = select(product > V(0.0), -error, error)
+    t, n, _ = exp_parts_corrected(vmax(constant(x, "exp_low"), -abs(product)), towards_zero)
+    e, k = exp_scaled(t, n)
+    return silu_slope(product, error, e, k)
+
+
+@formula
+def _mish_denominator(t: Value, power: Value) -> tuple[Value, Value, Value, Value]:
+    """(d, rest, g, r) with d + rest = E + 1 - r, r = E g and g = 1 / (1 + 2 E), where E = (1 + t) power."""
     V = type(t)
-    half, power = V(0.5), exp2_integer(n)
-    q = half / fmadd(V(2.0), fmadd(power, t, power), V(1.0))
-    h = half + q
+    one = V(1.0)
+    e = fmadd(power, t, power)
+    g = one / fmadd(V(2.0), e, one)
+    r = e * g
+    h = one - r
     sum = power + h
-    lost = (h - (sum - power)) + (q - (h - half))
-    return sum + fmadd(power, t, lost)
+    lost = (h - (sum - power)) + ((one - h) - r)
+    small = fmadd(power, t, lost)
+    d = sum + small
+    return d, small - (d - sum), g, r
 
 
 @formula
 def mish_near(x: Value) -> Value:
-    t, n = exp_parts_minus(x)
-    return x / _mish_denominator(t, n)
+    t, _, power = exp_parts_minus(x)
+    d, _, _, _ = _mish_denominator(t, power)
+    return x / d
 
 
 @formula
 def mish_far(x: Value) -> Value:
     V = type(x)
     low = constant(x, "exp_low")
-    t, n = exp_parts(clamp(-x, constant(x, "logistic_negligible"), -low))
+    t, n, _ = exp_parts(clamp(-x, constant(x, "logistic_negligible"), -low))
     bounded = vmin(constant(x, "bias") - V(1.0), n)
-    return scale(vmax(low, x) / _mish_denominator(t, bounded), bounded - n)
+    d, _, _, _ = _mish_denominator(t, exp2_integer(bounded))
+    return scale(vmax(low, x) / d, bounded - n)
 
 
 @formula
 def mish_slope_near(x: Value) -> Value:
     V = type(x)
-    one, four, eight = V(1.0), V(4.0), V(8.0)
-    t, k = exp_parts(-abs(x))
-    w = exp_of(t, k)
-    negative = x < V(0.0)
-    linear, constant_term = fmadd(four, x, V(6.0)), four * (x + one)
-    n = fmadd(select(negative, one, constant_term), w, select(negative, four, linear))
-    n = fmadd(n, w, select(negative, linear, four))
-    n = fmadd(n, w, select(negative, constant_term, one))
-    n = select(negative, n * w, n)
-    d = fmadd(select(negative, one, four), w, select(negative, four, eight))
-    d = fmadd(d, w, eight)
-    d = fmadd(d, w, select(negative, eight, four))
-    d = fmadd(d, w, select(negative, four, one))
-    return n / d
+    one = V(1.0)
+    s = one + x
+    t, _, power = exp_parts_minus(x)
+    d, rest, g, r = _mish_denominator(t, power)
+    n = fmadd(power, s, fmadd(power * t, s, fnmadd(r, fmadd(x, g, one), one)))
+    return n / fmadd(d, d, (d + d) * rest)
 
 
 @formula

@@ -1,6 +1,6 @@
 """float16 and bfloat16 in memory, float32 in formulas: include/simd/half.hpp, as instructions.
 
-The conversions are written in integer arithmetic, which every processor has and every loop vectorises.
+Where the processor does not convert float16 itself, integer arithmetic does, which every loop vectorises.
 """
 
 from __future__ import annotations
@@ -12,8 +12,16 @@ from llvmlite import ir
 _I16, _I32, _F32 = ir.IntType(16), ir.IntType(32), ir.FloatType()
 
 
-def load_half(builder: Any, dtype: str, bits: Any) -> Any:
+def _converts(context: Any) -> bool:
+    """Has the processor that code is generated for instructions for float16?"""
+    triple, _, features = context.codegen().magic_tuple()
+    return "aarch64" in triple or "arm64" in triple or {"+avx", "+f16c"} <= set(features.split(","))
+
+
+def load_half(context: Any, builder: Any, dtype: str, bits: Any) -> Any:
     """The float32 that is equal to the 16-bit number with these bits."""
+    if dtype == "float16" and _converts(context):
+        return builder.fpext(builder.bitcast(bits, ir.HalfType()), _F32)
     wide = builder.zext(bits, _I32)
     if dtype == "bfloat16":
         return _float(builder, builder.shl(wide, _int(16)))
@@ -27,8 +35,10 @@ def load_half(builder: Any, dtype: str, bits: Any) -> Any:
     return _float(builder, builder.or_(magnitude, sign))
 
 
-def store_half(builder: Any, dtype: str, x: Any) -> Any:
+def store_half(context: Any, builder: Any, dtype: str, x: Any) -> Any:
     """The bits of the 16-bit number nearest to a float32, ties to even."""
+    if dtype == "float16" and _converts(context):
+        return builder.bitcast(builder.fptrunc(x, ir.HalfType()), _I16)
     bits = _bits(builder, x)
     nan = builder.fcmp_unordered("uno", x, x)
     if dtype == "bfloat16":

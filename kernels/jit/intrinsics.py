@@ -1,8 +1,8 @@
 """The operations that formulas are written with, as Numba compiles them: the Python twin of include/simd.hpp.
 
-A formula is a function of float32 or float64 scalars whose loop LLVM turns into vector code, so nothing here branches or
-calls a library. Within a formula, `V = type(x)` is its number type and `V(0.5)` a number of that type: a bare `0.5` is
-float64 and would widen everything it touches.
+A formula is a function of float32 or float64 scalars whose loop LLVM turns into vector code, so nothing here branches
+or calls a library. Within a formula, `V = type(x)` is its number type and `V(0.5)` a number of that type: a bare `0.5`
+is float64 and would widen everything it touches.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def by_type(float32: Formula, float64: Formula) -> Any:
     def decorate(function: Any) -> Any:
         options = {"error_model": "numpy", "forceinline": True}
 
-        @overload(function, jit_options=options)  # type: ignore[untyped-decorator]
+        @overload(function, jit_options=options, strict=False)
         def choose(x: Any) -> Any:
             _require_float(x)
             chosen = float32 if x == types.float32 else float64
@@ -57,6 +57,8 @@ def define(name: str, float32: float, float64: float) -> None:
 
 define("bias", 127.0, 1023.0)
 define("shifter", 1.5 * 2.0**23, 1.5 * 2.0**52)  # adding it leaves an integer in the low bits
+define("shifter_and_bias", 1.5 * 2.0**23 + 127, 1.5 * 2.0**52 + 1023)
+define("product_tiny", 2.25 * 2.0**-80, 2.25 * 2.0**-918)  # below it the error of a product may underflow
 define("largest", float(np.finfo(np.float32).max), float(np.finfo(np.float64).max))
 
 
@@ -89,12 +91,19 @@ def _number(x: Any, value: Any) -> Any:
     return ir.Constant(_llvm_float(x), float(value))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def constant(typingctx: Any, x: Any, name: Any) -> Any:
     """The constant `name`, from coefficients.py or `define`, in the type of `x`."""
     _require_float(x)
     value = constant_of(_literal(name), x)
     return x(x, name), lambda context, builder, signature, arguments: _number(x, value)
+
+
+def _sum(builder: Any, x: Any, variable: Any, table: Any) -> Any:
+    sum = _number(x, table[-1])
+    for coefficient in reversed(table[:-1]):
+        sum = builder.fma(sum, variable, _number(x, coefficient))
+    return sum
 
 
 def _horner(x: Any, name: Any, minus: bool) -> Any:
@@ -103,24 +112,35 @@ def _horner(x: Any, name: Any, minus: bool) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         variable = builder.fneg(arguments[0]) if minus else arguments[0]
-        sum = _number(x, table[-1])
-        for coefficient in reversed(table[:-1]):
-            sum = builder.fma(sum, variable, _number(x, coefficient))
-        return sum
+        return _sum(builder, x, variable, table)
 
     return x(x, name), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def polynomial(typingctx: Any, x: Any, name: Any) -> Any:
     """Horner's rule over the fitted coefficients `name`."""
     return _horner(x, name, minus=False)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def polynomial_of_minus(typingctx: Any, x: Any, name: Any) -> Any:
     """The same polynomial at -x."""
     return _horner(x, name, minus=True)
+
+
+@intrinsic
+def polynomial_by_halves(typingctx: Any, x: Any, square: Any, name: Any, minus: Any) -> Any:
+    """The same at x, or at -x where `minus`: even and odd terms by Horner's rule in `square`, half as long a chain."""
+    _require_float(x)
+    table = getattr(coefficients, str(x))[_literal(name)]
+    odd = [-value for value in table[1::2]] if minus.literal_value else table[1::2]
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        even_sum = _sum(builder, x, arguments[1], table[::2])
+        return builder.fma(_sum(builder, x, arguments[1], odd), arguments[0], even_sum)
+
+    return x(x, x, name, minus), generate
 
 
 def _fused(a: Any, b: Any, c: Any, product_sign: int, sum_sign: int) -> Any:
@@ -135,25 +155,25 @@ def _fused(a: Any, b: Any, c: Any, product_sign: int, sum_sign: int) -> Any:
     return a(a, b, c), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def fmadd(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """The sum a b + c, rounded once."""
     return _fused(a, b, c, 1, 1)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def fmsub(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """The difference a b - c, rounded once."""
     return _fused(a, b, c, 1, -1)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def fnmadd(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """The difference c - a b, rounded once."""
     return _fused(a, b, c, -1, 1)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def select(typingctx: Any, mask: Any, a: Any, b: Any) -> Any:
     """`a if mask else b` with both computed: no branch."""
     if a != b:
@@ -161,7 +181,7 @@ def select(typingctx: Any, mask: Any, a: Any, b: Any) -> Any:
     return a(types.boolean, a, b), lambda context, builder, signature, arguments: builder.select(*arguments)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def bits(typingctx: Any, x: Any) -> Any:
     """The bits of a float as an unsigned integer."""
     _require_float(x)
@@ -169,7 +189,7 @@ def bits(typingctx: Any, x: Any) -> Any:
     return unsigned(x), lambda context, builder, signature, arguments: builder.bitcast(arguments[0], llvm)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def from_bits(typingctx: Any, u: Any) -> Any:
     """The float whose bits an unsigned integer holds."""
     if u not in (types.uint32, types.uint64):
@@ -178,34 +198,35 @@ def from_bits(typingctx: Any, u: Any) -> Any:
     return x(u), lambda context, builder, signature, arguments: builder.bitcast(arguments[0], _llvm_float(x))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def copysign(typingctx: Any, magnitude: Any, sign: Any) -> Any:
     """`magnitude` with the sign bit of `sign`, NaN and zeros included."""
     _require_float(magnitude)
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
         number = arguments[0].type
-        function = builder.module.declare_intrinsic("llvm.copysign", [number], ir.FunctionType(number, [number, number]))
+        signature = ir.FunctionType(number, [number, number])
+        function = builder.module.declare_intrinsic("llvm.copysign", [number], signature)
         return builder.call(function, arguments)
 
     return magnitude(magnitude, magnitude), generate
 
 
-@intrinsic  # type: ignore[misc]
-def exp2_integer(typingctx: Any, n: Any) -> Any:
-    """2^n for an integral n between 1 - bias and bias: n + bias is shifted into the exponent field."""
-    _require_float(n)
-    _, llvm = _layout(n)
-    mantissa, bias, shifter = (23, 127.0, 1.5 * 2.0**23) if n == types.float32 else (52, 1023.0, 1.5 * 2.0**52)
+@intrinsic
+def exponent_of(typingctx: Any, shifted: Any) -> Any:
+    """2^n from n + shifter_and_bias: the low bits of that sum are shifted into the exponent field."""
+    _require_float(shifted)
+    _, llvm = _layout(shifted)
+    mantissa = 23 if shifted == types.float32 else 52
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        biased = builder.fadd(arguments[0], _number(n, shifter + bias))
-        return builder.bitcast(builder.shl(builder.bitcast(biased, llvm), ir.Constant(llvm, mantissa)), _llvm_float(n))
+        field = builder.shl(builder.bitcast(arguments[0], llvm), ir.Constant(llvm, mantissa))
+        return builder.bitcast(field, _llvm_float(shifted))
 
-    return n(n), generate
+    return shifted(shifted), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def quadrant_code(typingctx: Any, shifted: Any, offset: Any) -> Any:
     """The low two bits of shifted + offset at the top of a number: 0, 2, -0 and -2."""
     _require_float(shifted)
@@ -220,7 +241,7 @@ def quadrant_code(typingctx: Any, shifted: Any, offset: Any) -> Any:
     return shifted(shifted, offset), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def flip_sign(typingctx: Any, x: Any, sign: Any) -> Any:
     """`x`, negated where the sign bit of `sign` is set."""
     _require_float(x)
@@ -260,10 +281,30 @@ def nearest(x: Value) -> Value:
 
 
 @formula
-def nearest_product(x: Value, c: Value) -> Value:
-    """The integer nearest to x c."""
-    shifter = constant(x, "shifter")
-    return fmadd(x, c, shifter) - shifter
+def shifted_product(x: Value, c: Value) -> Value:
+    """n + shifter_and_bias for the integer n nearest to x c."""
+    return fmadd(x, c, constant(x, "shifter_and_bias"))
+
+
+@formula
+def round_to_integer(x: Value) -> tuple[Value, Value]:
+    """(n, 2^n) for the integer n nearest to x."""
+    shifter = constant(x, "shifter_and_bias")
+    shifted = x + shifter
+    return shifted - shifter, exponent_of(shifted)
+
+
+@formula
+def round_product(x: Value, c: Value) -> tuple[Value, Value]:
+    """(n, 2^n) for the integer n nearest to x c."""
+    shifted = shifted_product(x, c)
+    return shifted - constant(x, "shifter_and_bias"), exponent_of(shifted)
+
+
+@formula
+def exp2_integer(n: Value) -> Value:
+    """2^n for an integral n between 1 - bias and bias."""
+    return exponent_of(n + constant(n, "shifter_and_bias"))
 
 
 @formula

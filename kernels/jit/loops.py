@@ -1,8 +1,9 @@
 """Loops over contiguous arrays, compiled once per formula and dtype and cached on disk.
 
-Numba's disk cache knows a compiled function by its source file and the types of its arguments. So the formula is a type,
-that of the first argument (`Kernel`), and a digest of this package's sources belongs to it: every op has its place in
-the cache, and a change in any formula is noticed, which Numba by itself would only do for the file of the loop.
+Numba's disk cache knows a compiled function by its source file and the types of its arguments. So the formula is a
+type, that of the first argument (`Kernel`), and a digest of this package's sources belongs to it: every op has its
+place in the cache, and a change in any formula is noticed, which Numba by itself would only do for the file of the
+loop.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from numba.core import cgutils
 from numba.core.datamodel.models import OpaqueModel
 from numba.extending import NativeValue, intrinsic, register_model, unbox
 
-from fastnn.kernels.jit.activations import ACTIVATIONS
 from fastnn.kernels.jit.half import load_half, store_half
 from fastnn.kernels.jit.intrinsics import constant_of
+from fastnn.kernels.jit.registry import ACTIVATIONS
 
-BLOCK = 1024  # elements for which the near or the general form is chosen together
+BLOCK = 256  # elements for which the near or the general form is chosen together
 
 # Element types in memory, by the name of the dtype: the 16-bit formats as their bits.
 MEMORY = {"float32": types.float32, "float64": types.float64, "float16": types.uint16, "bfloat16": types.uint16}
@@ -63,15 +64,15 @@ class Kernel(types.Opaque):  # type: ignore[misc]
         return "near" in inspect.signature(self.formula.py_func).parameters
 
     @property
-    def limit(self) -> float:
+    def reach(self) -> float:
         """How far near 0 is."""
-        return constant_of(ACTIVATIONS[self.op].limit, self.number)
+        return constant_of(ACTIVATIONS[self.op].reach, self.number)
 
 
 register_model(Kernel)(OpaqueModel)
 
 
-@unbox(Kernel)  # type: ignore[untyped-decorator]
+@unbox(Kernel)
 def _unbox_kernel(kernel: Any, value: Any, c: Any) -> Any:
     return NativeValue(c.context.get_dummy_value())
 
@@ -114,7 +115,7 @@ def _read(context: Any, builder: Any, kernel: Kernel, operand_type: Any, operand
     value.align = 1  # any alignment will do
     if group is not None:
         value.set_metadata("llvm.access.group", group)
-    return load_half(builder, kernel.dtype, value) if operand_type.dtype == types.uint16 else value
+    return load_half(context, builder, kernel.dtype, value) if operand_type.dtype == types.uint16 else value
 
 
 class _Node(ir.values.MDValue):  # type: ignore[misc]
@@ -128,8 +129,10 @@ class _Node(ir.values.MDValue):  # type: ignore[misc]
         buffer += ("distinct !{", ", ".join(f"{operand.get_reference()}" for operand in self.operands), "}\n")
 
 
-def _for_each(builder: Any, begin: Any, end: Any, emit: Callable[[Any], None], operands: list[Any]) -> None:
-    """Generate a loop over the indices from `begin` below `end`; `operands` are metadata for the vectoriser."""
+def _for_each(builder: Any, begin: Any, end: Any, emit: Callable[[Any], None], hints: dict[str, Any]) -> None:
+    """Generate a loop over the indices from `begin` below `end`; `hints` are LLVM's loop metadata."""
+    module = builder.module
+    nodes = [module.add_metadata([ir.MetaDataString(module, f"llvm.loop.{key}"), hints[key]]) for key in hints]
     start, body, done = builder.basic_block, builder.append_basic_block("body"), builder.append_basic_block("done")
     builder.cbranch(builder.icmp_signed("<", begin, end), body, done)
     builder.position_at_end(body)
@@ -139,16 +142,16 @@ def _for_each(builder: Any, begin: Any, end: Any, emit: Callable[[Any], None], o
     following = builder.add(index, ir.Constant(begin.type, 1), flags=["nsw"])
     index.add_incoming(following, builder.basic_block)
     latch = builder.cbranch(builder.icmp_signed("<", following, end), body, done)
-    latch.set_metadata("llvm.loop", _Node(builder.module, operands, itself=True))
+    latch.set_metadata("llvm.loop", _Node(module, nodes, itself=True))
     builder.position_at_end(done)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _span(typingctx: Any, kernel: Any, near: Any, out: Any, operands: Any, begin: Any, end: Any) -> Any:
     """Evaluate the kernel's formula from `begin` below `end`.
 
-    The loop is declared free of dependences between its iterations, which arrays that are the same or disjoint have not,
-    so that it is vectorised without a check for overlap and in place as well.
+    The loop is declared free of dependences between its iterations, which arrays that are the same or disjoint do not
+    have, so that it is vectorised without a check for overlap, and in place as well.
     """
     function = types.Dispatcher(kernel.formula)
     numbers = [kernel.number] * len(operands)
@@ -167,35 +170,46 @@ def _span(typingctx: Any, kernel: Any, near: Any, out: Any, operands: Any, begin
             ]
             result = implementation(builder, [*values, near_value] if kernel.splits else values)
             if out.dtype == types.uint16:
-                result = store_half(builder, kernel.dtype, result)
+                result = store_half(context, builder, kernel.dtype, result)
             store = builder.store(result, _element(context, builder, out, out_array, index))
             store.align = 1
             store.set_metadata("llvm.access.group", group)
 
-        name = ir.MetaDataString(builder.module, "llvm.loop.parallel_accesses")
-        _for_each(builder, first, last, emit, [builder.module.add_metadata([name, group])])
+        hints = {"parallel_accesses": group, "interleave.count": ir.Constant(ir.IntType(32), 2)}
+        _for_each(builder, first, last, emit, hints)
         return context.get_dummy_value()
 
     return types.void(kernel, types.boolean, out, operands, types.intp, types.intp), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _any_far(typingctx: Any, kernel: Any, operands: Any, begin: Any, end: Any) -> Any:
-    """Is any argument of the formula from `begin` below `end` beyond the kernel's limit?"""
-    which = ARRAYS[kernel.direction] - 1
+    """Is any argument of the formula from `begin` below `end` out of the kernel's reach?"""
+    first = ARRAYS[kernel.direction] - 1  # x, then the parameters
+    argument = ACTIVATIONS[kernel.op].argument
+    function = called = None
+    if argument is not None:
+        function = types.Dispatcher(argument)
+        called = function.get_call_type(typingctx, tuple([kernel.number] * len(operands.types[first:])), {})
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, operand_tuple, first, last = arguments
+        _, operand_tuple, start, stop = arguments
         found = cgutils.alloca_once_value(builder, cgutils.false_bit)
-        x = builder.extract_value(operand_tuple, which)
+        implementation = None if function is None else context.get_function(function, called)
+        context.add_linking_libs(getattr(implementation, "libs", ()))
 
         def emit(index: Any) -> None:
-            value = _read(context, builder, kernel, operands[which], x, index, None)
+            values = [
+                _read(context, builder, kernel, each, builder.extract_value(operand_tuple, i), index, None)
+                for i, each in enumerate(operands)
+                if i == first or (i > first and implementation is not None)
+            ]
+            value = values[0] if implementation is None else implementation(builder, values)
             size = builder.call(builder.module.declare_intrinsic("llvm.fabs", [value.type]), [value])
-            far = builder.fcmp_ordered(">", size, ir.Constant(size.type, kernel.limit))
+            far = builder.fcmp_unordered(">", size, ir.Constant(size.type, kernel.reach))  # NaN included
             builder.store(builder.or_(builder.load(found), far), found)
 
-        _for_each(builder, first, last, emit, [])
+        _for_each(builder, start, stop, emit, {})
         return builder.load(found)
 
     return types.boolean(kernel, operands, types.intp, types.intp), generate

@@ -1,7 +1,8 @@
 """Long loops on several threads: plain Python threads, since compiled loops hold no lock on the interpreter.
 
-Numba's own parallel loops are not used: one of its thread layers must not be entered from two threads at once, the others
-do not survive a fork. Every element is computed on its own, so that results do not depend on the number of threads.
+Numba's own parallel loops are not used: one of its thread layers must not be entered from two threads at once, the
+others do not survive a fork. Every element is computed on its own, so that results do not depend on the number of
+threads.
 """
 
 from __future__ import annotations

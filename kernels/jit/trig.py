@@ -79,9 +79,7 @@ def _any_angle(x: float) -> tuple[float, float, float]:
 
     # The low 192 bits of the product with the mantissa, in 32-bit words, p0 the highest
     shift, m = _U64(32), mantissa & _LOW
-    c = m * w5
-    p5 = c & _LOW
-    c = m * w4 + (c >> shift)
+    c = m * w4 + ((m * w5) >> shift)
     p4 = c & _LOW
     c = m * w3 + (c >> shift)
     p3 = c & _LOW

@@ -1,4 +1,5 @@
-// Every activation as a CUDA thread: what tests/test_cuda_headers.py compiles, one kernel per op of the list and type.
+// Every activation as a CUDA thread, a kernel for each op of the list and type: what tests/test_cuda_headers.py
+// compiles.
 #include "activations.hpp"
 
 static_assert(fastnn::activation::count == ACTIVATIONS, "the list of blocks is not the table");

@@ -1,8 +1,8 @@
-// Runs the activation loops of one instruction set on arrays from stdin and writes the results to stdout, without Python: built for
-// aarch64 it runs in an emulator.
+// Runs the activation loops of one instruction set on arrays from stdin and writes the results to stdout, without
+// Python: built for aarch64 it runs in an emulator.
 //
-// Every operand ends where its memory ends, so that touching a byte behind it is a segmentation fault; the bytes in front of an output
-// are checked afterwards, and so are the inputs that it does not overwrite.
+// Every operand ends where its memory ends, so that touching a byte behind it is a segmentation fault; the bytes in
+// front of an output are checked afterwards, and so are the inputs that it does not overwrite.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -25,12 +25,14 @@ namespace {
 
 struct Request {
   char name[24];
-  std::int32_t pass, dtype, flags, in_place;  // in_place: the input that the output overwrites, or -1
+  std::int32_t pass, dtype, flags;
+  std::int32_t in_place;  // the input that the output overwrites, or -1
   std::int64_t n;
 };
 
 [[noreturn]] void fail(const Request& r, const char* what) {
-  std::fprintf(stderr, "%s: pass %d, dtype %d, flags %d, n %lld: %s\n", r.name, r.pass, r.dtype, r.flags, static_cast<long long>(r.n), what);
+  std::fprintf(stderr, "%s: pass %d, dtype %d, flags %d, n %lld: %s\n", r.name, r.pass, r.dtype, r.flags,
+               static_cast<long long>(r.n), what);
   std::exit(1);
 }
 
@@ -94,7 +96,8 @@ void answer(const Request& r, Memory* memory) {
 
   if (!Memory::intact(out)) fail(r, "wrote before the output");
   for (int i = 0; i < inputs; ++i)
-    if (i != r.in_place && !copies[i].empty() && std::memcmp(operands[i], copies[i].data(), copies[i].size()) != 0) fail(r, "changed an input");
+    if (i != r.in_place && !copies[i].empty() && std::memcmp(operands[i], copies[i].data(), copies[i].size()) != 0)
+      fail(r, "changed an input");
   if (std::fwrite(out, 1, n * item, stdout) != n * item) fail(r, "cannot write the results");
 }
 

@@ -1,4 +1,5 @@
-// No instruction set: vectors of one lane, for the loops on any other machine and for checking the formulas as CUDA runs them.
+// No instruction set: vectors of one lane, for the loops on any other machine and for checking the formulas as CUDA
+// runs them.
 #pragma once
 
 FASTNN_BEGIN

@@ -1,21 +1,24 @@
 // The Gaussian tail Q(a) = 0.5 erfc(a / sqrt(2)) for a >= 0, what GELU needs of it, and erfc.
 //
-// Q(a) = e^(-a^2/2) h(a), and h falls from 1/2 like 1 / (a sqrt(2 pi)). A quotient takes most of that, a polynomial the rest:
-// 2 (1 + a) h(a) = 1 + f(t), t = (a - c) / (a + c), where f stays within [-0.15, 0.06] and is 0 at a = 0, so that its rounding errors
-// hardly count. Neither 1 + f nor e^-r = 1 + s is ever rounded to a number near 1: the product w (1 + f)(1 + s) is w + w m with
-// m = s + f + s f. 2^n comes last, so that a Q(a) is right where e^(-a^2/2) is subnormal already. Three roundings are left: that of
-// the quotient w, that of m, and the last. The rounding error of 1 + a would be a fourth; it is known exactly and goes into f.
+// Q(a) = e^(-a^2/2) h(a), and h falls from 1/2 like 1 / (a sqrt(2 pi)). A quotient takes most of that, a polynomial the
+// rest: 2 (1 + a) h(a) = 1 + f(t), t = (a - c) / (a + c), where f stays within [-0.15, 0.06] and is 0 at a = 0, so that
+// its rounding errors hardly count. Neither 1 + f nor e^-r = 1 + s is ever rounded to a number near 1: the product
+// w (1 + f)(1 + s) is w + w m with m = s + f + s f. 2^n comes last, so that a Q(a) is right where e^(-a^2/2) is
+// subnormal already. Three roundings are left: that of the quotient w, that of m, and the last. The rounding error of 1
+// + a would be a fourth; it is known exactly and goes into f.
 //
-// Rejected: one quotient for both, w = a / (a + 2) with a polynomial in w (12 terms, f reaches -0.5, 4 ULP in the tail); P(a) / Q(a)
-// (one division and one term less, but the roundings of P and Q add up to more than 2 ULP); log(h) added to the exponent (its own
-// rounding errors are those of a number up to 3.5); leaving the error of 1 + a alone (2.8 ULP). Piecewise polynomials with their
-// coefficients in permuted registers would save both divisions, but only AVX-512 has such tables cheaply.
+// Rejected: one quotient for both, w = a / (a + 2) with a polynomial in w (12 terms, f reaches -0.5, 4 ULP in the
+// tail); P(a) / Q(a) (one division and one term less, but the roundings of P and Q add up to more than 2 ULP); log(h)
+// added to the exponent (its own rounding errors are those of a number up to 3.5); leaving the error of 1 + a alone
+// (2.8 ULP). Piecewise polynomials with their coefficients in permuted registers would save both divisions, but only
+// AVX-512 has such tables cheaply.
 #pragma once
 #include "exp.hpp"
 
 FASTNN_BEGIN
 
-// Even and odd terms by Horner's rule in x2 = x^2: as many operations as Horner's rule in x, and half as long a chain of them.
+// Even and odd terms by Horner's rule in x2 = x^2: as many operations as Horner's rule in x, and half as long a chain
+// of them.
 template <class P, int i, class V>
 FASTNN_FN V every_other_from(V x2) {
   if constexpr (i + 2 >= P::size)
@@ -59,19 +62,30 @@ FASTNN_FN V scale_down(V x, V n) {
   }
 }
 
-// e^(excess - x) = (1 + tail - head) 2^n for x >= 0 and a small excess. head is exact.
+// x - excess = head - rest - k.n ln2 for x >= 0 and a small excess: e^(x - excess) is 2^-n e^(head - rest). head is
+// exact.
+template <class V>
+struct reduced_decay {
+  V head, rest;
+  rounded<V> k;
+};
+template <class V>
+FASTNN_FN reduced_decay<V> reduce_decay(V x, V excess) {
+  using C = constants<scalar_t<V>>;
+  const rounded<V> k = round_product(x, V(-C::log2e));
+  return {fmadd(k.n, V(C::ln2_hi), x), fnmadd(k.n, V(C::ln2_lo), excess), k};
+}
+
+// e^(excess - x) = (1 + tail - head) 2^n
 template <class V>
 struct decay {
   V head, tail, n;
 };
 template <class V>
 FASTNN_FN decay<V> decay_reduced(V x, V excess) {
-  using C = constants<scalar_t<V>>;
-  const V n = nearest_product(x, V(-C::log2e));
-  const V head = fmadd(n, V(C::ln2_hi), x);
-  const V rest = fnmadd(n, V(C::ln2_lo), excess);
-  const V r = head - rest, r2 = r * r;
-  return {head, fmadd(r2, polynomial<exp_tail_mirrored>(r, r2), rest), n};
+  const reduced_decay<V> d = reduce_decay(x, excess);
+  const V r = d.head - d.rest, r2 = r * r;
+  return {d.head, fmadd(r2, polynomial<exp_tail_mirrored>(r, r2), d.rest), d.k.n};
 }
 // e^-(a b) for a b >= 0
 template <class V>
@@ -125,9 +139,9 @@ FASTNN_FN V gaussian_tail(V magnitude) {
   return decayed(w, f, decay_of_product(a, a * half));
 }
 
-// Q(a) + a Q'(a) for a >= 0, which is the derivative of GELU at -a; NaN stays. It is e^(-a^2/2) (h(a) - a / sqrt(2 pi)); the bracket
-// has one zero, z = 0.7518, and is (z - a) / 2 times 1 + f(t). With the zero split off nothing cancels, and as f stays within
-// [-0.21, 0.34] there is no quotient but that of t.
+// Q(a) + a Q'(a) for a >= 0, which is the derivative of GELU at -a; NaN stays. It is e^(-a^2/2) (h(a) - a / sqrt(2
+// pi)), and the bracket, with its one zero z = 0.7518, is (z - a) / 2 times 1 + f(t). With the zero split off nothing
+// cancels, and as f stays within [-0.21, 0.34] there is no quotient but that of t.
 template <class V>
 FASTNN_FN V gaussian_tail_slope(V magnitude) {
   using C = constants<scalar_t<V>>;

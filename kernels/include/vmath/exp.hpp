@@ -48,15 +48,38 @@ FASTNN_FN exp_parts<V> exp_reduced_minus(V x) {
   const V s = fmadd(k.n, V(C::ln2_lo), fmadd(k.n, V(C::ln2_hi), x));
   return {fmsub(s * s, polynomial_of_minus<exp_tail>(s), s), k.n, exp2_of(k)};
 }
-// e^(x + c), c being the small rounding error of whatever computed x. x - n ln2_hi is exact; what adding c and the rest of n ln2
-// loses joins the small terms of the sum, which is worth 0.2 ULP even where c is 0.
+// a b + c where c nearly cancels the product ab: rounded once, without an FMA unit too.
+template <class V>
+FASTNN_FN V product_plus(V a, V b, V ab, V c) {
+  if constexpr (traits<V>::fused)
+    return fmadd(a, b, c);
+  else
+    return (ab + c) + product_error(a, b, ab);
+}
+// The same for e^-(a b): the product's rounding error would count e^-(a b) times, so it does not take place: a b enters a sum with the
+// exact n ln2_hi, rounded once. `ab` is the rounded product, for v2, and for n; `rest` what b leaves off.
+template <class V>
+FASTNN_FN exp_parts<V> exp_reduced_minus(V a, V b, V ab, V rest) {
+  using C = constants<scalar_t<V>>;
+  const rounded<V> k = round_product(ab, V(-C::log2e));
+  const V exact = product_plus(a, b, ab, k.n * V(C::ln2_hi)), s = fmadd(a, rest, fmadd(k.n, V(C::ln2_lo), exact));
+  return {fmsub(s * s, polynomial_of_minus<exp_tail>(s), s), k.n, exp2_of(k)};
+}
+template <class V>
+FASTNN_FN exp_parts<V> exp_reduced_minus(V a, V b, V ab) {
+  using C = constants<scalar_t<V>>;
+  const rounded<V> k = round_product(ab, V(-C::log2e));
+  const V s = fmadd(k.n, V(C::ln2_lo), product_plus(a, b, ab, k.n * V(C::ln2_hi)));
+  return {fmsub(s * s, polynomial_of_minus<exp_tail>(s), s), k.n, exp2_of(k)};
+}
+// e^(x + c), c being the small rounding error of whatever computed x. x - n ln2_hi is exact, and what adding c and the rest of n ln2 to
+// it would lose joins the small terms of the sum, which is worth 0.2 ULP even where c is 0.
 template <class V>
 FASTNN_FN exp_parts<V> exp_reduced(V x, V c) {
   using C = constants<scalar_t<V>>;
   const rounded<V> k = round_product(x, V(C::log2e));
-  const V exact = fnmadd(k.n, V(C::ln2_hi), x), rest = fnmadd(k.n, V(C::ln2_lo), c);
-  const V r = exact + rest, lost = rest - (r - exact);
-  return {r + fmadd(r * r, polynomial<exp_tail>(r), lost), k.n, exp2_of(k)};
+  const V exact = fnmadd(k.n, V(C::ln2_hi), x), rest = fnmadd(k.n, V(C::ln2_lo), c), r = exact + rest;
+  return {exact + fmadd(r * r, polynomial<exp_tail>(r), rest), k.n, exp2_of(k)};
 }
 
 // x between low and high; NaN stays.
@@ -111,20 +134,26 @@ FASTNN_FN V expm1(V x) {
 }
 
 // Far from 0 exponentials need care, with their range and with sums like 1 + e^x, that costs half as much again; and activations
-// rarely see such arguments. So a formula may have two forms: Form::near for |x| <= exp_near, where 2^n and 1 + 2^n are exact, and
-// Form::far for every x. A vector that holds any far argument computes both and selects, so that a number's result does not depend
-// on its neighbours.
+// rarely see such arguments. So a formula may have two forms: Form::near for |x| <= Form::reach, where 2^n and 1 + 2^n are exact, and
+// Form::far for every x, NaN included. A vector that holds any far argument computes both and selects, so that a number's result
+// does not depend on its neighbours.
 template <class S>
 constexpr S exp_near = sizeof(S) == 4 ? S(16) : S(36);
 
-template <class Form, class V>
-FASTNN_FN_COLD V near_and_far(V x) {
-  return select(vabs(x) <= V(exp_near<scalar_t<V>>), Form::near(x), Form::far(x));
+template <class Form, class V, class... P>
+FASTNN_FN_COLD V near_and_far(V x, P... parameters) {
+  const mask_t<V> near = vabs(x) <= V(Form::template reach<scalar_t<V>>);
+  return select(near, Form::near(x, parameters...), Form::far(x, parameters...));
 }
-template <class Form, class V>
-FASTNN_FN V near_or_far(V x) {
-  if (FASTNN_UNLIKELY(any(vabs(x) > V(exp_near<scalar_t<V>>)))) return near_and_far<Form>(x);
-  return Form::near(x);
+template <class Form, class V, class... P>
+FASTNN_FN V near_or_far(V x, P... parameters) {
+  if (FASTNN_UNLIKELY(!all(vabs(x) <= V(Form::template reach<scalar_t<V>>)))) return near_and_far<Form>(x, parameters...);
+  return Form::near(x, parameters...);
 }
+// What most forms are derived from.
+struct exp_form {
+  template <class S>
+  static constexpr S reach = exp_near<S>;
+};
 
 FASTNN_END

@@ -22,8 +22,7 @@ template <class S>
 constexpr S logistic_negligible = sizeof(S) == 4 ? S(-20) : S(-40);
 
 template <class V>
-FASTNN_FN V logistic_near(V x) {
-  const exp_parts<V> p = exp_reduced_minus(x);
+FASTNN_FN V logistic_near(exp_parts<V> p) {
   return fmadd(p.power, p.t, V(1.0f) + p.power);
 }
 // From the parts of e^-x, which is at least e^logistic_negligible.
@@ -38,10 +37,10 @@ FASTNN_FN logistic<V> logistic_far(V x) {
   return logistic_far(exp_reduced(clamp(-x, V(logistic_negligible<scalar_t<V>>), V(-exp_range_of<V>::low))));
 }
 
-struct sigmoid_form {
+struct sigmoid_form : exp_form {
   template <class V>
   static FASTNN_FN V near(V x) {
-    return V(1.0f) / logistic_near(x);
+    return V(1.0f) / logistic_near(exp_reduced_minus(x));
   }
   template <class V>
   static FASTNN_FN V far(V x) {
@@ -51,10 +50,10 @@ struct sigmoid_form {
 };
 
 // x sigmoid(x). The factor x is bounded below so that -inf gives -0, not -inf * 0.
-struct silu_form {
+struct silu_form : exp_form {
   template <class V>
   static FASTNN_FN V near(V x) {
-    return x / logistic_near(x);
+    return x / logistic_near(exp_reduced_minus(x));
   }
   template <class V>
   static FASTNN_FN V far(V x) {
@@ -75,7 +74,7 @@ FASTNN_FN V silu_slope(V z, V error, exp_scaled<V> w) {
   return scale(n / square, select(negative, w.k, V(0.0f)));
 }
 // Near 0 E may stand for either: (1 + E (1 + x)) / (1 + E)^2.
-struct silu_slope_form {
+struct silu_slope_form : exp_form {
   template <class V>
   static FASTNN_FN V near(V x) {
     const V one(1.0f), e = exp_of(exp_reduced_minus(x));
@@ -84,6 +83,46 @@ struct silu_slope_form {
   template <class V>
   static FASTNN_FN V far(V x) {
     return silu_slope(x, V(0.0f), exp_nonpositive(-vabs(x)));
+  }
+};
+
+// x sigmoid(z) with z = beta x. Infinite x is taken as the largest number where z < 0, so that the result is a limit; |z| is bounded
+// where x e^z is 0 for every finite x, and the rounding error of the product goes into the reduction.
+struct swish_form : exp_form {
+  template <class V>
+  struct argument {
+    V x, z, error;
+  };
+  template <class V>
+  static FASTNN_FN argument<V> product(V x, V beta) {
+    const V largest(format_of<V>::largest), bound(-2.0f * exp_range_of<V>::low);
+    const V finite = clamp(x, -largest, largest), rounded = beta * finite, z = clamp(rounded, -bound, bound);
+    return {select(z < V(0.0f), finite, x), z, select(z == rounded, product_error(beta, finite, rounded), V(0.0f))};
+  }
+  template <class V>
+  static FASTNN_FN V near(V z, V x, V beta) {
+    return x / logistic_near(exp_reduced_minus(x, beta, z));
+  }
+  template <class V>
+  static FASTNN_FN V far(V, V x, V beta) {
+    const argument<V> a = product(x, beta);
+    const logistic<V> s = logistic_far(exp_reduced(vmax(V(logistic_negligible<scalar_t<V>>), -a.z), -a.error));
+    const V half = nearest(s.k * V(0.5f));  // 2^k may lie beyond one step
+    return scale(scale(a.x / s.d, half), s.k - half);
+  }
+};
+struct swish_slope_form : exp_form {
+  template <class V>
+  static FASTNN_FN V near(V z, V x, V beta) {
+    const V one(1.0f), e = exp_of(exp_reduced_minus(x, beta, z));
+    return fmadd(e, fmadd_once(x, beta, one), one) / fmadd(e, e + V(2.0f), one);
+  }
+  template <class V>
+  static FASTNN_FN V far(V, V x, V beta) {
+    const swish_form::argument<V> a = swish_form::product(x, beta);
+    const V error = select(a.z > V(0.0f), -a.error, a.error);
+    const exp_parts<V> p = exp_reduced(vmax(V(exp_range_of<V>::low), -vabs(a.z)), error);
+    return silu_slope(a.z, a.error, exp_nonpositive(p));
   }
 };
 

@@ -1,53 +1,54 @@
 // mish(x) = x tanh(softplus(x)) = x n / (n + 2) with n = e (e + 2), e = e^x. In E = e^-x that is x / d with
-//     d = E + 1/2 + 1 / (2 + 4 E),
-// a sum of positive terms that does not overflow before the result vanishes. E = 2^n (1 + t) enters as 2^n and 2^n t, and what the
-// sums with 2^n lose is carried along, so d costs one rounding (1.9 ULP in all; x n / (n + 2) as it stands has 3.5).
+//     d = E + 1 - r,  r = E / (1 + 2 E) <= 1/2,
+// which does not overflow before the result vanishes. E = 2^n (1 + t) enters as 2^n and 2^n t, and what the sums with 2^n lose is
+// carried along, so d costs one rounding (1.7 ULP in all; x n / (n + 2) as it stands has 3.5).
 #pragma once
 #include "logistic.hpp"
 
 FASTNN_BEGIN
 
-// d from e^-x = power (1 + t)
+// d, what it is short of, and with it g = 1 / (1 + 2 E) and r = E g, from e^-x = power (1 + t)
 template <class V>
-FASTNN_FN V mish_denominator(V t, V power) {
-  const V half(0.5f), q = half / fmadd(V(2.0f), fmadd(power, t, power), V(1.0f));
-  const V h = half + q, sum = power + h, lost = (h - (sum - power)) + (q - (h - half));
-  return sum + fmadd(power, t, lost);
+struct mish_parts {
+  V d, rest, g, r;
+};
+template <class V>
+FASTNN_FN mish_parts<V> mish_denominator(V t, V power) {
+  const V one(1.0f), e = fmadd(power, t, power), g = one / fmadd(V(2.0f), e, one), r = e * g;
+  const V h = one - r, sum = power + h, lost = (h - (sum - power)) + ((one - h) - r);
+  const V small = fmadd(power, t, lost), d = sum + small;
+  return {d, small - (d - sum), g, r};
 }
 
-struct mish_form {
+struct mish_form : exp_form {
   template <class V>
   static FASTNN_FN V near(V x) {
     const exp_parts<V> p = exp_reduced_minus(x);
-    return x / mish_denominator(p.t, p.power);
+    return x / mish_denominator(p.t, p.power).d;
   }
   template <class V>
   static FASTNN_FN V far(V x) {
     const V low(exp_range_of<V>::low);
     const exp_parts<V> p = exp_reduced(clamp(-x, V(logistic_negligible<scalar_t<V>>), -low));
     const V n = vmin(V(format_of<V>::bias - 1.0f), p.n);
-    return scale(vmax(low, x) / mish_denominator(p.t, exp2_integer(n)), n - p.n);
+    return scale(vmax(low, x) / mish_denominator(p.t, exp2_integer(n)).d, n - p.n);
   }
 };
 
-// The derivative in w = e^-|x|: (1 + 4 w + (4 x + 6) w^2 + 4 (x + 1) w^3) / (1 + 2 w + 2 w^2)^2 for x >= 0, and for x < 0 both
-// polynomials reversed, times w. The square is expanded: 1 + 4 w + 8 w^2 + 8 w^3 + 4 w^4. (In e^-x the formula for x >= 0 serves x < 0 as
-// well, but the roundings of its leading terms add up to 4.5 ULP.) Far below 0 only w (4 (x + 1) + (4 x + 6) w) / (4 + 8 w) is left.
-struct mish_slope_form {
+// The derivative of x / d, with d' = -E (1 - g^2): (d + x E (1 - g^2)) / d^2 = (E (1 + x) + 1 - r (1 + x g)) / d^2, in the order in
+// which the zero at -1.19 costs least: 1 + x is exact there, and E enters unrounded, as 2^n + 2^n t. Far below 0, in w = e^x, that is
+// w (4 (x + 1) + (4 x + 6) w) / (4 + 8 w) to the last bit; far above it is 1.
+//
+// Rejected: the quotient of polynomials in e^-|x| that the formula expands to, (1 + 4 w + (4 x + 6) w^2 + 4 (x + 1) w^3) /
+// (1 + 2 w + 2 w^2)^2 for x >= 0: as many operations, but the roundings of its leading terms add up to 4.2 ULP.
+struct mish_slope_form : exp_form {
   template <class V>
   static FASTNN_FN V near(V x) {
-    const V one(1.0f), four(4.0f), eight(8.0f), w = exp_of(exp_reduced(-vabs(x)));
-    const mask_t<V> negative = x < V(0.0f);
-    const V linear = fmadd(four, x, V(6.0f)), constant = four * (x + one);
-    V n = fmadd(select(negative, one, constant), w, select(negative, four, linear));
-    n = fmadd_once(n, w, select(negative, linear, four));
-    n = fmadd_once(n, w, select(negative, constant, one));
-    n = select(negative, n * w, n);
-    V d = fmadd(select(negative, one, four), w, select(negative, four, eight));
-    d = fmadd(d, w, eight);
-    d = fmadd_once(d, w, select(negative, eight, four));
-    d = fmadd_once(d, w, select(negative, four, one));
-    return n / d;
+    const V one(1.0f), s = one + x;
+    const exp_parts<V> p = exp_reduced_minus(x);
+    const mish_parts<V> m = mish_denominator(p.t, p.power);
+    const V n = fmadd_once(p.power, s, fmadd_once(p.power * p.t, s, fnmadd(m.r, fmadd(x, m.g, one), one)));
+    return n / fmadd_once(m.d, m.d, (m.d + m.d) * m.rest);
   }
   template <class V>
   static FASTNN_FN V far(V x) {

@@ -1,4 +1,7 @@
-"""NVIDIA's runtime compiler (https://docs.nvidia.com/cuda/nvrtc) by way of ctypes: compiling needs neither a GPU nor its driver."""
+"""NVIDIA's runtime compiler (https://docs.nvidia.com/cuda/nvrtc) by way of ctypes.
+
+Compiling needs neither a GPU nor its driver.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Building the driver for each instruction set, and running it on cases."""
+"""The loops of each instruction set, built into the driver tests/neon/driver.cpp and run on the same cases."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from fastnn.op import Op, Param
 from fastnn.sweep import landmarks
 
 Array = npt.NDArray[Any]
-ROOT = Path(__file__).resolve().parents[2]
-SOURCES = [ROOT / "kernels/cpu/activations.cpp", Path(__file__).parent / "driver.cpp"]
-FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+TESTS = Path(__file__).resolve().parent
+SOURCES = [TESTS.parent / "kernels/cpu/activations.cpp", TESTS / "neon/driver.cpp"]
+FLAGS = ["-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 PASSES = ("forward", "backward", "parameter_gradient")
 PARAMETER_ARRAYS, STREAMING = 1, 2
 
-# The instruction sets of this machine, as the compiler's options. "scalar" is none: the formulas one number at a time, which is what
-# CUDA runs and what the others are compared with.
+# The instruction sets of this machine, as the compiler's options. "scalar" is none: the formulas one number at a time,
+# which is what CUDA runs and what the others are compared with. The bits do not depend on the level of optimisation;
+# where the module, built as users have it, is compared too, the quickest to compile will do.
 HOST: dict[str, list[str]] = {
-    "x86_64": {"scalar": ["-mfma"], "v3": ["-march=x86-64-v3"], "v4": ["-march=x86-64-v4"]},
-    "aarch64": {"scalar": [], "neon": []},
+    "x86_64": {"scalar": ["-O1", "-mfma"], "v3": ["-O1", "-march=x86-64-v3"], "v4": ["-O1", "-march=x86-64-v4"]},
+    "aarch64": {"scalar": ["-O1"], "neon": ["-O1"]},
 }.get(platform.machine(), {})
 
 
@@ -45,16 +46,14 @@ def build(isa: str, folder: Path) -> list[str]:
     if isa in HOST:
         compiler, flags = shlex.split(os.environ.get("CXX", "c++")), HOST[isa]
     elif isa == "neon":
-        compiler, flags = ["aarch64-linux-gnu-g++"], ["-static"]
-        found = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
-        if found is None:
-            raise Unavailable("no qemu-aarch64 (Debian: apt install qemu-user)")
-        emulator = [found]
+        compiler, flags = ["aarch64-linux-gnu-g++"], ["-O3", "-static"]
+        emulator = ["qemu-aarch64"]
     else:
         raise Unavailable(f"{platform.machine()} has no {isa}")
-    if shutil.which(compiler[0]) is None:
-        package = "g++-aarch64-linux-gnu" if isa == "neon" else "g++"
-        raise Unavailable(f"no {compiler[0]} (Debian: apt install {package})")
+    for needed in (compiler[0], *emulator):
+        if shutil.which(needed) is None:
+            packages = "g++-aarch64-linux-gnu qemu-user" if isa == "neon" else "g++"
+            raise Unavailable(f"{isa} needs {needed} (Debian: apt install {packages})")
     program = folder / f"driver-{isa}"
     macro = [] if isa == "scalar" else [f"-DFASTNN_ISA_{isa}"]
     command = [*compiler, *FLAGS, *flags, *macro, *map(str, SOURCES), "-o", str(program)]
@@ -72,7 +71,9 @@ class Format:
     infinity: int
 
     def nan(self, patterns: Array) -> Array:
-        return (patterns & self.uint(np.iinfo(self.uint).max >> 1)) > self.uint(self.infinity)
+        """Which of the patterns are NaN."""
+        magnitudes = patterns & self.uint(np.iinfo(self.uint).max >> 1)
+        return np.asarray(magnitudes > self.uint(self.infinity))
 
 
 FORMATS = {
@@ -85,7 +86,7 @@ FORMATS = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One call of one loop. The arrays are bit patterns, the parameters numbers: one, or as many as there are elements."""
+    """One call of one loop. The arrays are bit patterns, the parameters one number or one for each element."""
 
     op: str
     direction: str
@@ -105,14 +106,19 @@ class Case:
             self.in_place,
             self.arrays[0].size,
         )
+        return b"".join([head, *(a.tobytes() for a in self.values())])
+
+    def values(self, dtype: npt.DTypeLike | None = None) -> list[Array]:
+        """The operands: arrays, seen as `dtype`, and parameters, which are float for the 16-bit formats."""
         wide = np.float64 if self.dtype == "float64" else np.float32
-        return b"".join([head, *(a.tobytes() for a in self.arrays), *(p.astype(wide).tobytes() for p in self.parameters)])
+        return [*(a.view(dtype or a.dtype) for a in self.arrays), *(p.astype(wide) for p in self.parameters)]
 
     def __str__(self) -> str:
         parameters = "arrays" if self.flags & PARAMETER_ARRAYS else [float(p[0]) for p in self.parameters]
         place = f", in place of array {self.in_place}" if self.in_place >= 0 else ""
         streaming = ", streaming" if self.flags & STREAMING else ""
-        return f"{self.op} {self.direction} {self.dtype} n={self.arrays[0].size} parameters={parameters}{place}{streaming}"
+        what = f"{self.op} {self.direction} {self.dtype} n={self.arrays[0].size}"
+        return f"{what} parameters={parameters}{place}{streaming}"
 
 
 def run(command: list[str], cases: list[Case]) -> list[Array]:
@@ -128,19 +134,20 @@ def run(command: list[str], cases: list[Case]) -> list[Array]:
 
 
 def arguments(op: Op, dtype: str) -> Array:
-    """Bit patterns from one end of the format to the other (all of the 16-bit ones), NaN, infinities and subnormals among them."""
-    if FORMATS[dtype].uint is np.uint16:
-        return np.arange(1 << 16, dtype=np.uint16)
-    floating, uint = (np.float32, np.uint32) if dtype == "float32" else (np.float64, np.uint64)
-    bits = 8 * np.dtype(uint).itemsize
-    patterns = np.arange(40000, dtype=uint) * uint((1 << bits) // 40000 | 1)
+    """Bit patterns from one end of the format to the other (all of the 16-bit ones), NaN and subnormals among them."""
+    uint = FORMATS[dtype].uint
+    if uint is np.uint16:
+        return np.arange(1 << 16, dtype=uint)
+    floating = np.float32 if dtype == "float32" else np.float64
+    numbers: Array = np.arange(40000).astype(uint)
+    patterns = numbers * uint((1 << 8 * numbers.itemsize) // 40000 | 1)
     usual = np.random.default_rng(1).uniform(-25, 25, 10000).astype(floating)
     with np.errstate(all="ignore"):
         return np.concatenate([patterns, landmarks(op, floating).view(uint), usual.view(uint)])
 
 
 def gradients(x: Array, dtype: str) -> Array:
-    """What flows back into x: arguments in another order, the exponents of three in four of them within 8 of that of 1."""
+    """What flows back into x: arguments in another order, three in four with exponents close to that of 1."""
     rng = np.random.default_rng(2)
     dy = rng.permutation(x)
     mantissa = {"float32": 23, "float64": 52, "float16": 10, "bfloat16": 7}[dtype]
@@ -153,7 +160,7 @@ def gradients(x: Array, dtype: str) -> Array:
 def per_element(param: Param, n: int, rng: np.random.Generator) -> Array:
     """Valid values of a parameter, one for each element."""
     values = rng.choice(param.values, n)
-    varied = np.float32(values * rng.uniform(0.5, 1.5, n))
+    varied = (values * rng.uniform(0.5, 1.5, n)).astype(np.float32)
     return np.where([param.accepts(float(v)) for v in varied], varied, values)
 
 

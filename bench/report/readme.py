@@ -1,0 +1,136 @@
+"""The tables of README.md, made from committed results, so that no figure is typed by hand.
+
+    python -m fastnn.bench.report.readme README.md
+
+A table stands between `<!-- KIND: FILE -->` and `<!-- end -->`; the file is relative to the README. Kinds: claim and
+speed, from a result file of `fastnn bench`; accuracy, from a certificate.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fastnn.accuracy import Certificate
+
+from .rows import Result, Row, main_size, rows, ulp_text
+
+TABLE = re.compile(r"(<!-- (claim|speed|accuracy): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def filled(text: str, folder: Path) -> str:
+    """The README with its tables made anew."""
+
+    def replace(match: re.Match[str]) -> str:
+        begin, kind, name, end = match.groups()
+        path = folder / name
+        if kind == "accuracy":
+            return begin + accuracy(Certificate.load(path)) + end
+        result = json.loads(path.read_text(encoding="utf-8"))
+        return begin + (claim(result) if kind == "claim" else speed(result)) + end
+
+    return TABLE.sub(replace, text)
+
+
+def machine(result: Result) -> str:
+    """One sentence that names the machine."""
+    about = result["machine"]
+    date = datetime.datetime.fromisoformat(about["date"]).date()
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items() if name != "fastnn")
+    threads = result["settings"]["threads"]
+    return (
+        f"Measured on {date} on {about['cpu']} ({about['cores']} cores, {about['instruction_set']}), "
+        f"{threads} thread{'s' * (threads != 1)}; {versions}."
+    )
+
+
+def claim(result: Result) -> str:
+    """Sigmoid against ReLU by library."""
+    found = result["c1"]
+    lines = [
+        (
+            row["library"],
+            _microseconds(row["relu"]["median_s"]) + (" (NumPy's)" if row["relu_is_numpys"] else ""),
+            _microseconds(row["sigmoid"]["median_s"]),
+            f"{row['ratio']:.2f}",
+        )
+        for row in sorted(found["rows"], key=lambda row: float(row["sigmoid"]["median_s"]))
+    ]
+    lines.append(("np.copyto, the floor", _microseconds(found["floor"]["median_s"]), "", ""))
+    table = _markdown(("library", "ReLU, µs", "sigmoid, µs", "sigmoid / ReLU"), lines)
+    return "\n".join((machine(result), "", *table, "", *found["verdict"], ""))
+
+
+def speed(result: Result) -> str:
+    """Every op at the main size: fastnn and the fastest rival, time and error of both."""
+    found = [row for row in rows(result) if row.dtype == "float32"]
+    size = main_size(found)
+    lines = []
+    for op in dict.fromkeys(row.op for row in found):
+        passes = {row.direction: row for row in found if row.op == op and row.size == size}
+        lines.append((f"`{op}`", *_cells(passes.get("forward")), *_cells(passes.get("backward"))))
+    half = ("fastnn, µs", "ULP", "best rival, µs", "ULP", "ratio")
+    table = _markdown(("", *half, *(f"backward: {half[0]}", *half[1:])), lines)
+    copy = next(row.copy["median_s"] for row in found if row.size == size)
+    return "\n".join(
+        (
+            f"{machine(result)} {size:,} float32; copying them takes {_microseconds(copy)} µs.",
+            "",
+            *table,
+            "",
+        )
+    )
+
+
+def _cells(row: Row | None) -> tuple[str, ...]:
+    if row is None or row.ours not in row.contenders:
+        return ("-",) * 5
+    ours = (_microseconds(row.seconds(row.ours)), _error(row, row.ours))
+    if row.best is None:
+        return (*ours, "-", "-", "-")
+    return (*ours, f"{_microseconds(row.seconds(row.best))} ({row.best})", _error(row, row.best), f"{row.ratio:.2f}")
+
+
+def _error(row: Row, name: str) -> str:
+    return ulp_text(row.errors[name].worst if name in row.errors else None)
+
+
+def accuracy(certificate: Certificate) -> str:
+    """The largest error of the native backend by op, over its instruction sets."""
+    columns = [(direction, dtype) for dtype in ("float32", "float64") for direction in ("forward", "backward")]
+    ops = dict.fromkeys(record.op for record in certificate.records)
+    lines = [
+        (f"`{op}`", *(_largest(certificate.worst(op, direction, dtype)) for direction, dtype in columns)) for op in ops
+    ]
+    table = _markdown(("", *(f"{dtype} {direction}" for direction, dtype in columns)), lines)
+    everything = {record.op for record in certificate.records if record.exhaustive and record.dtype == "float32"}
+    note = "float32 over all 2^32 bit patterns" if everything == set(ops) else "over a sample of bit patterns"
+    return "\n".join((*table, "", f"Largest error in ULP of any instruction set, {note}.", ""))
+
+
+def _largest(error: float | None) -> str:
+    return "-" if error is None else f"{error:.2f}"
+
+
+def _microseconds(seconds: float) -> str:
+    return f"{1e6 * seconds:,.0f}" if seconds >= 1e-5 else f"{1e6 * seconds:.2g}"
+
+
+def _markdown(head: Sequence[str], lines: Iterable[Sequence[Any]]) -> list[str]:
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return [f"| {' | '.join(line)} |" for line in (head, rule, *lines)]
+
+
+def main(path: Path) -> int:
+    """Rewrite a README in place."""
+    path.write_text(filled(path.read_text(encoding="utf-8"), path.parent), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,34 @@
+"""What README.md says is so: its tables, its program, its links."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastnn.bench.report import readme
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_tables_come_from_the_committed_results() -> None:
+    assert {kind for _, kind, _, _ in readme.TABLE.findall(TEXT)} == {"claim", "speed", "accuracy"}
+    assert readme.filled(TEXT, ROOT) == TEXT, "run: python -m fastnn.bench.report.readme README.md"
+
+
+def test_the_program_runs(tmp_path: Path) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    missing = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link and not (ROOT / link).exists()]
+    assert missing == []
