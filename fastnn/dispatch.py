@@ -108,7 +108,7 @@ def make_forward(op: Op, kernel: native.Kernel) -> Callable[..., Any]:
         if module is None:
             return kernel.ufunc(x, *_aligned(op, x.shape, values), **_out(out))
         result = module.forward(op.name, np.asarray(x), *values, out=_plain(out))
-        return _like_ufunc(result, x, out)
+        return _like_ufunc(kernel.ufunc, result, (x,), out)
 
     return forward
 
@@ -134,8 +134,9 @@ def make_backward(op: Op, kernel: native.Kernel, terms: native.Kernel | None) ->
         module = _module(backend())
         if module is not None:
             result = module.backward(op.name, np.asarray(dy), np.asarray(saved), *values, out=_plain(out))
-            like = dy if type(saved) is np.ndarray else saved
-            return _like_ufunc(result, like, out) if terms is None else (_like_ufunc(result[0], like, out), result[1])
+            dx = result if terms is None else result[0]
+            dx = _like_ufunc(kernel.ufunc, dx, (dy, saved), out)
+            return dx if terms is None else (dx, result[1])
         aligned = _aligned(op, saved.shape, values)
         if terms is None:
             return kernel.ufunc(dy, saved, *aligned, **_out(out))
@@ -154,12 +155,13 @@ def _plain(out: Array | None) -> Array | None:
     return None if out is None else np.asarray(out)
 
 
-def _like_ufunc(result: Array, x: Array, out: Array | None) -> Any:
-    """The result in the type in which ufuncs return it: `out` itself, a scalar for 0-d, or x's subclass of ndarray."""
+def _like_ufunc(ufunc: np.ufunc, result: Array, inputs: tuple[Array, ...], out: Array | None) -> Any:
+    """The result as the ufunc would return it: `out` itself, a scalar for 0-d, or in the inputs' subclass of ndarray."""
     if out is not None:
         return out
-    if type(x) is not np.ndarray:
-        return x.__array_wrap__(result)
+    for value in inputs:
+        if type(value) is not np.ndarray:
+            return value.__array_wrap__(result, (ufunc, inputs, 0))
     return result[()] if result.ndim == 0 else result
 
 
@@ -174,7 +176,8 @@ def _parameter_gradient(terms: native.Kernel, dy: Array, x: Array, alpha: Array,
     result_dtype = alpha.dtype
     split = _split(x.shape, aligned_shape(x.shape, shape))
     if split is None or hasattr(x, "mask") or hasattr(dy, "mask"):  # a masked array sums what is not masked
-        return reduce_to(terms.ufunc(dy.astype(result_dtype, copy=False), x.astype(result_dtype, copy=False), alpha), shape)
+        elements = terms.ufunc(dy.astype(result_dtype, copy=False), x.astype(result_dtype, copy=False), alpha)
+        return np.asarray(reduce_to(elements, shape))
     plain = [np.require(value, result_dtype, "CA") for value in (dy, x, alpha)]
     with np.errstate(all="ignore"):
         return np.asarray(terms.sum_gradient(*plain, *split)).astype(result_dtype).reshape(shape)

@@ -18,13 +18,15 @@ constexpr std::int64_t block = 512;         // elements gathered at a time: all 
 constexpr std::int64_t chunk = 16 * 1024;   // elements a thread takes at a time
 
 // From this many bytes of output on, stores bypass the caches: the result would not stay there, and a cached store reads the line it
-// overwrites first. The same rule, and about the same size, as the C library's memcpy.
+// overwrites first. The same rule, and about the same size, as the C library's memcpy; but of the size that the system gives, 32 MiB
+// count at most: some processors give that of all their caches of the third level together, of which a core fills one.
 std::int64_t streaming_from() {
+  std::int64_t cache = 32 << 20;
 #if defined(_SC_LEVEL3_CACHE_SIZE)
-  const long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
-  if (cache > 0) return cache / 4 * 3 < (24 << 20) ? cache / 4 * 3 : (24 << 20);
+  const long found = sysconf(_SC_LEVEL3_CACHE_SIZE);
+  if (found > 0 && found < cache) cache = found;
 #endif
-  return 24 << 20;
+  return cache / 4 * 3;
 }
 const std::int64_t streaming_threshold = streaming_from();
 

@@ -17,28 +17,6 @@
 
 FASTNN_BEGIN
 
-// Even and odd terms by Horner's rule in x2 = x^2: as many operations as Horner's rule in x, and half as long a chain
-// of them.
-template <class P, int i, class V>
-FASTNN_FN V every_other_from(V x2) {
-  if constexpr (i + 2 >= P::size)
-    return V(P::at(i));
-  else
-    return fmadd(every_other_from<P, i + 2>(x2), x2, V(P::at(i)));
-}
-template <template <class> class P, class V>
-FASTNN_FN V polynomial(V x, V x2) {
-  using Table = P<scalar_t<V>>;
-  return fmadd(every_other_from<Table, 1>(x2), x, every_other_from<Table, 0>(x2));
-}
-
-// e^-r = 1 - r + r^2 q(-r) with the q of exp
-template <class S>
-struct exp_tail_mirrored {
-  static constexpr int size = exp_tail<S>::size;
-  FASTNN_FN static constexpr S at(int i) { return i % 2 == 0 ? exp_tail<S>::at(i) : -exp_tail<S>::at(i); }
-};
-
 // p - a b for p = a * b: the error of that product, with the sign that spares a negation
 template <class V>
 FASTNN_FN V product_excess(V a, V b, V p) {
@@ -85,7 +63,7 @@ template <class V>
 FASTNN_FN decay<V> decay_reduced(V x, V excess) {
   const reduced_decay<V> d = reduce_decay(x, excess);
   const V r = d.head - d.rest, r2 = r * r;
-  return {d.head, fmadd(r2, polynomial<exp_tail_mirrored>(r, r2), d.rest), d.k.n};
+  return {d.head, fmadd(r2, polynomial_of_minus<exp_tail>(r, r2), d.rest), d.k.n};
 }
 // e^-(a b) for a b >= 0
 template <class V>

@@ -38,7 +38,8 @@ FASTNN_FN exp_parts<V> exp_reduced(V x) {
   using C = constants<scalar_t<V>>;
   const rounded<V> k = round_product(x, V(C::log2e));
   const V r = fnmadd(k.n, V(C::ln2_lo), fnmadd(k.n, V(C::ln2_hi), x));
-  return {fmadd(r * r, polynomial<exp_tail>(r), r), k.n, exp2_of(k)};
+  const V r2 = r * r;
+  return {fmadd(r2, polynomial<exp_tail>(r, r2), r), k.n, exp2_of(k)};
 }
 // The same for e^-x, to the last bit of exp_reduced(-x), without the negation: r = -s, and s runs through Horner's rule instead.
 template <class V>
@@ -46,7 +47,8 @@ FASTNN_FN exp_parts<V> exp_reduced_minus(V x) {
   using C = constants<scalar_t<V>>;
   const rounded<V> k = round_product(x, V(-C::log2e));
   const V s = fmadd(k.n, V(C::ln2_lo), fmadd(k.n, V(C::ln2_hi), x));
-  return {fmsub(s * s, polynomial_of_minus<exp_tail>(s), s), k.n, exp2_of(k)};
+  const V s2 = s * s;
+  return {fmsub(s2, polynomial_of_minus<exp_tail>(s, s2), s), k.n, exp2_of(k)};
 }
 // a b + c where c nearly cancels the product ab: rounded once, without an FMA unit too.
 template <class V>
@@ -63,14 +65,16 @@ FASTNN_FN exp_parts<V> exp_reduced_minus(V a, V b, V ab, V rest) {
   using C = constants<scalar_t<V>>;
   const rounded<V> k = round_product(ab, V(-C::log2e));
   const V exact = product_plus(a, b, ab, k.n * V(C::ln2_hi)), s = fmadd(a, rest, fmadd(k.n, V(C::ln2_lo), exact));
-  return {fmsub(s * s, polynomial_of_minus<exp_tail>(s), s), k.n, exp2_of(k)};
+  const V s2 = s * s;
+  return {fmsub(s2, polynomial_of_minus<exp_tail>(s, s2), s), k.n, exp2_of(k)};
 }
 template <class V>
 FASTNN_FN exp_parts<V> exp_reduced_minus(V a, V b, V ab) {
   using C = constants<scalar_t<V>>;
   const rounded<V> k = round_product(ab, V(-C::log2e));
   const V s = fmadd(k.n, V(C::ln2_lo), product_plus(a, b, ab, k.n * V(C::ln2_hi)));
-  return {fmsub(s * s, polynomial_of_minus<exp_tail>(s), s), k.n, exp2_of(k)};
+  const V s2 = s * s;
+  return {fmsub(s2, polynomial_of_minus<exp_tail>(s, s2), s), k.n, exp2_of(k)};
 }
 // e^(x + c), c being the small rounding error of whatever computed x. x - n ln2_hi is exact, and what adding c and the rest of n ln2 to
 // it would lose joins the small terms of the sum, which is worth 0.2 ULP even where c is 0.
@@ -79,7 +83,8 @@ FASTNN_FN exp_parts<V> exp_reduced(V x, V c) {
   using C = constants<scalar_t<V>>;
   const rounded<V> k = round_product(x, V(C::log2e));
   const V exact = fnmadd(k.n, V(C::ln2_hi), x), rest = fnmadd(k.n, V(C::ln2_lo), c), r = exact + rest;
-  return {exact + fmadd(r * r, polynomial<exp_tail>(r), rest), k.n, exp2_of(k)};
+  const V r2 = r * r;
+  return {exact + fmadd(r2, polynomial<exp_tail>(r, r2), rest), k.n, exp2_of(k)};
 }
 
 // x between low and high; NaN stays.

@@ -51,7 +51,7 @@ FASTNN_FN V gelu_tanh_slope(V magnitude) {
   const gelu_tanh_argument<V> u(magnitude);
   const reduced_decay<V> d = reduce_decay(u.z, u.excess);
   const V r = d.head - d.rest, r2 = r * r;
-  const V s = fmadd(r2, polynomial<exp_tail_mirrored>(r, r2), d.rest) - d.head;
+  const V s = fmadd(r2, polynomial_of_minus<exp_tail>(r, r2), d.rest) - d.head;
   const V one(1.0f), twice = u.a + u.a, e = (one + s) * exp2_or_tiny(d.k);
   const V sum = one + e, sum_lost = e - (sum - one);
   const V first = sum - u.z, second = fnmadd(twice, u.cubic, fnmadd(twice, u.cubic_rest, u.excess + sum_lost));

@@ -14,7 +14,7 @@ FASTNN_FN V log1p_unit(V e) {
     return fmadd_once(e, e * polynomial<log1p_tail>(e), e);
   } else {
     const V s = e / (V(2.0) + e), z = s * s;
-    return fnmadd(s, fnmadd(z, polynomial<atanh_tail>(z), e), e);
+    return fnmadd(s, fnmadd(z, polynomial<atanh_tail>(z, z * z), e), e);
   }
 }
 
