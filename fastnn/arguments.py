@@ -1,4 +1,7 @@
-"""Checks and conversions of what callers pass in. Every error names the function, the argument, what came and what was expected."""
+"""Checks and conversions of what callers pass in.
+
+Every error names the function, the argument, what came and what was expected.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,7 @@ def common_array(title: str, names: Sequence[str], values: Sequence[Any]) -> lis
 
 def _array(title: str, name: str, value: Any) -> Array:
     try:
-        array = np.asanyarray(value)
+        array: Array = np.asanyarray(value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{title}: {name} is {_kind(value)} that NumPy makes no array of: {error}") from None
     if array.dtype == object and not isinstance(value, np.ndarray):
@@ -138,7 +141,9 @@ def checked_parameters(
     Arrays of a learned parameter are taken as they are: NaN in a network that has diverged is for the network to show.
     """
     title = title or op.name
-    values = [_parameter(title, param, value, parameter_dtype(dtype)) for param, value in zip(op.params, params, strict=True)]
+    values = [
+        _parameter(title, param, value, parameter_dtype(dtype)) for param, value in zip(op.params, params, strict=True)
+    ]
     for param, value in zip(op.params, values, strict=True):
         if param.learned:
             try:
@@ -150,7 +155,8 @@ def checked_parameters(
     if op.rising and not np.all(values[0] <= values[1]):
         first, second = op.params[0].name, op.params[1].name
         raise ValueError(
-            f"{title}: {first} must not be above {second}; got {first}={_short(params[0])} and {second}={_short(params[1])}"
+            f"{title}: {first} must not be above {second}; "
+            f"got {first}={_short(params[0])} and {second}={_short(params[1])}"
         )
     return values
 
@@ -166,7 +172,13 @@ def _parameter(title: str, param: Param, value: Any, dtype: np.dtype[Any]) -> Ar
     except OverflowError:
         array = np.asarray(np.inf)
     if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
-        given = f" of dtype {array.dtype}" if isinstance(value, np.ndarray) else f", {_kind(value)}" if value is not None else ""
+        given = (
+            f" of dtype {array.dtype}"
+            if isinstance(value, np.ndarray)
+            else f", {_kind(value)}"
+            if value is not None
+            else ""
+        )
         raise TypeError(f"{title}: {param.name} is {_short(value)}{given}; {expected}")
     with np.errstate(all="ignore"):
         array = array.astype(dtype)
@@ -201,7 +213,8 @@ def _check_broadcast(title: str, name: str, shape: tuple[int, ...], wanted: tupl
         fits = False
     if not fits:
         raise ValueError(
-            f"{title}: {name} has shape {shape}; expected one number, or a shape that broadcasts to the input's, {wanted}"
+            f"{title}: {name} has shape {shape}; "
+            f"expected one number, or a shape that broadcasts to the input's, {wanted}"
         )
 
 
@@ -219,7 +232,9 @@ def check_out(title: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
     if not out.flags.writeable:
         raise ValueError(f"{title}: out is read-only; expected a writeable array")
     if out.size and 0 in _steps(out):
-        raise ValueError(f"{title}: out has strides {out.strides}, so that its elements share memory; expected one place for each")
+        raise ValueError(
+            f"{title}: out has strides {out.strides}, so that its elements share memory; expected one place for each"
+        )
     for name, array in inputs.items():
         same = array.ctypes.data == out.ctypes.data and _steps(array) == _steps(out) and array.shape == out.shape
         if not same and _overlap(array, out):
@@ -232,7 +247,8 @@ def _steps(array: Array) -> list[int]:
 
 
 def _overlap(a: Array, b: Array) -> bool:
+    effort: Any = 10_000  # NumPy's declaration knows only 0 and -1
     try:
-        return np.shares_memory(a, b, max_work=10_000)
+        return np.shares_memory(a, b, max_work=effort)
     except np.exceptions.TooHardError:
         return True

@@ -46,5 +46,5 @@ def reduce_to(gradient: npt.NDArray[Any], alpha_shape: Shape) -> npt.NDArray[Any
     if not axes:
         return gradient.reshape(alpha_shape)
     with np.errstate(all="ignore"):
-        total = np.sum(gradient, axis=axes, dtype=np.float64)
+        total = np.sum(gradient, axis=axes, dtype=np.float64, keepdims=True)
         return total.astype(gradient.dtype).reshape(alpha_shape)  # lazy for a Dask array

@@ -44,7 +44,6 @@ def functional(ops: Iterable[Op]) -> str:
             for array, out, gradient in (("_Array[_F]", "_Array[_F]", "_Gradient"), ("ArrayLike", "Any", "Any")):
                 arguments = [
                     *(f"{each}: {array}" for each in arrays),
-                    "/",
                     *_parameters(op),
                     "*",
                     f"out: {out} | None = None",

@@ -1,13 +1,14 @@
 """Which implementation runs: chosen backend, type of the arrays, dtype.
 
-The public functions go straight to the native loops when everything is plain (see `call` in kernels/cpu/activations.pyx).
-Whatever is not comes here: arguments are bound, checked and converted, then handed to the backend in force. An argument is
-checked before anything is written.
+The public functions go straight to the native loops when everything is plain (see `call` in
+kernels/cpu/activations.pyx). Whatever is not comes here: arguments are bound, checked and converted, then handed to the
+backend in force. An argument is checked before anything is written.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -29,8 +30,8 @@ BACKENDS = {"native": None, "numba": "fastnn.kernels.jit", "reference": "fastnn.
 
 _chosen: ContextVar[str | None] = ContextVar("fastnn_backend", default=None)
 _lock = threading.RLock()
-# The choices for the whole process, the latest of which counts. `use` cannot know at first whether a with-block follows; the
-# block's choice is taken out again, whatever other threads have chosen meanwhile.
+# The choices for the whole process, the latest of which counts. `use` cannot know at first whether a with-block
+# follows; the block's choice is taken out again, whatever other threads have chosen meanwhile.
 _choices: list[tuple[weakref.ref[use] | None, str]] = [(None, "native")]
 _blocks = 0  # with-blocks open anywhere: while there are any, the short way to the native loops is closed
 
@@ -43,7 +44,8 @@ def backend() -> str:
 class use:
     """Choose the backend: "native", "numba" or "reference".
 
-    `fnn.use(name)` chooses it for the whole process; `with fnn.use(name):` for this thread (this context) until the block ends.
+    `fnn.use(name)` chooses it for the whole process; `with fnn.use(name):` for this thread (this context) until the
+    block ends.
     """
 
     def __init__(self, backend: str) -> None:
@@ -70,7 +72,9 @@ class use:
             _publish()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         global _blocks
         _chosen.reset(self._tokens.pop())
         with _lock:
@@ -156,7 +160,7 @@ def _plain(out: Array | None) -> Array | None:
 
 
 def _like_ufunc(ufunc: np.ufunc, result: Array, inputs: tuple[Array, ...], out: Array | None) -> Any:
-    """The result as the ufunc would return it: `out` itself, a scalar for 0-d, or in the inputs' subclass of ndarray."""
+    """The result as the ufunc would return it: `out` itself, a scalar for 0-d, or in the inputs' subclass."""
     if out is not None:
         return out
     for value in inputs:
@@ -172,15 +176,15 @@ def _aligned(op: Op, shape: tuple[int, ...], values: Sequence[Array]) -> list[Ar
 
 
 def _parameter_gradient(terms: native.Kernel, dy: Array, x: Array, alpha: Array, shape: tuple[int, ...]) -> Array:
-    """The gradient of the learned parameter in `shape`, summed without a temporary of x's size where alpha's layout allows."""
+    """The gradient of the learned parameter in `shape`: without a temporary of x's size where alpha's layout allows."""
     result_dtype = alpha.dtype
     split = _split(x.shape, aligned_shape(x.shape, shape))
     if split is None or hasattr(x, "mask") or hasattr(dy, "mask"):  # a masked array sums what is not masked
         elements = terms.ufunc(dy.astype(result_dtype, copy=False), x.astype(result_dtype, copy=False), alpha)
         return np.asarray(reduce_to(elements, shape))
-    plain = [np.require(value, result_dtype, "CA") for value in (dy, x, alpha)]
+    dy, x, alpha = (np.require(value, result_dtype, ["C", "A"]) for value in (dy, x, alpha))
     with np.errstate(all="ignore"):
-        return np.asarray(terms.sum_gradient(*plain, *split)).astype(result_dtype).reshape(shape)
+        return np.asarray(terms.sum_gradient(dy, x, alpha, *split)).astype(result_dtype).reshape(shape)
 
 
 def _split(x_shape: tuple[int, ...], alpha_shape: tuple[int, ...]) -> tuple[int, int, int] | None:
@@ -190,5 +194,5 @@ def _split(x_shape: tuple[int, ...], alpha_shape: tuple[int, ...]) -> tuple[int,
     first, end = (varying[0], varying[-1] + 1) if varying else (0, 0)
     if padded[first:end] != x_shape[first:end]:
         return None
-    outer, channels, inner = (int(np.prod(part, dtype=np.int64)) for part in (x_shape[:first], x_shape[first:end], x_shape[end:]))
+    outer, channels, inner = (math.prod(part) for part in (x_shape[:first], x_shape[first:end], x_shape[end:]))
     return outer, channels, inner

@@ -73,7 +73,8 @@ def ufunc_doc(op: Op, which: str) -> str:
     if which == "forward":
         text = f"{op.title}.\n\ny = {op.formula}"
     elif which == "backward":
-        text = f"Gradient of {op.name}: dx = dy * dy/dx, in terms of the {op.saves} of the forward pass.\n\ndy/dx = {op.derivative}"
+        text = f"Gradient of {op.name}: dx = dy * dy/dx, in terms of the {op.saves} of the forward pass."
+        text += f"\n\ndy/dx = {op.derivative}"
     else:
         name = params[op.learned or 0]
         text = f"Gradient of {op.name} by {name}: dy * dy/d{name}, element by element.\n\ndy/dx = {op.derivative}"

@@ -38,7 +38,8 @@ def check(title: str, backend: str, **arrays: Any) -> None:
             )
         if backend != "native":
             raise TypeError(
-                f"{title}: {name} is of type {kind}, which only the backend 'native' takes; the backend in force is {backend!r}"
+                f"{title}: {name} is of type {kind}, which only the backend 'native' takes; "
+                f"the backend in force is {backend!r}"
             )
         dtype = _dtype(value)
         if dtype is not None and float_dtype(dtype) is None:
@@ -55,16 +56,16 @@ def check_shapes(title: str, dy: Any, saved: Any) -> None:
 def parameters(op: Op, title: str, array: Any, params: Sequence[Any]) -> tuple[list[Any], tuple[int, ...]]:
     """The parameters as ufunc inputs beside `array`, and the shape in which the learned one was given.
 
-    Numbers are Python floats, which do not widen the array's dtype.
+    Their dtype is the one that does not widen the array's; where that has none, they are Python floats.
     """
-    dtype = _dtype(array)
-    dtype = np.dtype(np.float64) if dtype is None else float_dtype(dtype) or np.dtype(np.float64)
+    known = _dtype(array)
+    dtype = (None if known is None else float_dtype(known)) or np.dtype(np.float64)
     shape = () if hasattr(type(array), "data_vars") else np.shape(array)  # an xarray.Dataset has no one shape
     values: list[Any] = list(checked_parameters(op, dtype, shape, params, title))
     given = () if op.learned is None else values[op.learned].shape
     if op.learned is not None:
         values[op.learned] = align_parameter(shape, values[op.learned])
-    return [float(value) if value.ndim == 0 else value for value in values], given
+    return [value if value.ndim else value.item() if known is None else value[()] for value in values], given
 
 
 def parameter_gradient(terms: Any, dy: Any, saved: Any, values: Sequence[Any], shape: tuple[int, ...]) -> Any:

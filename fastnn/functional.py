@@ -17,13 +17,17 @@ UFUNCS: dict[str, Any] = {}  # what fastnn.ufuncs shows
 
 def _kernel(op: Op, which: str) -> Any:
     kernel = native.make_kernel(op.name, which, costly=op.transcendental, doc=ufunc_doc(op, which))
-    with contextlib.suppress(AttributeError):  # older NumPy's ufuncs have no such attribute: pickle finds them by searching
+    with contextlib.suppress(
+        AttributeError
+    ):  # older NumPy's ufuncs have no such attribute: pickle finds them by searching
         kernel.ufunc.__module__ = "fastnn.ufuncs"
     UFUNCS[kernel.name] = kernel.ufunc
     return kernel
 
 
-def _function(op: Op, kernel: Any, general: Callable[..., Any], arrays: tuple[str, ...], doc: str, *, short: bool) -> Any:
+def _function(
+    op: Op, kernel: Any, general: Callable[..., Any], arrays: tuple[str, ...], doc: str, *, short: bool
+) -> Any:
     """A builtin with the signature that the row gives it."""
     return kernel.function(
         general,

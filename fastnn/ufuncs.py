@@ -3,8 +3,9 @@
     fnn.ufuncs.relu(x, out=y, where=mask)
     fnn.ufuncs.leaky_relu(x, 0.01)
 
-A ufunc has no default values: parameters are inputs like x, and broadcast like it. Ufuncs are always native; `fnn.use` does not
-concern them. They never warn: infinities and NaN are in the results. bfloat16 works where ml_dtypes is installed.
+A ufunc has no default values: parameters are inputs like x, and broadcast like it. Ufuncs are always native; `fnn.use`
+does not concern them. They never warn: infinities and NaN are in the results. bfloat16 works where ml_dtypes is
+installed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fixtures: settings of the process that a test may change, and that are put back after it."""
+"""What holds for every test."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import fastnn as fnn
 from fastnn.kernels.cpu import activations
 
 
-@pytest.fixture
-def restore() -> Iterator[None]:
-    """Put instruction set, number of threads and backend back."""
+@pytest.fixture(autouse=True)
+def settings() -> Iterator[None]:
+    """The settings of the process are the next test's as they were this one's."""
     isa, threads, backend = activations.isa(), fnn.get_num_threads(), fnn.backend()
     yield
-    activations.set_isa(isa)
-    fnn.set_num_threads(threads)
+    if activations.isa() != isa:
+        activations.set_isa(isa)
+    if fnn.get_num_threads() != threads:
+        fnn.set_num_threads(threads)
     if fnn.backend() != backend:
         fnn.use(backend)

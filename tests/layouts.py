@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from oracles import arguments
 
 import fastnn as fnn
 from fastnn.kernels.cpu import activations
 from fastnn.op import Op
 from fastnn.table import OPS
-from oracles import arguments
 
 Array = npt.NDArray[Any]
 
@@ -24,7 +24,9 @@ if importlib.util.find_spec("ml_dtypes"):
 
     DTYPES["bfloat16"] = np.dtype(ml_dtypes.bfloat16)
 
-BACKENDS = ["native", "reference", *(["numba"] if importlib.util.find_spec("numba") else [])]
+# While a backend is chosen by a with-block, native functions too take the long way to their kernels, through dispatch.
+LONG_WAY = "native, the long way"
+BACKENDS = ["native", LONG_WAY, "reference", *(["numba"] if importlib.util.find_spec("numba") else [])]
 # Numba compiles every op for every dtype anew: there, one op of each kind stands for all in dtypes other than float32.
 REPRESENTATIVE = ("relu", "leaky_relu", "prelu", "gelu", "tanh", "hardtanh")
 
@@ -74,6 +76,11 @@ class Pass:
 
 
 PASSES = [Pass(op, direction) for op in OPS.values() for direction in ("forward", "backward")]
+
+
+def using(backend: str) -> contextlib.AbstractContextManager[Any]:
+    """Select one of BACKENDS for a while."""
+    return contextlib.nullcontext() if backend == "native" else fnn.use(backend.partition(",")[0])
 
 
 @contextlib.contextmanager
@@ -132,6 +139,8 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 
 
 def _field(array: Array) -> Array:
-    records = np.zeros(array.shape, [("before", "u1"), ("value", array.dtype), ("after", "u2")])  # 3 bytes and the value apart
+    records = np.zeros(
+        array.shape, [("before", "u1"), ("value", array.dtype), ("after", "u2")]
+    )  # 3 bytes and the value apart
     records["value"] = array
     return records["value"]

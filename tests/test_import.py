@@ -17,7 +17,20 @@ import fastnn as fnn
 from fastnn.docstrings import backward_doc, forward_doc
 from fastnn.table import OPS
 
-LAZY = ["numba", "ml_dtypes", "mpmath", "scipy", "torch", "pandas", "dask", "matplotlib", "rich", "pytest", "argparse", "subprocess"]
+LAZY = [
+    "numba",
+    "ml_dtypes",
+    "mpmath",
+    "scipy",
+    "torch",
+    "pandas",
+    "dask",
+    "matplotlib",
+    "rich",
+    "pytest",
+    "argparse",
+    "subprocess",
+]
 
 
 def python(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -25,7 +38,10 @@ def python(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 def test_optional_packages_are_not_imported() -> None:
-    done = python(f"import numpy, sys; before = set(sys.modules); import fastnn; print(sorted({set(LAZY)} & (set(sys.modules) - before)))")
+    done = python(
+        "import numpy, sys; before = set(sys.modules); import fastnn; "
+        f"print(sorted({set(LAZY)} & (set(sys.modules) - before)))"
+    )
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
@@ -74,7 +90,10 @@ def test_names() -> None:
 
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)
 def test_signature_and_help(op: Any) -> None:
-    for name, arrays, doc in ((op.name, ["x"], forward_doc(op)), (f"{op.name}_backward", ["dy", "saved"], backward_doc(op))):
+    for name, arrays, doc in (
+        (op.name, ["x"], forward_doc(op)),
+        (f"{op.name}_backward", ["dy", "saved"], backward_doc(op)),
+    ):
         function = getattr(fnn, name)
         assert function.__name__ == name and function.__module__ == "fastnn"
         assert callable(function) and inspect.getdoc(function) == inspect.cleandoc(doc)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from layouts import DTYPES, PASSES, Pass, active, assert_same_bits, bits
 
 import fastnn as fnn
 from fastnn.kernels.cpu import activations
 from fastnn.table import OPS
-from layouts import DTYPES, PASSES, Pass, active, assert_same_bits, bits
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 # Which instruction sets give the same bits: all that multiply and add in one step.
@@ -22,7 +22,8 @@ FUSED = [isa for isa in activations.isas() if isa != "v2"]
 
 
 def import_with(value: str) -> subprocess.CompletedProcess[str]:
-    code = "from fastnn.kernels.cpu import activations as a; import fastnn; print(a.isa(), fastnn.relu([-1.0, 2.0]).tolist())"
+    code = "from fastnn.kernels.cpu import activations; import fastnn\n"
+    code += "print(activations.isa(), fastnn.relu([-1.0, 2.0]).tolist())"
     environ = {**os.environ, "FASTNN_ISA": value}
     return subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
 

@@ -230,9 +230,9 @@ def compiler(folder: Path, refused: str) -> Path:
 @pytest.mark.parametrize("case", ["no compiler", "a broken compiler", "no C++17", "no x86-64-v2"])
 def test_a_compiler_that_will_not_do(tmp_path: Path, case: str) -> None:
     if case == "no compiler":
-        cxx, why = tmp_path / "missing", "there is no C++ compiler that works"
+        cxx, why = tmp_path / "missing", "there is no C and C++ compiler that works"
     elif case == "a broken compiler":
-        cxx, why = compiler(tmp_path, "*"), "there is no C++ compiler that works"
+        cxx, why = compiler(tmp_path, "*"), "there is no C and C++ compiler that works"
     elif shutil.which("g++") is None:
         pytest.skip("needs g++ to play an older one")
     elif case == "no C++17":

@@ -48,16 +48,15 @@ def test_declared_signatures_are_the_real_ones(package: Path) -> None:
     assert declared.keys() < set(fnn.__all__)
     for name, arguments in declared.items():
         real = inspect.signature(getattr(fnn, name)).parameters.values()
-        kinds = [(p.name, p.kind, p.default) for p in real]
+        names = [argument.arg for argument in arguments.args]
         defaults = [ast.literal_eval(value) for value in arguments.defaults]
-        named = [argument.arg for argument in arguments.args]
-        given = [inspect.Parameter.empty] * (len(named) - len(defaults)) + defaults
-        assert kinds == [
+        assert [(p.name, p.kind, p.default) for p in real] == [
             *(
-                (argument.arg, inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.empty)
-                for argument in arguments.posonlyargs
+                (name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default)
+                for name, default in zip(
+                    names, [inspect.Parameter.empty] * (len(names) - len(defaults)) + defaults, strict=True
+                )
             ),
-            *((name, inspect.Parameter.POSITIONAL_OR_KEYWORD, value) for name, value in zip(named, given, strict=True)),
             ("out", inspect.Parameter.KEYWORD_ONLY, None),
         ], name
 

@@ -10,16 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from layouts import BACKENDS, DTYPES, LAYOUTS, PASSES, REPRESENTATIVE, Pass, active, assert_same_bits, using
 
 import fastnn as fnn
 from fastnn.kernels.cpu import activations
 from fastnn.table import OPS
-from layouts import BACKENDS, DTYPES, LAYOUTS, PASSES, REPRESENTATIVE, Pass, active, assert_same_bits
 
 pytestmark = pytest.mark.filterwarnings("error")
 every_pass = pytest.mark.parametrize("run", PASSES, ids=repr)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
-NAMES = [run.name for run in PASSES] + [f"{op.name}_parameter_gradient" for op in OPS.values() if op.learned is not None]
+NAMES = [run.name for run in PASSES] + [
+    f"{op.name}_parameter_gradient" for op in OPS.values() if op.learned is not None
+]
 INTEGERS = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "longlong", "ulonglong"]
 
 
@@ -96,7 +98,7 @@ def test_integers_are_promoted_as_tanh_promotes_them(dtype: str) -> None:
             for backend in BACKENDS:
                 if backend == "numba" and (expected != np.float32 or op.name not in REPRESENTATIVE):
                     continue
-                with fnn.use(backend):
+                with using(backend):
                     y = getattr(fnn, name)(*arrays, *op.parameters_default)
                     wide = getattr(fnn, name)(*(value.astype(expected) for value in arrays), *op.parameters_default)
                 for got, wanted in zip(y, wide, strict=True) if isinstance(y, tuple) else [(y, wide)]:
@@ -165,7 +167,7 @@ def test_no_floating_point_warnings(name: str, isa: str) -> None:
 
 
 def test_bfloat16_python_floats_are_rounded_to_float32_only() -> None:
-    """Strided or not, by function or by ufunc: 0.01 is not rounded to the 8 bits of bfloat16 on its way to the kernel."""
+    """Strided or not, by function or by ufunc: 0.01 is not rounded to the 8 bits of bfloat16 on its way."""
     for dtype in DTYPES.values():
         x = np.linspace(-9, 9, 300).astype(dtype)
         expected = fnn.leaky_relu(x, 0.01)

@@ -15,7 +15,7 @@ half: NDArray[np.float16] = np.zeros((2, 3), np.float16)
 
 # An array of a floating dtype keeps it.
 assert_type(fnn.relu(single), NDArray[np.float32])
-assert_type(fnn.gelu(double, out=double), NDArray[np.float64])
+assert_type(fnn.gelu(x=double, out=double), NDArray[np.float64])
 assert_type(fnn.leaky_relu(half, 0.2), NDArray[np.float16])
 assert_type(fnn.leaky_relu(single, negative_slope=0.2), NDArray[np.float32])
 assert_type(fnn.sigmoid_backward(single, fnn.sigmoid(single)), NDArray[np.float32])
@@ -40,7 +40,7 @@ print(fnn.__version__, fnn.info(), fnn.accuracy("gelu"))
 
 # Mistakes.
 fnn.relu()  # type: ignore[call-overload]
-fnn.relu(x=single)  # type: ignore[call-overload]
+fnn.relu(y=single)  # type: ignore[call-overload]
 fnn.relu(single, single)  # type: ignore[call-overload]
 fnn.elu(single, slope=1.0)  # type: ignore[call-overload]
 fnn.swish(single)  # type: ignore[call-overload]

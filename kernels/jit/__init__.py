@@ -2,6 +2,9 @@
 
 Importing this package imports Numba; importing fastnn does not. A loop is compiled when it is first called, once per
 op, pass and dtype, and kept in Numba's cache on disk.
+
+On every processor with a fused multiply-add the results have the bits of the native backend. Without one they still do,
+but the C library then emulates it for every element, many times slower than the native backend's own way out.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from fastnn.kernels.jit.intrinsics import (
     formula,
     nearest,
     polynomial,
-    polynomial_of_minus,
+    polynomial_by_halves,
     round_product,
     round_to_integer,
     scale,
@@ -43,7 +43,8 @@ def exp_parts(x: Value) -> tuple[Value, Value, Value]:
     """(t, n, 2^n) with e^x = (1 + t) 2^n, for |x| within a few hundred; 2^n is good as long as that is normal."""
     n, power = round_product(x, constant(x, "log2e"))
     r = fnmadd(n, constant(x, "ln2_lo"), fnmadd(n, constant(x, "ln2_hi"), x))
-    return fmadd(r * r, polynomial(r, "exp_tail"), r), n, power
+    square = r * r
+    return fmadd(square, polynomial_by_halves(r, square, "exp_tail", False), r), n, power
 
 
 @formula
@@ -51,7 +52,8 @@ def exp_parts_minus(x: Value) -> tuple[Value, Value, Value]:
     """The same for e^-x."""
     n, power = round_product(x, -constant(x, "log2e"))
     s = fmadd(n, constant(x, "ln2_lo"), fmadd(n, constant(x, "ln2_hi"), x))
-    return fmsub(s * s, polynomial_of_minus(s, "exp_tail"), s), n, power
+    square = s * s
+    return fmsub(square, polynomial_by_halves(s, square, "exp_tail", True), s), n, power
 
 
 @formula
@@ -59,7 +61,8 @@ def exp_parts_minus_product(a: Value, b: Value, ab: Value) -> tuple[Value, Value
     """The same for e^-(a b), whose product enters a sum unrounded; `ab` is its rounded value, for n."""
     n, power = round_product(ab, -constant(a, "log2e"))
     s = fmadd(n, constant(a, "ln2_lo"), fmadd(a, b, n * constant(a, "ln2_hi")))
-    return fmsub(s * s, polynomial_of_minus(s, "exp_tail"), s), n, power
+    square = s * s
+    return fmsub(square, polynomial_by_halves(s, square, "exp_tail", True), s), n, power
 
 
 @formula
@@ -68,7 +71,8 @@ def exp_parts_minus_long_product(a: Value, b: Value, ab: Value, rest: Value) -> 
     n, power = round_product(ab, -constant(a, "log2e"))
     exact = fmadd(a, b, n * constant(a, "ln2_hi"))
     s = fmadd(a, rest, fmadd(n, constant(a, "ln2_lo"), exact))
-    return fmsub(s * s, polynomial_of_minus(s, "exp_tail"), s), n, power
+    square = s * s
+    return fmsub(square, polynomial_by_halves(s, square, "exp_tail", True), s), n, power
 
 
 @formula
@@ -77,7 +81,8 @@ def exp_parts_corrected(x: Value, c: Value) -> tuple[Value, Value, Value]:
     n, power = round_product(x, constant(x, "log2e"))
     exact, rest = fnmadd(n, constant(x, "ln2_hi"), x), fnmadd(n, constant(x, "ln2_lo"), c)
     r = exact + rest
-    return exact + fmadd(r * r, polynomial(r, "exp_tail"), rest), n, power
+    square = r * r
+    return exact + fmadd(square, polynomial_by_halves(r, square, "exp_tail", False), rest), n, power
 
 
 @formula
@@ -126,7 +131,7 @@ def _log1p_unit_float64(e: Value) -> Value:
     V = type(e)
     s = e / (V(2.0) + e)
     z = s * s
-    return fnmadd(s, fnmadd(z, polynomial(z, "atanh_tail"), e), e)
+    return fnmadd(s, fnmadd(z, polynomial_by_halves(z, z * z, "atanh_tail", False), e), e)
 
 
 @by_type(_log1p_unit_float32, _log1p_unit_float64)

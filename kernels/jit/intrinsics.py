@@ -106,27 +106,12 @@ def _sum(builder: Any, x: Any, variable: Any, table: Any) -> Any:
     return sum
 
 
-def _horner(x: Any, name: Any, minus: bool) -> Any:
-    _require_float(x)
-    table = getattr(coefficients, str(x))[_literal(name)]
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        variable = builder.fneg(arguments[0]) if minus else arguments[0]
-        return _sum(builder, x, variable, table)
-
-    return x(x, name), generate
-
-
 @intrinsic
 def polynomial(typingctx: Any, x: Any, name: Any) -> Any:
     """Horner's rule over the fitted coefficients `name`."""
-    return _horner(x, name, minus=False)
-
-
-@intrinsic
-def polynomial_of_minus(typingctx: Any, x: Any, name: Any) -> Any:
-    """The same polynomial at -x."""
-    return _horner(x, name, minus=True)
+    _require_float(x)
+    table = getattr(coefficients, str(x))[_literal(name)]
+    return x(x, name), lambda context, builder, signature, arguments: _sum(builder, x, arguments[0], table)
 
 
 @intrinsic

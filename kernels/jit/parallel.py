@@ -21,6 +21,7 @@ SHARE = 1 << 17  # elements that are worth a thread
 _GRAIN = 1 << 12  # shares begin at multiples of this
 
 _executor: ThreadPoolExecutor | None = None
+_workers = 0
 _lock = threading.Lock()
 
 
@@ -48,12 +49,12 @@ def _cut(operand: Any, share: slice) -> Any:
 
 def _submit(workers: int, loop: Entry, *arguments: Any) -> Future[None] | None:
     """Hand a share to a worker; None where there is none any more, while the interpreter shuts down."""
-    global _executor
+    global _executor, _workers
     with _lock:
-        if _executor is None or _executor._max_workers < workers:
+        if _executor is None or _workers < workers:
             if _executor is not None:
                 _executor.shutdown(wait=False)
-            _executor = ThreadPoolExecutor(workers, "fastnn")
+            _executor, _workers = ThreadPoolExecutor(workers, "fastnn"), workers
         try:
             return _executor.submit(loop, None, *arguments)
         except RuntimeError:
