@@ -2,7 +2,8 @@
 
 What is measured depends on the exact result e, and on the derivative g where e = dy g:
 
-- e and g normal: |got - e| / ulp(e). This is the promise of the op table.
+- e and g normal: |got - e| / ulp(e). This is the promise of the op table. Where dy is not 1, an error of g keeps its size
+  beside g in the product, while the unit may halve; the unit is then the larger of ulp(e) and |dy| ulp(g).
 - e or g below the smallest normal number: |got - e| in units of that number, times max(1, |dy|); at most 1 is promised.
 - the derivative near its own zero: |got - e| / |dy|, at most 2^-22 in float32 and 2^-51 in float64.
 - e beyond the largest number: infinity of e's sign is right, and so is a finite result within the bound.
@@ -124,8 +125,12 @@ def prepare(
         # never use it.
         scale = (np.uint64((2046 + format.mantissa) << 52) - exponent).view(np.float64)
         largest = size.max(initial=0.0)
-        if gradient is not None:
-            size = np.minimum(size, np.abs(gradient))
+        if gradient is not None and dy is not None:
+            steepness = np.abs(gradient)
+            exponent = (steepness if tail is None else steepness * tail.boost).view(np.uint64) & np.uint64(0x7FF << 52)
+            per_gradient = (np.uint64((2046 + format.mantissa) << 52) - exponent).view(np.float64)
+            scale = np.minimum(scale, per_gradient / np.abs(dy.astype(np.float64)))
+            size = np.minimum(size, steepness)
         regular = bool(size.min(initial=math.inf) >= format.smallest and largest <= format.largest)
         weight = np.ones(1) if dy is None else np.abs(dy.astype(np.float64))
         boost = np.ones(1) if tail is None else tail.boost

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from mpmath import matrix, mp, mpf  # type: ignore[import-untyped]
+from mpmath import matrix, mp, mpf
 
 PRECISION = 180  # bits; the fits reach 2^-60, the linear systems lose some 60 more
 BITS = {"float": 24, "double": 53}

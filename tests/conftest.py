@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 import fastnn as fnn
 from fastnn.kernels.cpu import activations
+
+# Processes that tests start must not find fastnn in the current folder, which may be that of the sources, uncompiled.
+os.environ["PYTHONSAFEPATH"] = "1"
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,6 @@ def test_committed_certificate() -> None:
 def test_accuracy_refuses_and_explains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="erf"):
         accuracy("erf")
-    monkeypatch.setattr("fastnn.accuracy.COMMITTED", tmp_path / COMMITTED.name)
+    monkeypatch.setattr(sys.modules["fastnn.accuracy"], "COMMITTED", tmp_path / COMMITTED.name)
     with pytest.raises(FileNotFoundError, match="certify"):
         accuracy("relu")

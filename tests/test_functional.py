@@ -173,9 +173,14 @@ def test_lengths_around_the_boundaries(run: Pass) -> None:
                 with num_threads(threads):
                     for n in lengths if threads == 1 else lengths[-4:]:
                         got = bits(run(*(value[3 : 3 + n] for value in long)))
-                        np.testing.assert_array_equal(
-                            got, np.resize(np.roll(whole, -3), n), err_msg=f"{backend} {dtype} {n}"
-                        )
+                        expected = np.resize(np.roll(whole, -3), n)
+                        np.testing.assert_array_equal(got, expected, err_msg=f"{backend} {dtype} {n}")
+                    for n in (511, 512, 513, 1537, 66_000):  # gathered and scattered block by block
+                        apart = [np.repeat(value[3 : 3 + n], 2)[::2] for value in long]
+                        out = np.zeros(3 * n, dtype)[::3]
+                        run(*apart, out=out)
+                        expected = np.resize(np.roll(whole, -3), n)
+                        np.testing.assert_array_equal(bits(out), expected, err_msg=f"{backend} {dtype} {n}")
 
 
 @every_pass

@@ -71,7 +71,8 @@ def test_importing_the_sources_says_what_to_do(tmp_path: Path) -> None:
 
 def test_a_missing_dependency_is_not_taken_for_a_missing_build(tmp_path: Path) -> None:
     (tmp_path / "numpy.py").write_text("raise ModuleNotFoundError('No module named numpy', name='numpy')")
-    done = python("import fastnn", env={"PYTHONPATH": f"{tmp_path}:{Path(fnn.__file__).parents[1]}"})
+    path = f"{tmp_path}:{Path(fnn.__file__).parents[1]}"
+    done = python("import fastnn", cwd=tmp_path, env={"PYTHONPATH": path})
     assert "ModuleNotFoundError: No module named numpy" in done.stderr and "pip install" not in done.stderr
 
 

@@ -198,11 +198,12 @@ def test_wheel_from_the_source_distribution_works(wheel: Path, tmp_path: Path) -
 
 
 def test_editable_install_works(unpacked: Path, wheel: Path, build: Path, tmp_path: Path) -> None:
-    """In the wheel's build folder, so that little is left to compile."""
+    """Built in the wheel's folder, so that little is left to compile; it wins over the sources themselves on the path."""
     editable = hook("build_editable", unpacked, tmp_path / "editable", build_dir=build)
     with zipfile.ZipFile(editable) as archive:
         archive.extractall(tmp_path / "site")
-    done = isolated(f"import site, sys; site.addsitedir(sys.argv[1])\n{USE}", tmp_path / "site", cwd=tmp_path)
+    code = f"import site, sys; site.addsitedir(sys.argv[1])\n{USE}"
+    done = isolated(code, tmp_path / "site", unpacked, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert Path(done.stdout.splitlines()[-1]) == unpacked / "fastnn" / "__init__.py"
 

@@ -361,7 +361,7 @@ cdef object go_the_long_way(Kernel kernel, PyObject** args, Py_ssize_t nargs, Py
     return kernel.general(*positional, **named)
 
 
-cdef object go_by_ufunc(Kernel kernel, PyObject** args, const double* values, int dtype, PyObject* out):
+cdef object go_by_ufunc(Kernel kernel, PyObject** args, const double* values, PyObject* out):
     """For checked arguments that are not contiguous: NumPy knows how to walk them."""
     cdef PyObject* operands[6]
     cdef PyObject* keywords = NULL
@@ -370,8 +370,7 @@ cdef object go_by_ufunc(Kernel kernel, PyObject** args, const double* values, in
     for k in range(kernel.arrays):
         operands[k] = args[k]
     for k in range(kernel.parameters):
-        # A Python float takes the dtype of the array, and that of 16-bit arrays is not the one of their parameters.
-        number = values[k] if dtype == dtype_float32 or dtype == dtype_float64 else single(values[k])
+        number = <object> values[k]  # a Python float, which takes the dtype of the loop's parameters
         numbers.append(number)
         operands[kernel.arrays + k] = <PyObject*> number
     if out != NULL:
@@ -443,7 +442,7 @@ cdef object call(object self, PyObject** args, Py_ssize_t nargs, PyObject* keywo
                 return go_the_long_way(kernel, args, nargs, keywords)
         plain = plain and ndarray_is_plain(out)
     if not plain:
-        return go_by_ufunc(kernel, args, values, dtype, out)
+        return go_by_ufunc(kernel, args, values, out)
     op = &kernel.numbers.by_dtype[dtype]
     n = ndarray_size(x)
     result = ndarray_like(x) if out == NULL else <object> out
@@ -466,4 +465,3 @@ cdef object call(object self, PyObject** args, Py_ssize_t nargs, PyObject* keywo
 
 cdef object out_name = sys.intern("out")
 cdef tuple only_out = (out_name,)
-cdef object single = np.float32

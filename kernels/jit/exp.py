@@ -232,6 +232,18 @@ def silu_slope(z: Value, error: Value, e: Value, k: Value) -> Value:
 
 
 @formula
+def logistic_slope(t: Value, power: Value, v: Value, one: Value) -> Value:
+    """(1 + E v) / (1 + E)^2 with E = (1 + t) power unrounded; `one` is 1, or 1 and E times what v is short of."""
+    V = type(v)
+    small = power * t
+    sum = V(1.0) + power
+    d = sum + small
+    lost = small - (d - sum)
+    n = fmadd(power, v, fmadd(small, v, one))
+    return n / fmadd(d, d, (d + d) * lost)
+
+
+@formula
 def silu_slope_near(x: Value) -> Value:
     V = type(x)
     t, _, power = exp_parts_minus(x)
@@ -278,8 +290,7 @@ def swish_far(z: Value, x: Value, beta: Value) -> Value:
 def swish_slope_near(z: Value, x: Value, beta: Value) -> Value:
     V = type(x)
     t, _, power = exp_parts_minus_product(x, beta, z)
-    e = fmadd(power, t, power)
-    return fmadd(e, fmadd(x, beta, V(1.0)), V(1.0)) / fmadd(e, e + V(2.0), V(1.0))
+    return logistic_slope(t, power, fmadd(x, beta, V(1.0)), V(1.0))
 
 
 @formula

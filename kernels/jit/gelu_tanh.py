@@ -6,7 +6,7 @@ z is 2 sqrt(2 / pi) (x + 0.044715 x^3), and gelu_tanh is x / (1 + e^-z).
 from __future__ import annotations
 
 from fastnn.kernels.jit.erfc import reduce_decay, scale_down
-from fastnn.kernels.jit.exp import exp_parts_minus_long_product, logistic_near
+from fastnn.kernels.jit.exp import exp_parts_minus_long_product, logistic_near, logistic_slope
 from fastnn.kernels.jit.intrinsics import (
     Value,
     constant,
@@ -118,14 +118,11 @@ def slope_near(x: Value) -> Value:
     twice = cubic + cubic
     p = factor + twice
     p_lost = fmadd(V(3.0), rest, (factor - p) + twice) - V(2.0) * constant(x, "gelu_tanh_linear_lo")
-    v = fmadd(x, p, one)
-    v_lost = fmadd(x, p_lost, fmadd(x, p, one - v))
-    small = power * t
-    sum = one + power
-    denominator = sum + small
-    lost = small - (denominator - sum)
-    n = fmadd(power, v, fmadd(small, v, fmadd(power + small, v_lost, one)))
-    return n / fmadd(denominator, denominator, (denominator + denominator) * lost)
+    product = x * p
+    v = one + product
+    back = v - product
+    v_lost = fmadd(x, p_lost, fmsub(x, p, product)) + ((one - back) + (product - (v - back)))
+    return logistic_slope(t, power, v, fmadd(fmadd(power, t, power), v_lost, one))
 
 
 @formula

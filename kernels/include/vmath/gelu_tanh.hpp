@@ -90,8 +90,8 @@ struct gelu_tanh_form : gelu_tanh_base {
     return vmax(V(-0.0f), x) - gelu_tanh_tail(vabs(x));
   }
 };
-// With E = e^-z the derivative is (1 + E (1 + x z')) / (1 + E)^2. z' = linear + 3 cubic x^2 is p and twice its cubic part, which is exact.
-// E enters unrounded, as 2^n + 2^n t, and what z', 1 + x z' and 1 + E lose is kept (4.8 ULP without).
+// With E = e^-z the derivative is (1 + E v) / (1 + E)^2, v = 1 + x z'. z' = linear + 3 cubic x^2 is p and twice its cubic part, which is
+// exact; what it and v lose is kept, since v may cancel.
 struct gelu_tanh_slope_form : gelu_tanh_base {
   template <class V>
   static FASTNN_FN V near(V x) {
@@ -101,10 +101,9 @@ struct gelu_tanh_slope_form : gelu_tanh_base {
     const exp_parts<V> d = exp_reduced_minus(x, f.p, x * f.p, f.rest);
     const V cubic = f.p - V(C::gelu_tanh_linear_hi), twice = cubic + cubic, p = f.p + twice;
     const V p_lost = fmadd(V(3.0f), f.rest, (f.p - p) + twice) - V(2 * C::gelu_tanh_linear_lo);
-    const V v = fmadd_once(x, p, one), v_lost = fmadd(x, p_lost, fmadd_once(x, p, one - v));
-    const V small = d.power * d.t, sum = one + d.power, denominator = sum + small, lost = small - (denominator - sum);
-    const V n = fmadd_once(d.power, v, fmadd_once(small, v, fmadd(d.power + small, v_lost, one)));
-    return n / fmadd_once(denominator, denominator, (denominator + denominator) * lost);
+    const V product = x * p, v = one + product, back = v - product;
+    const V v_lost = fmadd(x, p_lost, product_error(x, p, product)) + ((one - back) + (product - (v - back)));
+    return logistic_slope(d, v, fmadd(exp_of(d), v_lost, one));
   }
   template <class V>
   static FASTNN_FN V far(V x) {

@@ -73,7 +73,7 @@ FASTNN_FN V silu_slope(V z, V error, exp_scaled<V> w) {
   const V n = select(negative, fmadd(w.e, w.e, w.e * s), fmadd(w.e, s, one));
   return scale(n / square, select(negative, w.k, V(0.0f)));
 }
-// Near 0 E may stand for either: (1 + E (1 + x)) / (1 + E)^2.
+// The derivative of x sigmoid(x) near 0, where E = e^-x may stand for either sign: (1 + E (1 + x)) / (1 + E)^2.
 struct silu_slope_form : exp_form {
   template <class V>
   static FASTNN_FN V near(V x) {
@@ -85,6 +85,15 @@ struct silu_slope_form : exp_form {
     return silu_slope(x, V(0.0f), exp_nonpositive(-vabs(x)));
   }
 };
+
+// The same fraction, (1 + E v) / (1 + E)^2 with v = 1 + z or what takes its place, for a z that is rounded itself: E enters as
+// power + power t, and of both sums and the square nothing is lost but one rounding each. `one` is 1, or 1 and E times what v is short of.
+template <class V>
+FASTNN_FN V logistic_slope(exp_parts<V> p, V v, V one) {
+  const V small = p.power * p.t, sum = V(1.0f) + p.power, d = sum + small, lost = small - (d - sum);
+  const V n = fmadd_once(p.power, v, fmadd(small, v, one));
+  return n / fmadd_once(d, d, (d + d) * lost);
+}
 
 // x sigmoid(z) with z = beta x. Infinite x is taken as the largest number where z < 0, so that the result is a limit; |z| is bounded
 // where x e^z is 0 for every finite x, and the rounding error of the product goes into the reduction.
@@ -114,8 +123,8 @@ struct swish_form : exp_form {
 struct swish_slope_form : exp_form {
   template <class V>
   static FASTNN_FN V near(V z, V x, V beta) {
-    const V one(1.0f), e = exp_of(exp_reduced_minus(x, beta, z));
-    return fmadd(e, fmadd_once(x, beta, one), one) / fmadd(e, e + V(2.0f), one);
+    const V one(1.0f);
+    return logistic_slope(exp_reduced_minus(x, beta, z), fmadd_once(x, beta, one), one);
   }
   template <class V>
   static FASTNN_FN V far(V, V x, V beta) {
