@@ -184,6 +184,8 @@ def _parameter(title: str, param: Param, value: Any, dtype: np.dtype[Any]) -> Ar
         array = array.astype(dtype)
     if array.ndim and param.learned:
         return array
+    if array.ndim == 0 and param.accepts(float(array)):
+        return array
     wrong = ~_accepted(param, array)
     if wrong.any():
         which = _short(value) if array.ndim == 0 else f"an array with {float(array[wrong][0]):g} in it"

@@ -198,7 +198,7 @@ def test_wheel_from_the_source_distribution_works(wheel: Path, tmp_path: Path) -
 
 
 def test_editable_install_works(unpacked: Path, wheel: Path, build: Path, tmp_path: Path) -> None:
-    """Built in the wheel's folder, so that little is left to compile; it wins over the sources themselves on the path."""
+    """Built in the wheel's folder, so that little is left to compile; it wins over the sources on the path."""
     editable = hook("build_editable", unpacked, tmp_path / "editable", build_dir=build)
     with zipfile.ZipFile(editable) as archive:
         archive.extractall(tmp_path / "site")

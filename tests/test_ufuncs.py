@@ -115,7 +115,7 @@ def test_conversions_are_those_of_numpy() -> None:
     x = np.float32([-1, 2])
     assert fnn.ufuncs.relu(x, dtype=np.float64).dtype == np.float64
     assert fnn.ufuncs.relu(x.astype(">f4")).tolist() == [0, 2]
-    assert fnn.ufuncs.leaky_relu(x, np.float64(0.5)).dtype == np.float64
+    assert fnn.ufuncs.leaky_relu(x, np.array([0.5])).dtype == np.float64
     assert fnn.ufuncs.leaky_relu(x.astype(np.float16), np.float32(0.5)).dtype == np.float16
     for wrong in (x.astype(complex), np.array(["a"]), np.array([None]), x.astype(np.longdouble)):
         with pytest.raises(TypeError, match="relu"):

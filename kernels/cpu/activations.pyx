@@ -86,6 +86,7 @@ cdef extern from "numpy/arrayobject.h":
 
 cdef extern from "ndarray.hpp":
     bint ndarray_is_native(PyObject*) nogil
+    bint float32_scalar(PyObject*, double*) nogil
     bint ndarray_is_plain(PyObject*) nogil
     int ndarray_type(PyObject*) nogil
     int ndarray_ndim(PyObject*) nogil
@@ -338,9 +339,11 @@ def set_native_only(bint value) -> None:
 
 
 cdef inline bint number_from(PyObject* value, double* number):
-    """Is it a float (NumPy's float64 is one) or an int? If so, take its value."""
+    """Is it a float (NumPy's float64 is one), a float32 or an int? If so, take its value."""
     if PyFloat_Check(value):
         number[0] = PyFloat_AS_DOUBLE(value)
+        return True
+    if float32_scalar(value, number):
         return True
     if PyLong_CheckExact(value):
         try:
@@ -398,12 +401,12 @@ cdef object call(object self, PyObject** args, Py_ssize_t nargs, PyObject* keywo
     if not (native_only and kernel.short) or nargs < arrays or nargs > arrays + kernel.parameters:
         return go_the_long_way(kernel, args, nargs, keywords)
     x = args[arrays - 1]
-    if not ndarray_is_native(x):
+    if not ndarray_is_native(x) or ndarray_ndim(x) == 0:
         return go_the_long_way(kernel, args, nargs, keywords)
     dtype = dtype_index(ndarray_type(x))
     if dtype < 0 or arrays == 2 and not (ndarray_is_native(args[0]) and ndarray_same_type_and_shape(args[0], x)):
         return go_the_long_way(kernel, args, nargs, keywords)
-    plain = ndarray_ndim(x) > 0 and ndarray_is_plain(x) and (arrays == 1 or ndarray_is_plain(args[0]))
+    plain = ndarray_is_plain(x) and (arrays == 1 or ndarray_is_plain(args[0]))
     for k in range(kernel.parameters):
         given[k] = kernel.has_default[k]
         values[k] = kernel.default[k]

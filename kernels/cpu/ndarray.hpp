@@ -2,6 +2,7 @@
 #pragma once
 #include <Python.h>
 #include <numpy/arrayobject.h>
+#include <numpy/arrayscalars.h>
 
 // Exactly an ndarray, C-contiguous, aligned, in native byte order.
 static inline bool ndarray_is_plain(PyObject* a) {
@@ -23,6 +24,12 @@ static inline bool ndarray_same_type_and_shape(PyObject* a, PyObject* b) {
 }
 static inline PyObject* ndarray_like(PyObject* a) {
   return PyArray_NewLikeArray(reinterpret_cast<PyArrayObject*>(a), NPY_CORDER, nullptr, 0);
+}
+
+static inline bool float32_scalar(PyObject* a, double* value) {
+  if (!PyArray_IsScalar(a, Float)) return false;
+  *value = PyArrayScalar_VAL(a, Float);
+  return true;
 }
 
 struct ndarray_extent {

@@ -102,6 +102,7 @@ using format_of = format<scalar_t<V>>;
 FASTNN_END
 
 #include "simd/scalar.hpp"
+// what follows uses the names of the one before
 #include "simd/half.hpp"
 #if defined(FASTNN_ISA_v4)
 #include "simd/avx512.hpp"
