@@ -12,7 +12,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import timeit
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -163,27 +162,6 @@ def test_read_only_memory_maps(tmp_path: Path) -> None:
     written = np.memmap(tmp_path / "y.bin", np.float32, mode="w+", shape=x.shape)
     assert fnn.gelu(x, out=written) is written
     assert_same_bits(np.fromfile(tmp_path / "y.bin", np.float32), fnn.gelu(x))
-
-
-# ---- overhead ----
-
-
-def microseconds(call: Callable[[], Any]) -> float:
-    """The least time of a call among many."""
-    return min(timeit.repeat(call, number=1000, repeat=9)) * 1000
-
-
-@pytest.mark.parametrize(("name", "factor"), [("contiguous", 1.0), ("every second", 2.0)])
-def test_a_call_costs_no_more_than_one_of_numpy(name: str, factor: float) -> None:
-    """ReLU of 1000 numbers against np.tanh, in the best of some attempts: other programs may be in the way."""
-    x = LAYOUTS[name](rng.standard_normal((1, 1, 1000)).astype(np.float32))[0, 0]
-    y = np.empty_like(x)
-    times = []
-    for _ in range(5):
-        times.append((microseconds(lambda: fnn.relu(x, out=y)), microseconds(lambda: np.tanh(x, out=y))))
-        if times[-1][0] < factor * times[-1][1]:
-            return
-    raise AssertionError(times)
 
 
 # ---- many callers, memory ----
