@@ -13,7 +13,6 @@ import sys
 import textwrap
 import threading
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ import numpy as np
 import pytest
 from layouts import (
     DTYPES,
-    LAYOUTS,
     PASSES,
     Array,
     active,
