@@ -114,7 +114,7 @@ def _versions() -> dict[str, str]:
         "fastnn": fastnn.partition(" ")[2] if fastnn else "not installed as a distribution",
         "python": f"{platform.python_version()} ({platform.python_implementation()}{'' if gil else ', free-threaded'})",
         "numpy": np.__version__,
-        "system": platform.platform(),
+        "system": " ".join((platform.system(), platform.machine(), *platform.libc_ver())).strip(),
     }
 
 

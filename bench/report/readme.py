@@ -1,9 +1,9 @@
-"""The tables of README.md, made from committed results, so that no figure is typed by hand.
+"""The tables of README.md and bench/results/README.md, made from committed results, so that no figure is typed by hand.
 
-    python -m fastnn.bench.report.readme README.md
+    python -m fastnn.bench.report.readme README.md bench/results/README.md
 
-A table stands between `<!-- KIND: FILE -->` and `<!-- end -->`; the file is relative to the README. Kinds: claim and
-speed, from a result file of `fastnn bench`; accuracy, from a certificate.
+A table stands between `<!-- KIND: FILE -->` and `<!-- end -->`; the file is relative to the README. Kinds: claim, speed
+and targets, from a result file of `fastnn bench`; accuracy, from a certificate.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from typing import Any
 
 from fastnn.accuracy import Certificate
 
+from ..targets import TARGETS
 from .rows import Result, Row, main_size, rows, ulp_text
 
-TABLE = re.compile(r"(<!-- (claim|speed|accuracy): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+TABLE = re.compile(r"(<!-- (claim|speed|targets|accuracy): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(text: str, folder: Path) -> str:
@@ -31,8 +32,8 @@ def filled(text: str, folder: Path) -> str:
         path = folder / name
         if kind == "accuracy":
             return begin + accuracy(Certificate.load(path)) + end
-        result = json.loads(path.read_text(encoding="utf-8"))
-        return begin + (claim(result) if kind == "claim" else speed(result)) + end
+        make = {"claim": claim, "speed": speed, "targets": targets}[kind]
+        return begin + make(json.loads(path.read_text(encoding="utf-8"))) + end
 
     return TABLE.sub(replace, text)
 
@@ -87,6 +88,30 @@ def speed(result: Result) -> str:
     )
 
 
+def targets(result: Result) -> str:
+    """Every speed target: what was measured, and whether that meets it."""
+    found = {(row.op, row.direction, row.size): row for row in rows(result) if row.dtype == "float32"}
+    lines = []
+    for target in TARGETS:
+        row = found[target.op, target.direction, target.size]
+        ratio = row.seconds(row.ours) / _reference(row, target.against)
+        met = round(ratio, 2) <= target.limit
+        against = f"{row.best} (the best)" if target.against == "best" else target.against
+        verdict = "met" if met else f"missed: {target.reason}" if target.reason else "missed"
+        lines.append((f"`{target.op}` {target.direction}", f"{target.size:,}", against, f"{ratio:.2f}", f"{target.limit:g}", verdict))
+    table = _markdown(("", "elements", "against", "ratio", "target", ""), lines)
+    return "\n".join((machine(result), "", *table, ""))
+
+
+def _reference(row: Row, against: str) -> float:
+    if against == "copy":
+        return float(row.copy["median_s"])
+    name = row.best if against == "best" else against
+    if name is None:
+        raise ValueError(f"{row.op} {row.direction}: the result file has no rival")
+    return row.seconds(name)
+
+
 def _cells(row: Row | None) -> tuple[str, ...]:
     if row is None or row.ours not in row.contenders:
         return ("-",) * 5
@@ -126,11 +151,12 @@ def _markdown(head: Sequence[str], lines: Iterable[Sequence[Any]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in (head, rule, *lines)]
 
 
-def main(path: Path) -> int:
-    """Rewrite a README in place."""
-    path.write_text(filled(path.read_text(encoding="utf-8"), path.parent), encoding="utf-8")
+def main(paths: Iterable[Path]) -> int:
+    """Rewrite READMEs in place."""
+    for path in paths:
+        path.write_text(filled(path.read_text(encoding="utf-8"), path.parent), encoding="utf-8")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(map(Path, sys.argv[1:])))
