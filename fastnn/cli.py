@@ -48,7 +48,9 @@ def _add_info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     from fastnn.bench import cli as bench
 
-    parser = commands.add_parser("bench", help="speed, against every installed rival", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = commands.add_parser(
+        "bench", help="speed, against every installed rival", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     bench.add_arguments(parser)
     parser.set_defaults(run=bench.main)
 
@@ -56,7 +58,9 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _add_certify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     from fastnn import certify
 
-    parser = commands.add_parser("certify", help="accuracy, over float32 bit patterns", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = commands.add_parser(
+        "certify", help="accuracy, over float32 bit patterns", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     certify.add_arguments(parser)
     parser.set_defaults(run=certify.main)
 

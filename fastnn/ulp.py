@@ -2,8 +2,8 @@
 
 What is measured depends on the exact result e, and on the derivative g where e = dy g:
 
-- e and g normal: |got - e| / ulp(e). This is the promise of the op table. Where dy is not 1, an error of g keeps its size
-  beside g in the product, while the unit may halve; the unit is then the larger of ulp(e) and |dy| ulp(g).
+- e and g normal: |got - e| / ulp(e). This is the promise of the op table. Where dy is not 1, an error of g keeps its
+  size beside g in the product, while the unit may halve; the unit is then the larger of ulp(e) and |dy| ulp(g).
 - e or g below the smallest normal number: |got - e| in units of that number, times max(1, |dy|); at most 1 is promised.
 - the derivative near its own zero: |got - e| / |dy|, at most 2^-22 in float32 and 2^-51 in float64.
 - e beyond the largest number: infinity of e's sign is right, and so is a finite result within the bound.

@@ -98,7 +98,16 @@ def targets(result: Result) -> str:
         met = round(ratio, 2) <= target.limit
         against = f"{row.best} (the best)" if target.against == "best" else target.against
         verdict = "met" if met else f"missed: {target.reason}" if target.reason else "missed"
-        lines.append((f"`{target.op}` {target.direction}", f"{target.size:,}", against, f"{ratio:.2f}", f"{target.limit:g}", verdict))
+        lines.append(
+            (
+                f"`{target.op}` {target.direction}",
+                f"{target.size:,}",
+                against,
+                f"{ratio:.2f}",
+                f"{target.limit:g}",
+                verdict,
+            )
+        )
     table = _markdown(("", "elements", "against", "ratio", "target", ""), lines)
     return "\n".join((machine(result), "", *table, ""))
 

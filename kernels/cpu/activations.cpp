@@ -52,8 +52,8 @@ struct indices_below<0, i...> {
 
 constexpr std::int64_t aligned_from = 512;  // elements
 
-// One loop. The body is a lambda over (element index, how to load, how to store) so that head, body and tail are one formula and
-// every element gets the same bits wherever it lies.
+// One loop. The body is a lambda over (element index, how to load, how to store) so that head, body and tail are one
+// formula and every element gets the same bits wherever it lies.
 template <class Pass, class T, bool arrays_of_parameters, int... a, int... p>
 FASTNN_FN void run(void* const* operands, std::int64_t n, bool streaming, indices<a...>, indices<p...>) {
   using S = storage<T>;
@@ -80,8 +80,8 @@ FASTNN_FN void run(void* const* operands, std::int64_t n, bool streaming, indice
     S::store_first(out + i, y, count);
   };
   std::int64_t i = 0;
-  // Stores that straddle cache lines cost most, and arrays that NumPy allocates begin 16 bytes past one: align the output. Inputs
-  // allocated alike are then aligned too. Short arrays are through before it pays; streaming needs it.
+  // Stores that straddle cache lines cost most, and arrays that NumPy allocates begin 16 bytes past one: align the
+  // output. Inputs allocated alike are then aligned too. Short arrays are through before it pays; streaming needs it.
   if (n >= aligned_from) {
     const auto misaligned = reinterpret_cast<std::uintptr_t>(out) % (width * sizeof(T));
     if (misaligned % sizeof(T) == 0 && misaligned != 0) {
@@ -136,7 +136,8 @@ constexpr Activation row() {
   if constexpr (has_parameter_gradient<Op>::value) {
     using G = parameter_gradient_pass<Op>;
     r.loops[pass_parameter_gradient][dtype_float32] = loop<G, float, n>;
-    r.loops[pass_parameter_gradient][dtype_float64] = loop<G, double, n>;  // its terms are summed, so halves are widened first
+    r.loops[pass_parameter_gradient][dtype_float64] =
+        loop<G, double, n>;  // its terms are summed, so halves are widened first
   }
   return r;
 }

@@ -14,12 +14,13 @@ namespace fastnn_cpu {
 namespace {
 
 constexpr int max_operands = 6;
-constexpr std::int64_t block = 512;         // elements gathered at a time: all operands of a block fit the first-level cache
-constexpr std::int64_t chunk = 16 * 1024;   // elements a thread takes at a time
+constexpr std::int64_t block = 512;  // elements gathered at a time: all operands of a block fit the first-level cache
+constexpr std::int64_t chunk = 16 * 1024;  // elements a thread takes at a time
 
-// From this many bytes of output on, stores bypass the caches: the result would not stay there, and a cached store reads the line it
-// overwrites first. The same rule, and about the same size, as the C library's memcpy; but of the size that the system gives, 32 MiB
-// count at most: some processors give that of all their caches of the third level together, of which a core fills one.
+// From this many bytes of output on, stores bypass the caches: the result would not stay there, and a cached store
+// reads the line it overwrites first. The same rule, and about the same size, as the C library's memcpy; but of the
+// size that the system gives, 32 MiB count at most: some processors give that of all their caches of the third level
+// together, of which a core fills one.
 std::int64_t streaming_from() {
   std::int64_t cache = 32 << 20;
 #if defined(_SC_LEVEL3_CACHE_SIZE)
@@ -103,7 +104,8 @@ void strided_body(void* context, std::int64_t begin, std::int64_t end) {
 
 }  // namespace
 
-void run(const Operation& operation, const fastnn::PoolApi& pool, char* const* args, const std::int64_t* strides, std::int64_t n) {
+void run(const Operation& operation, const fastnn::PoolApi& pool, char* const* args, const std::int64_t* strides,
+         std::int64_t n) {
   Job job = {operation, operation.loops[active_isa()], args, strides, operation.arrays + operation.parameters + 1, 0};
   const int out = job.operands - 1;
   for (int k = operation.arrays; k < out; ++k)
@@ -121,8 +123,8 @@ void run(const Operation& operation, const fastnn::PoolApi& pool, char* const* a
     body(&job, 0, n);
 }
 
-void run_quietly(const Operation& operation, const fastnn::PoolApi& pool, char* const* args, const std::int64_t* strides,
-                 std::int64_t n) {
+void run_quietly(const Operation& operation, const fastnn::PoolApi& pool, char* const* args,
+                 const std::int64_t* strides, std::int64_t n) {
 #if defined(__x86_64__)
   const unsigned before = _mm_getcsr();
   run(operation, pool, args, strides, n);
@@ -161,7 +163,8 @@ double sum(const T* terms, std::int64_t n) {
 // The gradient's terms for n elements from `at` on, in a buffer.
 void terms(const SumJob& job, std::int64_t at, std::int64_t n, const char* parameter, unsigned flags, char* buffer) {
   const std::int64_t item = job.operation.item;
-  void* operands[] = {const_cast<char*>(job.dy + at * item), const_cast<char*>(job.x + at * item), const_cast<char*>(parameter), buffer};
+  void* operands[] = {const_cast<char*>(job.dy + at * item), const_cast<char*>(job.x + at * item),
+                      const_cast<char*>(parameter), buffer};
   job.loop(operands, n, flags);
 }
 
@@ -189,7 +192,8 @@ void by_channel(void* context, std::int64_t begin, std::int64_t end) {
   for (std::int64_t c = begin; c < end; ++c) {
     double total = 0;
     for (std::int64_t o = 0; o < job.outer; ++o)
-      total += segment<T>(job, (o * job.channels + c) * job.inner, job.inner, job.parameter + c * job.operation.parameter_item);
+      total += segment<T>(job, (o * job.channels + c) * job.inner, job.inner,
+                          job.parameter + c * job.operation.parameter_item);
     job.partial[c] = total;
   }
 }
@@ -221,15 +225,18 @@ void sum_typed(SumJob& job, const fastnn::PoolApi& pool, double* total) {
   } else {
     job.partial = total;
     const bool across = job.inner == 1;
-    const std::int64_t each = across ? job.outer : job.outer * job.inner, grain = each >= chunk ? 1 : chunk / (each + 1) + 1;
-    pool.parallel_for(job.channels, across && grain < block ? block : grain, across ? across_channels<T> : by_channel<T>, &job);
+    const std::int64_t each = across ? job.outer : job.outer * job.inner,
+                       grain = each >= chunk ? 1 : chunk / (each + 1) + 1;
+    pool.parallel_for(job.channels, across && grain < block ? block : grain,
+                      across ? across_channels<T> : by_channel<T>, &job);
   }
 }
 
 }  // namespace
 
-void sum_parameter_gradient(const Operation& operation, const fastnn::PoolApi& pool, const char* dy, const char* x, const char* parameter,
-                            std::int64_t outer, std::int64_t channels, std::int64_t inner, double* total) {
+void sum_parameter_gradient(const Operation& operation, const fastnn::PoolApi& pool, const char* dy, const char* x,
+                            const char* parameter, std::int64_t outer, std::int64_t channels, std::int64_t inner,
+                            double* total) {
   SumJob job = {operation, operation.loops[active_isa()], dy, x, parameter, outer, channels, inner, nullptr};
   if (operation.item == 4)
     sum_typed<float>(job, pool, total);

@@ -16,8 +16,8 @@ struct Isa {
 int isa_count() noexcept;
 const Isa& isa_at(int index) noexcept;
 
-// The one that every loop uses: an index, or -1 where the CPU can run none. Changing it is for tests and certificates, and takes
-// effect with the next call.
+// The one that every loop uses: an index, or -1 where the CPU can run none. Changing it is for tests and certificates,
+// and takes effect with the next call.
 int active_isa() noexcept;
 void set_active_isa(int index) noexcept;
 

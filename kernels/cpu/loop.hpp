@@ -4,8 +4,9 @@
 
 namespace fastnn_cpu {
 
-// A contiguous loop over n elements. operands: the inputs in the order of the formula, then the output, which may be one of the
-// inputs. Parameters point to one value, or to n values where flags has parameter_arrays; they are float for the 16-bit formats.
+// A contiguous loop over n elements. operands: the inputs in the order of the formula, then the output, which may be
+// one of the inputs. Parameters point to one value, or to n values where flags has parameter_arrays; they are float for
+// the 16-bit formats.
 using Loop = void (*)(void* const* operands, std::int64_t n, unsigned flags);
 enum : unsigned { parameter_arrays = 1, streaming_stores = 2 };
 

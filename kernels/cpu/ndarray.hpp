@@ -19,8 +19,8 @@ static inline char* ndarray_data(PyObject* a) { return PyArray_BYTES(reinterpret
 
 static inline bool ndarray_same_type_and_shape(PyObject* a, PyObject* b) {
   return ndarray_type(a) == ndarray_type(b) && ndarray_ndim(a) == ndarray_ndim(b) &&
-         PyArray_CompareLists(PyArray_DIMS(reinterpret_cast<PyArrayObject*>(a)), PyArray_DIMS(reinterpret_cast<PyArrayObject*>(b)),
-                              ndarray_ndim(a));
+         PyArray_CompareLists(PyArray_DIMS(reinterpret_cast<PyArrayObject*>(a)),
+                              PyArray_DIMS(reinterpret_cast<PyArrayObject*>(b)), ndarray_ndim(a));
 }
 static inline PyObject* ndarray_like(PyObject* a) {
   return PyArray_NewLikeArray(reinterpret_cast<PyArrayObject*>(a), NPY_CORDER, nullptr, 0);
@@ -42,8 +42,8 @@ struct ndarray_extent {
   }
 };
 
-// May a result be written to `out`, of the shape of the input `in`, element by element? For certain, that is: it is writeable, its
-// elements do not share memory, and it is either the input itself or apart from it.
+// May a result be written to `out`, of the shape of the input `in`, element by element? For certain, that is: it is
+// writeable, its elements do not share memory, and it is either the input itself or apart from it.
 static inline bool ndarray_may_be_written(PyObject* out, PyObject* in) {
   auto *a = reinterpret_cast<PyArrayObject*>(out), *b = reinterpret_cast<PyArrayObject*>(in);
   if (!PyArray_ISWRITEABLE(a)) return false;

@@ -246,7 +246,9 @@ void Pool::wake_children(int index) noexcept {
     // other.
     slot.ticket.store(job_, std::memory_order_seq_cst);
     if (slot.asleep.load(std::memory_order_seq_cst)) {
-      { std::lock_guard<std::mutex> wait_until_it_sleeps(slot.mutex); }
+      {
+        std::lock_guard<std::mutex> wait_until_it_sleeps(slot.mutex);
+      }
       slot.wake.notify_one();
     }
   }
@@ -262,7 +264,9 @@ bool Pool::enter() noexcept {
 
 void Pool::leave() noexcept {
   if (gate_.fetch_sub(1, std::memory_order_acq_rel) == (kCallerSleeps | 1u)) {
-    { std::lock_guard<std::mutex> wait_until_it_sleeps(all_left_mutex_); }
+    {
+      std::lock_guard<std::mutex> wait_until_it_sleeps(all_left_mutex_);
+    }
     all_left_.notify_one();
   }
 }

@@ -1,4 +1,5 @@
-// How each dtype lies in memory and which V computes it: float and double as they are, the 16-bit formats through float.
+// How each dtype lies in memory and which V computes it: float and double as they are, the 16-bit formats through
+// float.
 #pragma once
 #include "../include/simd.hpp"
 
@@ -11,7 +12,8 @@ struct bfloat16 {
   u16 raw;
 };
 
-// stream() writes past the caches; to whole vectors at addresses that are multiples of their size. `streams` says where it exists.
+// stream() writes past the caches; to whole vectors at addresses that are multiples of their size. `streams` says where
+// it exists.
 template <class T>
 struct storage;
 

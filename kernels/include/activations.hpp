@@ -1,15 +1,16 @@
 // Every elementwise activation: forward directly above backward, over the value type V of simd.hpp.
 //
-// backward(dy, saved, ...) is dy times the derivative in IEEE arithmetic; `saved` is what the op's row in fastnn/table.py says.
-// NaN in any operand gives NaN. FASTNN_ACTIVATION(name) enters a block into the list that the kernels are made from.
+// backward(dy, saved, ...) is dy times the derivative in IEEE arithmetic; `saved` is what the op's row in
+// fastnn/table.py says. NaN in any operand gives NaN. FASTNN_ACTIVATION(name) enters a block into the list that the
+// kernels are made from.
 #pragma once
 #include "vmath.hpp"
 
 FASTNN_BEGIN
 namespace activation {
 
-// The list: at<0>, at<1>, ... name the blocks in the order in which they stand. Each entry declares one more overload of `listed`,
-// and the call picks the latest, whose parameter is the most derived; NVRTC has no __COUNTER__.
+// The list: at<0>, at<1>, ... name the blocks in the order in which they stand. Each entry declares one more overload
+// of `listed`, and the call picks the latest, whose parameter is the most derived; NVRTC has no __COUNTER__.
 template <int i>
 struct at;
 template <int i>
@@ -76,7 +77,8 @@ struct prelu : leaky_relu {
 };
 FASTNN_ACTIVATION(prelu)
 
-// elu: y = x for x > 0, alpha (e^x - 1) otherwise. Backward starts from x: y + alpha would cancel where y is near -alpha.
+// elu: y = x for x > 0, alpha (e^x - 1) otherwise. Backward starts from x: y + alpha would cancel where y is near
+// -alpha.
 struct elu {
   template <class V>
   static FASTNN_FN V forward(V x, V alpha) {
@@ -99,8 +101,8 @@ struct parametric_elu : elu {
 };
 FASTNN_ACTIVATION(parametric_elu)
 
-// selu: y = lambda x for x > 0, lambda alpha (e^x - 1) otherwise. lambda alpha comes in two pieces: rounding it to one number
-// costs up to half an ULP that the product with expm1 cannot afford.
+// selu: y = lambda x for x > 0, lambda alpha (e^x - 1) otherwise. lambda alpha comes in two pieces: rounding it to one
+// number costs up to half an ULP that the product with expm1 cannot afford.
 struct selu {
   template <class V>
   static FASTNN_FN V forward(V x) {
@@ -119,14 +121,15 @@ struct selu {
 };
 FASTNN_ACTIVATION(selu)
 
-// celu: y = x for x > 0, alpha (e^(x / alpha) - 1) otherwise: elu with a derivative of 1 on both sides of 0. What the quotient's
-// rounding leaves out goes into the reduction of exp, which would magnify it by x / alpha.
+// celu: y = x for x > 0, alpha (e^(x / alpha) - 1) otherwise: elu with a derivative of 1 on both sides of 0. What the
+// quotient's rounding leaves out goes into the reduction of exp, which would magnify it by x / alpha.
 struct celu {
   template <class V>
   static FASTNN_FN exp_parts<V> quotient(V x, V alpha, scalar_t<V> low) {
     const V below = vmin(V(0.0f), x), q = below / alpha, p = q * alpha;
     const V error = ((below - p) - product_error(q, alpha, p)) / alpha;
-    const V tiny(format_of<V>::smallest_normal * format_of<V>::shifter * format_of<V>::shifter);  // product_error would underflow
+    const V tiny(format_of<V>::smallest_normal * format_of<V>::shifter *
+                 format_of<V>::shifter);  // product_error would underflow
     return exp_reduced(vmax(V(low), q), select((q > V(low)) & (below < -tiny), error, V(0.0f)));
   }
   template <class V>
@@ -193,8 +196,8 @@ struct softplus {
 };
 FASTNN_ACTIVATION(softplus)
 
-// gelu: y = x Phi(x) = max(x, 0) - |x| Q(|x|), with the Gaussian tail Q(a) = 1 - Phi(a) of vmath/erfc.hpp. Backward: with the slope
-// D(a) = d(a Q)/da, Phi(x) + x phi(x) is D(-x) for x <= 0 and 1 - D(x) for x > 0.
+// gelu: y = x Phi(x) = max(x, 0) - |x| Q(|x|), with the Gaussian tail Q(a) = 1 - Phi(a) of vmath/erfc.hpp. Backward:
+// with the slope D(a) = d(a Q)/da, Phi(x) + x phi(x) is D(-x) for x <= 0 and 1 - D(x) for x > 0.
 struct gelu {
   template <class V>
   static FASTNN_FN V forward(V x) {
@@ -235,7 +238,8 @@ struct silu {
 };
 FASTNN_ACTIVATION(silu)
 
-// swish: y = x sigmoid(z), z = beta x. Rounding z would cost e^-z up to |z| / 2 ULP; the forms in vmath/logistic.hpp see to that.
+// swish: y = x sigmoid(z), z = beta x. Rounding z would cost e^-z up to |z| / 2 ULP; the forms in vmath/logistic.hpp
+// see to that.
 struct swish {
   template <class V>
   static FASTNN_FN V forward(V x, V beta) {
@@ -248,7 +252,8 @@ struct swish {
 };
 FASTNN_ACTIVATION(swish)
 
-// mish: y = x tanh(softplus(x)) = x n / (n + 2) with n = e (e + 2), e = e^x: no tanh, no log. The formulas stand in vmath/mish.hpp.
+// mish: y = x tanh(softplus(x)) = x n / (n + 2) with n = e (e + 2), e = e^x: no tanh, no log. The formulas stand in
+// vmath/mish.hpp.
 struct mish {
   template <class V>
   static FASTNN_FN V forward(V x) {
@@ -297,7 +302,8 @@ struct hardsigmoid {
 };
 FASTNN_ACTIVATION(hardsigmoid)
 
-// hardswish: y = x hardsigmoid(x). The factor x is bounded below so that -inf gives -0; dividing by 6 first avoids an overflow.
+// hardswish: y = x hardsigmoid(x). The factor x is bounded below so that -inf gives -0; dividing by 6 first avoids an
+// overflow.
 struct hardswish {
   template <class V>
   static FASTNN_FN V forward(V x) {

@@ -1,8 +1,8 @@
 // The value type V: what every formula of fastnn is written over.
 //
-// V is float, double, or a SIMD vector of either. All of them answer to the same few names, so that one template serves every
-// instruction set and, with V = float or double, a CUDA thread. This header and the files under simd/ are the only place with
-// intrinsics; formulas use nothing but the names listed here.
+// V is float, double, or a SIMD vector of either. All of them answer to the same few names, so that one template serves
+// every instruction set and, with V = float or double, a CUDA thread. This header and the files under simd/ are the
+// only place with intrinsics; formulas use nothing but the names listed here.
 //
 //   V(c)                         every lane = the scalar c
 //   + - * /  unary -             IEEE, round to nearest even, never contracted (the build passes -ffp-contract=off)
@@ -12,15 +12,14 @@
 //   fmsub(a, b, c)               a b - c, likewise
 //   fnmadd(a, b, c)              c - a b, likewise
 //   product_error(a, b, p)       exactly a b - p for p = a * b, barring underflow (with or without an FMA unit)
-//   vmin(a, b), vmax(a, b)       a < b ? a : b and a > b ? a : b: the SECOND operand where either is NaN, so write vmax(V(0), x)
-//   vabs(x), copysign(m, s)      on the sign bit, NaN and zeros included
-//   any(m), all(m)               bool
-//   bits(x), from_bits<V>(b)     reinterpretation as unsigned lanes of the same width, bits_t<V>, which know + - & | ^ and
+//   vmin(a, b), vmax(a, b)       a < b ? a : b and a > b ? a : b: the SECOND operand where either is NaN, so write
+//   vmax(V(0), x) vabs(x), copysign(m, s)      on the sign bit, NaN and zeros included any(m), all(m) bool bits(x),
+//   from_bits<V>(b)     reinterpretation as unsigned lanes of the same width, bits_t<V>, which know + - & | ^ and
 //                                shl<k>, shr<k> (logical); bits_t<V>(u) broadcasts
 //   scale(x, n)                  x 2^n for integral n between 1 - bias and bias
-//   ldexp(x, n)                  x 2^n, rounded once (gradual underflow, overflow) for 1/2 <= |x| < 2 and |n| <= 2 * bias
-//   nearest(x)                   x rounded to the nearest integer, ties to even, for |x| <= 2^22 (float), 2^51 (double)
-//   load<V>(p), store(p, x)      lanes<V> values, any alignment
+//   ldexp(x, n)                  x 2^n, rounded once (gradual underflow, overflow) for 1/2 <= |x| < 2 and |n| <= 2 *
+//   bias nearest(x)                   x rounded to the nearest integer, ties to even, for |x| <= 2^22 (float), 2^51
+//   (double) load<V>(p), store(p, x)      lanes<V> values, any alignment
 #pragma once
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
@@ -52,8 +51,8 @@
 #else
 #define FASTNN_ISA scalar
 #endif
-#define FASTNN_BEGIN    \
-  namespace fastnn {    \
+#define FASTNN_BEGIN \
+  namespace fastnn { \
   inline namespace FASTNN_ISA {
 #define FASTNN_END \
   }                \

@@ -11,26 +11,26 @@ struct mask8 {
   __mmask8 k;
 };
 
-#define FASTNN_AVX512_MASK(M, K, V, T)                                                                      \
-  FASTNN_FN M operator&(M a, M b) { return {static_cast<K>(a.k & b.k)}; }                                   \
-  FASTNN_FN M operator|(M a, M b) { return {static_cast<K>(a.k | b.k)}; }                                   \
-  FASTNN_FN M operator!(M a) { return {static_cast<K>(~a.k)}; }                                             \
-  FASTNN_FN bool any(M m) { return m.k != 0; }                                                              \
-  FASTNN_FN bool all(M m) { return static_cast<K>(~m.k) == 0; }                                             \
-  FASTNN_FN M operator<(V a, V b) { return {_mm512_cmp_##T##_mask(a.v, b.v, _CMP_LT_OQ)}; }                 \
-  FASTNN_FN M operator<=(V a, V b) { return {_mm512_cmp_##T##_mask(a.v, b.v, _CMP_LE_OQ)}; }                \
-  FASTNN_FN M operator>(V a, V b) { return {_mm512_cmp_##T##_mask(a.v, b.v, _CMP_GT_OQ)}; }                 \
-  FASTNN_FN M operator>=(V a, V b) { return {_mm512_cmp_##T##_mask(a.v, b.v, _CMP_GE_OQ)}; }                \
-  FASTNN_FN M operator==(V a, V b) { return {_mm512_cmp_##T##_mask(a.v, b.v, _CMP_EQ_OQ)}; }                \
-  FASTNN_FN M operator!=(V a, V b) { return {_mm512_cmp_##T##_mask(a.v, b.v, _CMP_NEQ_UQ)}; }               \
-  FASTNN_FN V select(M m, V a, V b) { return _mm512_mask_blend_##T(m.k, b.v, a.v); }                        \
-  FASTNN_FN V scale(V x, V n) { return _mm512_scalef_##T(x.v, n.v); }                                       \
-  template <>                                                                                               \
-  FASTNN_FN V load_first<V>(const scalar_t<V>* p, int n, V fill) {                                          \
-    return _mm512_mask_loadu_##T(fill.v, static_cast<K>((1u << n) - 1), p);                                 \
-  }                                                                                                         \
-  FASTNN_FN void store_first(scalar_t<V>* p, V x, int n) {                                                  \
-    _mm512_mask_storeu_##T(p, static_cast<K>((1u << n) - 1), x.v);                                          \
+#define FASTNN_AVX512_MASK(M, K, V, T)                                                        \
+  FASTNN_FN M operator&(M a, M b) { return {static_cast<K>(a.k & b.k)}; }                     \
+  FASTNN_FN M operator|(M a, M b) { return {static_cast<K>(a.k | b.k)}; }                     \
+  FASTNN_FN M operator!(M a) { return {static_cast<K>(~a.k)}; }                               \
+  FASTNN_FN bool any(M m) { return m.k != 0; }                                                \
+  FASTNN_FN bool all(M m) { return static_cast<K>(~m.k) == 0; }                               \
+  FASTNN_FN M operator<(V a, V b) { return {_mm512_cmp_##T##_mask(a.v, b.v, _CMP_LT_OQ)}; }   \
+  FASTNN_FN M operator<=(V a, V b) { return {_mm512_cmp_##T##_mask(a.v, b.v, _CMP_LE_OQ)}; }  \
+  FASTNN_FN M operator>(V a, V b) { return {_mm512_cmp_##T##_mask(a.v, b.v, _CMP_GT_OQ)}; }   \
+  FASTNN_FN M operator>=(V a, V b) { return {_mm512_cmp_##T##_mask(a.v, b.v, _CMP_GE_OQ)}; }  \
+  FASTNN_FN M operator==(V a, V b) { return {_mm512_cmp_##T##_mask(a.v, b.v, _CMP_EQ_OQ)}; }  \
+  FASTNN_FN M operator!=(V a, V b) { return {_mm512_cmp_##T##_mask(a.v, b.v, _CMP_NEQ_UQ)}; } \
+  FASTNN_FN V select(M m, V a, V b) { return _mm512_mask_blend_##T(m.k, b.v, a.v); }          \
+  FASTNN_FN V scale(V x, V n) { return _mm512_scalef_##T(x.v, n.v); }                         \
+  template <>                                                                                 \
+  FASTNN_FN V load_first<V>(const scalar_t<V>* p, int n, V fill) {                            \
+    return _mm512_mask_loadu_##T(fill.v, static_cast<K>((1u << n) - 1), p);                   \
+  }                                                                                           \
+  FASTNN_FN void store_first(scalar_t<V>* p, V x, int n) {                                    \
+    _mm512_mask_storeu_##T(p, static_cast<K>((1u << n) - 1), x.v);                            \
   }
 
 FASTNN_X86_BITS(vbits32, u32, __m512i, _mm512, epi32, si512, _mm512_set1_epi32)

@@ -19,7 +19,8 @@ FASTNN_FN V with_sign_of(V magnitude, V sign) {
   return from_bits<V>(bits(magnitude) | (bits(sign) & bits_t<V>(format_of<V>::sign)));
 }
 
-// Adding 1.5 * 2^mantissa pushes the fraction out of the significand; the current rounding (nearest even) does the rest.
+// Adding 1.5 * 2^mantissa pushes the fraction out of the significand; the current rounding (nearest even) does the
+// rest.
 template <class V>
 FASTNN_FN V nearest(V x) {
   const V shifter(format_of<V>::shifter);
@@ -53,7 +54,8 @@ FASTNN_FN V exp2_of(rounded<V> r) {
   return from_bits<V>(shl<format_of<V>::mantissa>(bits(r.shifted)));
 }
 
-// 2^n for integral n with 1 - bias <= n <= bias: n + bias is shifted from the low bits of a sum into the exponent field.
+// 2^n for integral n with 1 - bias <= n <= bias: n + bias is shifted from the low bits of a sum into the exponent
+// field.
 template <class V>
 FASTNN_FN V exp2_integer(V n) {
   const V biased = n + V(format_of<V>::shifter + format_of<V>::bias);
@@ -77,8 +79,8 @@ FASTNN_FN V product_error(V a, V b, V p) {
     return product_error_by_halves(a, b, p);
 }
 
-// a b + c rounded once, or nearly so: without an FMA unit the errors of product and sum are added at the end (Knuth's two-sum). For
-// the few places where a bound would not hold on x86-64-v2 otherwise; elsewhere fmadd is cheaper.
+// a b + c rounded once, or nearly so: without an FMA unit the errors of product and sum are added at the end (Knuth's
+// two-sum). For the few places where a bound would not hold on x86-64-v2 otherwise; elsewhere fmadd is cheaper.
 template <class V>
 FASTNN_FN V fmadd_once(V a, V b, V c) {
   if constexpr (traits<V>::fused) {

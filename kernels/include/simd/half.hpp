@@ -3,8 +3,9 @@
 
 FASTNN_BEGIN
 
-// binary16 in the low 16 bits of each lane -> float, exactly. The exponent field is shifted into place and the bias corrected by
-// a multiplication, which also normalises subnormals; infinities and NaN get the exponent that stands for them.
+// binary16 in the low 16 bits of each lane -> float, exactly. The exponent field is shifted into place and the bias
+// corrected by a multiplication, which also normalises subnormals; infinities and NaN get the exponent that stands for
+// them.
 template <class V>
 FASTNN_FN V binary16_to_float(bits_t<V> h) {
   const bits_t<V> sign = shl<16>(h & bits_t<V>(0x8000u)), rest = shl<13>(h & bits_t<V>(0x7fffu));
@@ -13,8 +14,8 @@ FASTNN_FN V binary16_to_float(bits_t<V> h) {
   return from_bits<V>(bits(select(scaled >= V(65536.0f), special, scaled)) | sign);
 }
 
-// float -> binary16 in the low 16 bits. Normal results round by integer addition to the discarded bits; subnormal ones by adding
-// a power of two whose last bit weighs 2^-24, the spacing of subnormal binary16.
+// float -> binary16 in the low 16 bits. Normal results round by integer addition to the discarded bits; subnormal ones
+// by adding a power of two whose last bit weighs 2^-24, the spacing of subnormal binary16.
 template <class V>
 FASTNN_FN bits_t<V> float_to_binary16(V x) {
   using B = bits_t<V>;

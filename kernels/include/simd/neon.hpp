@@ -1,78 +1,86 @@
-// AArch64 Advanced SIMD. Division and fused multiply-add round as on x86; minima and maxima are written as selections, because
-// the instructions treat NaN and signed zeros differently. Clang sees a maximum in select(0 > x, 0, x) and makes -0 a +0
-// (https://github.com/llvm/llvm-project/issues/93414), so the comparison is hidden from it.
+// AArch64 Advanced SIMD. Division and fused multiply-add round as on x86; minima and maxima are written as selections,
+// because the instructions treat NaN and signed zeros differently. Clang sees a maximum in select(0 > x, 0, x) and
+// makes -0 a +0 (https://github.com/llvm/llvm-project/issues/93414), so the comparison is hidden from it.
 #pragma once
 #include <arm_neon.h>
 
 FASTNN_BEGIN
 
 // Type V over register REG, bits B over BREG; T is the float suffix, U the suffix of its bits.
-#define FASTNN_NEON_VECTOR(V, S, REG, B, UINT, BREG, M, N, T, U)                                            \
-  struct B {                                                                                                \
-    BREG v;                                                                                                 \
-    B() = default;                                                                                          \
-    FASTNN_FN B(BREG r) : v(r) {}                                                                           \
-    FASTNN_FN explicit B(UINT u) : v(vdupq_n_##U(u)) {}                                                     \
-  };                                                                                                        \
-  struct M {                                                                                                \
-    BREG v;                                                                                                 \
-    FASTNN_FN M(BREG r) : v(r) {}                                                                           \
-  };                                                                                                        \
-  struct V {                                                                                                \
-    REG v;                                                                                                  \
-    V() = default;                                                                                          \
-    FASTNN_FN V(REG r) : v(r) {}                                                                            \
-    FASTNN_FN explicit V(S c) : v(vdupq_n_##T(c)) {}                                                        \
-  };                                                                                                        \
-  template <>                                                                                               \
-  struct traits<V> {                                                                                        \
-    using scalar = S;                                                                                       \
-    using mask = M;                                                                                         \
-    using bits = B;                                                                                         \
-    static constexpr int lanes = N;                                                                         \
-    static constexpr bool fused = true;                                                                     \
-  };                                                                                                        \
-  FASTNN_FN B operator+(B a, B b) { return vaddq_##U(a.v, b.v); }                                           \
-  FASTNN_FN B operator-(B a, B b) { return vsubq_##U(a.v, b.v); }                                           \
-  FASTNN_FN B operator&(B a, B b) { return vandq_##U(a.v, b.v); }                                           \
-  FASTNN_FN B operator|(B a, B b) { return vorrq_##U(a.v, b.v); }                                           \
-  FASTNN_FN B operator^(B a, B b) { return veorq_##U(a.v, b.v); }                                           \
-  template <int k>                                                                                          \
-  FASTNN_FN B shl(B a) { return vshlq_n_##U(a.v, k); }                                                      \
-  template <int k>                                                                                          \
-  FASTNN_FN B shr(B a) { return vshrq_n_##U(a.v, k); }                                                      \
-  FASTNN_FN B bits(V x) { return vreinterpretq_##U##_##T(x.v); }                                            \
-  template <>                                                                                               \
-  FASTNN_FN V from_bits<V>(B b) { return vreinterpretq_##T##_##U(b.v); }                                    \
-  FASTNN_FN V operator+(V a, V b) { return vaddq_##T(a.v, b.v); }                                           \
-  FASTNN_FN V operator-(V a, V b) { return vsubq_##T(a.v, b.v); }                                           \
-  FASTNN_FN V operator*(V a, V b) { return vmulq_##T(a.v, b.v); }                                           \
-  FASTNN_FN V operator/(V a, V b) { return vdivq_##T(a.v, b.v); }                                           \
-  FASTNN_FN V operator-(V a) { return vnegq_##T(a.v); }                                                     \
-  FASTNN_FN V fmadd(V a, V b, V c) { return vfmaq_##T(c.v, a.v, b.v); }                                     \
-  FASTNN_FN V fnmadd(V a, V b, V c) { return vfmsq_##T(c.v, a.v, b.v); }                                    \
-  FASTNN_FN V fmsub(V a, V b, V c) { return vfmaq_##T(vnegq_##T(c.v), a.v, b.v); }                          \
-  FASTNN_FN M operator&(M a, M b) { return vandq_##U(a.v, b.v); }                                           \
-  FASTNN_FN M operator|(M a, M b) { return vorrq_##U(a.v, b.v); }                                           \
-  FASTNN_FN M operator!(M a) { return veorq_##U(a.v, vdupq_n_##U(~UINT(0))); }                              \
-  FASTNN_FN M operator<(V a, V b) { return vcltq_##T(a.v, b.v); }                                           \
-  FASTNN_FN M operator<=(V a, V b) { return vcleq_##T(a.v, b.v); }                                          \
-  FASTNN_FN M operator>(V a, V b) { return vcgtq_##T(a.v, b.v); }                                           \
-  FASTNN_FN M operator>=(V a, V b) { return vcgeq_##T(a.v, b.v); }                                          \
-  FASTNN_FN M operator==(V a, V b) { return vceqq_##T(a.v, b.v); }                                          \
-  FASTNN_FN M operator!=(V a, V b) { return !(a == b); }                                                    \
-  FASTNN_FN V select(M m, V a, V b) { return vbslq_##T(m.v, a.v, b.v); }                                    \
-  FASTNN_FN M unseen(M m) {                                                                                 \
-    asm("" : "+w"(m.v));                                                                                    \
-    return m;                                                                                               \
-  }                                                                                                         \
-  FASTNN_FN V vmin(V a, V b) { return select(unseen(a < b), a, b); }                                        \
-  FASTNN_FN V vmax(V a, V b) { return select(unseen(a > b), a, b); }                                        \
-  FASTNN_FN bool any(M m) { return vmaxvq_u32(vreinterpretq_u32_u8(vreinterpretq_u8_##U(m.v))) != 0; }      \
-  FASTNN_FN bool all(M m) { return vminvq_u32(vreinterpretq_u32_u8(vreinterpretq_u8_##U(m.v))) != 0; }      \
-  template <>                                                                                               \
-  FASTNN_FN V load<V>(const S* p) { return vld1q_##T(p); }                                                  \
-  FASTNN_FN void store(S* p, V x) { vst1q_##T(p, x.v); }                                                    \
+#define FASTNN_NEON_VECTOR(V, S, REG, B, UINT, BREG, M, N, T, U)                                       \
+  struct B {                                                                                           \
+    BREG v;                                                                                            \
+    B() = default;                                                                                     \
+    FASTNN_FN B(BREG r) : v(r) {}                                                                      \
+    FASTNN_FN explicit B(UINT u) : v(vdupq_n_##U(u)) {}                                                \
+  };                                                                                                   \
+  struct M {                                                                                           \
+    BREG v;                                                                                            \
+    FASTNN_FN M(BREG r) : v(r) {}                                                                      \
+  };                                                                                                   \
+  struct V {                                                                                           \
+    REG v;                                                                                             \
+    V() = default;                                                                                     \
+    FASTNN_FN V(REG r) : v(r) {}                                                                       \
+    FASTNN_FN explicit V(S c) : v(vdupq_n_##T(c)) {}                                                   \
+  };                                                                                                   \
+  template <>                                                                                          \
+  struct traits<V> {                                                                                   \
+    using scalar = S;                                                                                  \
+    using mask = M;                                                                                    \
+    using bits = B;                                                                                    \
+    static constexpr int lanes = N;                                                                    \
+    static constexpr bool fused = true;                                                                \
+  };                                                                                                   \
+  FASTNN_FN B operator+(B a, B b) { return vaddq_##U(a.v, b.v); }                                      \
+  FASTNN_FN B operator-(B a, B b) { return vsubq_##U(a.v, b.v); }                                      \
+  FASTNN_FN B operator&(B a, B b) { return vandq_##U(a.v, b.v); }                                      \
+  FASTNN_FN B operator|(B a, B b) { return vorrq_##U(a.v, b.v); }                                      \
+  FASTNN_FN B operator^(B a, B b) { return veorq_##U(a.v, b.v); }                                      \
+  template <int k>                                                                                     \
+  FASTNN_FN B shl(B a) {                                                                               \
+    return vshlq_n_##U(a.v, k);                                                                        \
+  }                                                                                                    \
+  template <int k>                                                                                     \
+  FASTNN_FN B shr(B a) {                                                                               \
+    return vshrq_n_##U(a.v, k);                                                                        \
+  }                                                                                                    \
+  FASTNN_FN B bits(V x) { return vreinterpretq_##U##_##T(x.v); }                                       \
+  template <>                                                                                          \
+  FASTNN_FN V from_bits<V>(B b) {                                                                      \
+    return vreinterpretq_##T##_##U(b.v);                                                               \
+  }                                                                                                    \
+  FASTNN_FN V operator+(V a, V b) { return vaddq_##T(a.v, b.v); }                                      \
+  FASTNN_FN V operator-(V a, V b) { return vsubq_##T(a.v, b.v); }                                      \
+  FASTNN_FN V operator*(V a, V b) { return vmulq_##T(a.v, b.v); }                                      \
+  FASTNN_FN V operator/(V a, V b) { return vdivq_##T(a.v, b.v); }                                      \
+  FASTNN_FN V operator-(V a) { return vnegq_##T(a.v); }                                                \
+  FASTNN_FN V fmadd(V a, V b, V c) { return vfmaq_##T(c.v, a.v, b.v); }                                \
+  FASTNN_FN V fnmadd(V a, V b, V c) { return vfmsq_##T(c.v, a.v, b.v); }                               \
+  FASTNN_FN V fmsub(V a, V b, V c) { return vfmaq_##T(vnegq_##T(c.v), a.v, b.v); }                     \
+  FASTNN_FN M operator&(M a, M b) { return vandq_##U(a.v, b.v); }                                      \
+  FASTNN_FN M operator|(M a, M b) { return vorrq_##U(a.v, b.v); }                                      \
+  FASTNN_FN M operator!(M a) { return veorq_##U(a.v, vdupq_n_##U(~UINT(0))); }                         \
+  FASTNN_FN M operator<(V a, V b) { return vcltq_##T(a.v, b.v); }                                      \
+  FASTNN_FN M operator<=(V a, V b) { return vcleq_##T(a.v, b.v); }                                     \
+  FASTNN_FN M operator>(V a, V b) { return vcgtq_##T(a.v, b.v); }                                      \
+  FASTNN_FN M operator>=(V a, V b) { return vcgeq_##T(a.v, b.v); }                                     \
+  FASTNN_FN M operator==(V a, V b) { return vceqq_##T(a.v, b.v); }                                     \
+  FASTNN_FN M operator!=(V a, V b) { return !(a == b); }                                               \
+  FASTNN_FN V select(M m, V a, V b) { return vbslq_##T(m.v, a.v, b.v); }                               \
+  FASTNN_FN M unseen(M m) {                                                                            \
+    asm("" : "+w"(m.v));                                                                               \
+    return m;                                                                                          \
+  }                                                                                                    \
+  FASTNN_FN V vmin(V a, V b) { return select(unseen(a < b), a, b); }                                   \
+  FASTNN_FN V vmax(V a, V b) { return select(unseen(a > b), a, b); }                                   \
+  FASTNN_FN bool any(M m) { return vmaxvq_u32(vreinterpretq_u32_u8(vreinterpretq_u8_##U(m.v))) != 0; } \
+  FASTNN_FN bool all(M m) { return vminvq_u32(vreinterpretq_u32_u8(vreinterpretq_u8_##U(m.v))) != 0; } \
+  template <>                                                                                          \
+  FASTNN_FN V load<V>(const S* p) {                                                                    \
+    return vld1q_##T(p);                                                                               \
+  }                                                                                                    \
+  FASTNN_FN void store(S* p, V x) { vst1q_##T(p, x.v); }                                               \
   FASTNN_FN void stream(S* p, V x) { vst1q_##T(p, x.v); }
 
 FASTNN_NEON_VECTOR(vfloat, float, float32x4_t, vbits32, u32, uint32x4_t, maskf, 4, f32, u32)

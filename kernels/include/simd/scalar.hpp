@@ -66,20 +66,32 @@ FASTNN_FN double from_bits<double>(u64 u) {
   return x;
 }
 template <int k>
-FASTNN_FN u32 shl(u32 u) { return u << k; }
+FASTNN_FN u32 shl(u32 u) {
+  return u << k;
+}
 template <int k>
-FASTNN_FN u64 shl(u64 u) { return u << k; }
+FASTNN_FN u64 shl(u64 u) {
+  return u << k;
+}
 template <int k>
-FASTNN_FN u32 shr(u32 u) { return u >> k; }
+FASTNN_FN u32 shr(u32 u) {
+  return u >> k;
+}
 template <int k>
-FASTNN_FN u64 shr(u64 u) { return u >> k; }
+FASTNN_FN u64 shr(u64 u) {
+  return u >> k;
+}
 
 template <class V>
 FASTNN_FN V load(const scalar_t<V>* p);
 template <>
-FASTNN_FN float load<float>(const float* p) { return *p; }
+FASTNN_FN float load<float>(const float* p) {
+  return *p;
+}
 template <>
-FASTNN_FN double load<double>(const double* p) { return *p; }
+FASTNN_FN double load<double>(const double* p) {
+  return *p;
+}
 FASTNN_FN void store(float* p, float x) { *p = x; }
 FASTNN_FN void store(double* p, double x) { *p = x; }
 template <class V>

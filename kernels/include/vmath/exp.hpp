@@ -1,9 +1,9 @@
 // exp and expm1 over V.
 //
-// Reduction (Cody and Waite 1980): x = n ln2 + r with n integral and |r| <= ln2 / 2; ln2 is split so that n * ln2_hi is exact
-// without an FMA unit too. Then e^r = 1 + (r + r^2 q(r)), with q fitted to the relative error of expm1, so that one polynomial
-// serves both functions. 2^n is applied last, by whoever needs it: a quotient such as x e / (1 + e) stays accurate where e alone
-// is subnormal, as long as 2^n is the last factor.
+// Reduction (Cody and Waite 1980): x = n ln2 + r with n integral and |r| <= ln2 / 2; ln2 is split so that n * ln2_hi is
+// exact without an FMA unit too. Then e^r = 1 + (r + r^2 q(r)), with q fitted to the relative error of expm1, so that
+// one polynomial serves both functions. 2^n is applied last, by whoever needs it: a quotient such as x e / (1 + e)
+// stays accurate where e alone is subnormal, as long as 2^n is the last factor.
 #pragma once
 #include "../coefficients.hpp"
 #include "polynomial.hpp"
@@ -41,7 +41,8 @@ FASTNN_FN exp_parts<V> exp_reduced(V x) {
   const V r2 = r * r;
   return {fmadd(r2, polynomial<exp_tail>(r, r2), r), k.n, exp2_of(k)};
 }
-// The same for e^-x, to the last bit of exp_reduced(-x), without the negation: r = -s, and s runs through Horner's rule instead.
+// The same for e^-x, to the last bit of exp_reduced(-x), without the negation: r = -s, and s runs through Horner's rule
+// instead.
 template <class V>
 FASTNN_FN exp_parts<V> exp_reduced_minus(V x) {
   using C = constants<scalar_t<V>>;
@@ -58,8 +59,9 @@ FASTNN_FN V product_plus(V a, V b, V ab, V c) {
   else
     return (ab + c) + product_error(a, b, ab);
 }
-// The same for e^-(a b): the product's rounding error would count e^-(a b) times, so it does not take place: a b enters a sum with the
-// exact n ln2_hi, rounded once. `ab` is the rounded product, for v2, and for n; `rest` what b leaves off.
+// The same for e^-(a b): the product's rounding error would count e^-(a b) times, so it does not take place: a b enters
+// a sum with the exact n ln2_hi, rounded once. `ab` is the rounded product, for v2, and for n; `rest` what b leaves
+// off.
 template <class V>
 FASTNN_FN exp_parts<V> exp_reduced_minus(V a, V b, V ab, V rest) {
   using C = constants<scalar_t<V>>;
@@ -76,8 +78,8 @@ FASTNN_FN exp_parts<V> exp_reduced_minus(V a, V b, V ab) {
   const V s2 = s * s;
   return {fmsub(s2, polynomial_of_minus<exp_tail>(s, s2), s), k.n, exp2_of(k)};
 }
-// e^(x + c), c being the small rounding error of whatever computed x. x - n ln2_hi is exact, and what adding c and the rest of n ln2 to
-// it would lose joins the small terms of the sum, which is worth 0.2 ULP even where c is 0.
+// e^(x + c), c being the small rounding error of whatever computed x. x - n ln2_hi is exact, and what adding c and the
+// rest of n ln2 to it would lose joins the small terms of the sum, which is worth 0.2 ULP even where c is 0.
 template <class V>
 FASTNN_FN exp_parts<V> exp_reduced(V x, V c) {
   using C = constants<scalar_t<V>>;
@@ -138,10 +140,10 @@ FASTNN_FN V expm1(V x) {
   return expm1_of(exp_reduced(vmax(V(exp_range_of<V>::expm1_low), x)));
 }
 
-// Far from 0 exponentials need care, with their range and with sums like 1 + e^x, that costs half as much again; and activations
-// rarely see such arguments. So a formula may have two forms: Form::near for |x| <= Form::reach, where 2^n and 1 + 2^n are exact, and
-// Form::far for every x, NaN included. A vector that holds any far argument computes both and selects, so that a number's result
-// does not depend on its neighbours.
+// Far from 0 exponentials need care, with their range and with sums like 1 + e^x, that costs half as much again; and
+// activations rarely see such arguments. So a formula may have two forms: Form::near for |x| <= Form::reach, where 2^n
+// and 1 + 2^n are exact, and Form::far for every x, NaN included. A vector that holds any far argument computes both
+// and selects, so that a number's result does not depend on its neighbours.
 template <class S>
 constexpr S exp_near = sizeof(S) == 4 ? S(16) : S(36);
 
@@ -152,7 +154,8 @@ FASTNN_FN_COLD V near_and_far(V x, P... parameters) {
 }
 template <class Form, class V, class... P>
 FASTNN_FN V near_or_far(V x, P... parameters) {
-  if (FASTNN_UNLIKELY(!all(vabs(x) <= V(Form::template reach<scalar_t<V>>)))) return near_and_far<Form>(x, parameters...);
+  if (FASTNN_UNLIKELY(!all(vabs(x) <= V(Form::template reach<scalar_t<V>>))))
+    return near_and_far<Form>(x, parameters...);
   return Form::near(x, parameters...);
 }
 // What most forms are derived from.

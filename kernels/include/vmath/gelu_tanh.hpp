@@ -1,5 +1,6 @@
-// What gelu_tanh needs: e^z and e^-z for z = 2 sqrt(2 / pi) (a + 0.044715 a^3), a >= 0. Exponentials turn an error of z into one z times
-// as large, so z and its cubic part are sums of two numbers, of which the first of the cubic part is exact.
+// What gelu_tanh needs: e^z and e^-z for z = 2 sqrt(2 / pi) (a + 0.044715 a^3), a >= 0. Exponentials turn an error of z
+// into one z times as large, so z and its cubic part are sums of two numbers, of which the first of the cubic part is
+// exact.
 #pragma once
 #include "erfc.hpp"
 #include "logistic.hpp"
@@ -32,7 +33,8 @@ FASTNN_FN V exp2_or_tiny(rounded<V> k) {
   return exp2_of(rounded<V>{k.n, vmax(V(least), k.shifted)});
 }
 
-// a / (1 + e^z). With e^z = 2^-n (1 + t) that is a 2^n / (2^n + 1 + t): one rounding before the division, and the power last.
+// a / (1 + e^z). With e^z = 2^-n (1 + t) that is a 2^n / (2^n + 1 + t): one rounding before the division, and the power
+// last.
 template <class V>
 FASTNN_FN V gelu_tanh_tail(V magnitude) {
   const gelu_tanh_argument<V> u(magnitude);
@@ -44,8 +46,8 @@ FASTNN_FN V gelu_tanh_tail(V magnitude) {
   return scale_down(u.a / (sum + (t + lost)), d.k.n);
 }
 
-// Its derivative, which is gelu_tanh's at -a: E w / (1 + E)^2 with E = e^-z, w = 1 + E - a z', and a z' is z and twice its
-// cubic part. w cancels around its zero, where 1 + E - z is exact; what the sums 1 + E and w lose is kept.
+// Its derivative, which is gelu_tanh's at -a: E w / (1 + E)^2 with E = e^-z, w = 1 + E - a z', and a z' is z and twice
+// its cubic part. w cancels around its zero, where 1 + E - z is exact; what the sums 1 + E and w lose is kept.
 template <class V>
 FASTNN_FN V gelu_tanh_slope(V magnitude) {
   const gelu_tanh_argument<V> u(magnitude);
@@ -59,8 +61,8 @@ FASTNN_FN V gelu_tanh_slope(V magnitude) {
   return scale_down((w + fmadd(w, s, w_lost)) / fmadd_once(sum, sum, (sum_lost + sum_lost) * sum), d.k.n);
 }
 
-// Near 0 the argument needs no number of its own: the product x p, with p = linear + cubic x^2 and `rest` what p leaves off, enters the
-// reduction of e^-z.
+// Near 0 the argument needs no number of its own: the product x p, with p = linear + cubic x^2 and `rest` what p leaves
+// off, enters the reduction of e^-z.
 struct gelu_tanh_base {
   template <class S>
   static constexpr S reach = S(4.7);  // up to here linear - p is exact
@@ -74,7 +76,8 @@ struct gelu_tanh_base {
     using C = constants<scalar_t<V>>;
     const V linear(C::gelu_tanh_linear_hi), cubic(C::gelu_tanh_cubic_hi);
     const V square = x * x, p = fmadd(square, cubic, linear);
-    V rest = fmadd(product_error(x, x, square), cubic, fmadd(square, V(C::gelu_tanh_cubic_lo), V(C::gelu_tanh_linear_lo)));
+    V rest =
+        fmadd(product_error(x, x, square), cubic, fmadd(square, V(C::gelu_tanh_cubic_lo), V(C::gelu_tanh_linear_lo)));
     if constexpr (!traits<V>::fused) rest = rest + product_error(square, cubic, square * cubic);
     return {p, rest + fmadd(square, cubic, linear - p)};
   }
@@ -90,8 +93,8 @@ struct gelu_tanh_form : gelu_tanh_base {
     return vmax(V(-0.0f), x) - gelu_tanh_tail(vabs(x));
   }
 };
-// With E = e^-z the derivative is (1 + E v) / (1 + E)^2, v = 1 + x z'. z' = linear + 3 cubic x^2 is p and twice its cubic part, which is
-// exact; what it and v lose is kept, since v may cancel.
+// With E = e^-z the derivative is (1 + E v) / (1 + E)^2, v = 1 + x z'. z' = linear + 3 cubic x^2 is p and twice its
+// cubic part, which is exact; what it and v lose is kept, since v may cancel.
 struct gelu_tanh_slope_form : gelu_tanh_base {
   template <class V>
   static FASTNN_FN V near(V x) {

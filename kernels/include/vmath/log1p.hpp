@@ -1,7 +1,7 @@
 // log1p on [0, 1], which is where softplus and log-sigmoid need it: log(1 + e^-|x|).
 //
-// float: one polynomial, e + e^2 p(e). double would need 21 terms of that; there s = e / (2 + e) and log1p(e) = 2 atanh(s), an odd
-// series in s whose argument s^2 <= 1/9 converges six times as fast, is worth its division.
+// float: one polynomial, e + e^2 p(e). double would need 21 terms of that; there s = e / (2 + e) and log1p(e) = 2
+// atanh(s), an odd series in s whose argument s^2 <= 1/9 converges six times as fast, is worth its division.
 #pragma once
 #include "../coefficients.hpp"
 #include "polynomial.hpp"

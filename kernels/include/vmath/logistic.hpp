@@ -1,11 +1,11 @@
 // sigmoid(x) = 1 / (1 + e^-x), and x sigmoid(x), in E = e^-x = 2^n (1 + t).
 //
-// Near 0 the denominator is (1 + 2^n) + 2^n t with an exact 1 + 2^n: one rounding. Further out what 1 + 2^n loses joins the second
-// product, and where E would overflow the rest of its power is kept in k and applied last: x / d 2^k is right down to the last
-// normal result.
+// Near 0 the denominator is (1 + 2^n) + 2^n t with an exact 1 + 2^n: one rounding. Further out what 1 + 2^n loses joins
+// the second product, and where E would overflow the rest of its power is kept in k and applied last: x / d 2^k is
+// right down to the last normal result.
 //
-// Rejected: 0.5 + 0.5 tanh(x / 2), which cancels for x < 0; w / (1 + w) with w = e^x, 2.0 ULP because w is rounded on its own; a
-// 14-bit reciprocal with a Newton step, no faster than division.
+// Rejected: 0.5 + 0.5 tanh(x / 2), which cancels for x < 0; w / (1 + w) with w = e^x, 2.0 ULP because w is rounded on
+// its own; a 14-bit reciprocal with a Newton step, no faster than division.
 #pragma once
 #include "exp.hpp"
 
@@ -62,8 +62,8 @@ struct silu_form : exp_form {
   }
 };
 
-// The derivative of z sigmoid(z) from w = e^-|z|: (1 + w (1 + z)) / (1 + w)^2 for z >= 0, w (1 + w + z) / (1 + w)^2 for z < 0. The
-// square is expanded: one rounding instead of three. z may come with a rounding error of its own.
+// The derivative of z sigmoid(z) from w = e^-|z|: (1 + w (1 + z)) / (1 + w)^2 for z >= 0, w (1 + w + z) / (1 + w)^2 for
+// z < 0. The square is expanded: one rounding instead of three. z may come with a rounding error of its own.
 template <class V>
 FASTNN_FN V silu_slope(V z, V error, exp_scaled<V> w) {
   const V one(1.0f), bound(-exp_range_of<V>::low);
@@ -86,8 +86,9 @@ struct silu_slope_form : exp_form {
   }
 };
 
-// The same fraction, (1 + E v) / (1 + E)^2 with v = 1 + z or what takes its place, for a z that is rounded itself: E enters as
-// power + power t, and of both sums and the square nothing is lost but one rounding each. `one` is 1, or 1 and E times what v is short of.
+// The same fraction, (1 + E v) / (1 + E)^2 with v = 1 + z or what takes its place, for a z that is rounded itself: E
+// enters as power + power t, and of both sums and the square nothing is lost but one rounding each. `one` is 1, or 1
+// and E times what v is short of.
 template <class V>
 FASTNN_FN V logistic_slope(exp_parts<V> p, V v, V one) {
   const V small = p.power * p.t, sum = V(1.0f) + p.power, d = sum + small, lost = small - (d - sum);
@@ -95,8 +96,8 @@ FASTNN_FN V logistic_slope(exp_parts<V> p, V v, V one) {
   return n / fmadd_once(d, d, (d + d) * lost);
 }
 
-// x sigmoid(z) with z = beta x. Infinite x is taken as the largest number where z < 0, so that the result is a limit; |z| is bounded
-// where x e^z is 0 for every finite x, and the rounding error of the product goes into the reduction.
+// x sigmoid(z) with z = beta x. Infinite x is taken as the largest number where z < 0, so that the result is a limit;
+// |z| is bounded where x e^z is 0 for every finite x, and the rounding error of the product goes into the reduction.
 struct swish_form : exp_form {
   template <class V>
   struct argument {

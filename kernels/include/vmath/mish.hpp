@@ -1,7 +1,7 @@
 // mish(x) = x tanh(softplus(x)) = x n / (n + 2) with n = e (e + 2), e = e^x. In E = e^-x that is x / d with
 //     d = E + 1 - r,  r = E / (1 + 2 E) <= 1/2,
-// which does not overflow before the result vanishes. E = 2^n (1 + t) enters as 2^n and 2^n t, and what the sums with 2^n lose is
-// carried along, so d costs one rounding (1.7 ULP in all; x n / (n + 2) as it stands has 3.5).
+// which does not overflow before the result vanishes. E = 2^n (1 + t) enters as 2^n and 2^n t, and what the sums with
+// 2^n lose is carried along, so d costs one rounding (1.7 ULP in all; x n / (n + 2) as it stands has 3.5).
 #pragma once
 #include "logistic.hpp"
 
@@ -35,12 +35,12 @@ struct mish_form : exp_form {
   }
 };
 
-// The derivative of x / d, with d' = -E (1 - g^2): (d + x E (1 - g^2)) / d^2 = (E (1 + x) + 1 - r (1 + x g)) / d^2, in the order in
-// which the zero at -1.19 costs least: 1 + x is exact there, and E enters unrounded, as 2^n + 2^n t. Far below 0, in w = e^x, that is
-// w (4 (x + 1) + (4 x + 6) w) / (4 + 8 w) to the last bit; far above it is 1.
+// The derivative of x / d, with d' = -E (1 - g^2): (d + x E (1 - g^2)) / d^2 = (E (1 + x) + 1 - r (1 + x g)) / d^2, in
+// the order in which the zero at -1.19 costs least: 1 + x is exact there, and E enters unrounded, as 2^n + 2^n t. Far
+// below 0, in w = e^x, that is w (4 (x + 1) + (4 x + 6) w) / (4 + 8 w) to the last bit; far above it is 1.
 //
-// Rejected: the quotient of polynomials in e^-|x| that the formula expands to, (1 + 4 w + (4 x + 6) w^2 + 4 (x + 1) w^3) /
-// (1 + 2 w + 2 w^2)^2 for x >= 0: as many operations, but the roundings of its leading terms add up to 4.2 ULP.
+// Rejected: the quotient of polynomials in e^-|x| that the formula expands to, (1 + 4 w + (4 x + 6) w^2 + 4 (x + 1)
+// w^3) / (1 + 2 w + 2 w^2)^2 for x >= 0: as many operations, but the roundings of its leading terms add up to 4.2 ULP.
 struct mish_slope_form : exp_form {
   template <class V>
   static FASTNN_FN V near(V x) {

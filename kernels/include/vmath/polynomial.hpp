@@ -17,8 +17,8 @@ FASTNN_FN V polynomial(V x) {
   return horner_from<P<scalar_t<V>>, 0>(x);
 }
 
-// The same with x2 = x * x at hand: even and odd terms apart, which costs no operation more and halves the chain of operations that wait
-// for one another.
+// The same with x2 = x * x at hand: even and odd terms apart, which costs no operation more and halves the chain of
+// operations that wait for one another.
 template <class P, int i, class V>
 FASTNN_FN V every_other_from(V x2) {
   if constexpr (i + 2 >= P::size)

@@ -1,11 +1,11 @@
 // tanh by its own addition theorem: |x| = n ln2 / 2 + r, tau = tanh(r), and with P = 2^n
 //     tanh|x| = m / (m + 2 - 2 tau),  m = (P - 1) + (P + 1) tau.
-// P - 1 and P + 1 are exact as long as tau matters, and the denominator is made of the rounded m, whose error so nearly cancels where
-// m is large. n is rounded so that it stays 0 up to |x| = 0.26: there the quotient is 2 tau / 2 (the sum rounds to exactly 2), so small
-// arguments keep the accuracy of the short odd polynomial for tau, r + r^3 p(r^2).
+// P - 1 and P + 1 are exact as long as tau matters, and the denominator is made of the rounded m, whose error so nearly
+// cancels where m is large. n is rounded so that it stays 0 up to |x| = 0.26: there the quotient is 2 tau / 2 (the sum
+// rounds to exactly 2), so small arguments keep the accuracy of the short odd polynomial for tau, r + r^3 p(r^2).
 //
-// Rejected: expm1(2|x|) / (expm1(2|x|) + 2), five operations more and 2.3 ULP, with the other sign 2.4 ULP; the denominator
-// (P + 1) + (P - 1) tau, one operation less and 2.4 ULP.
+// Rejected: expm1(2|x|) / (expm1(2|x|) + 2), five operations more and 2.3 ULP, with the other sign 2.4 ULP; the
+// denominator (P + 1) + (P - 1) tau, one operation less and 2.4 ULP.
 #pragma once
 #include "exp.hpp"
 
