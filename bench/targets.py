@@ -1,7 +1,7 @@
 """How fast each op is meant to be: the speed targets the project set itself, against which results are held.
 
-A ratio is fastnn's time over that of `against`: "copy" (np.copyto of the same array), "best" (the fastest rival of all),
-or one rival. All are for one thread. `reason` says why a target is out of reach where it has been missed.
+A ratio is fastnn's time over that of `against`: "copy" (np.copyto of the same array), "best" (the fastest rival), or
+one rival. All are for one thread. `reason` says why a target is out of reach where it has been missed.
 """
 
 from __future__ import annotations
