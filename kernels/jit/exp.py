@@ -70,9 +70,10 @@ def exp_parts_minus_long_product(a: Value, b: Value, ab: Value, rest: Value) -> 
     """The same for e^-(a (b + rest))."""
     n, power = round_product(ab, -constant(a, "log2e"))
     exact = fmadd(a, b, n * constant(a, "ln2_hi"))
-    s = fmadd(a, rest, fmadd(n, constant(a, "ln2_lo"), exact))
+    small = fmadd(a, rest, n * constant(a, "ln2_lo"))
+    s = exact + small
     square = s * s
-    return fmsub(square, polynomial_by_halves(s, square, "exp_tail", True), s), n, power
+    return fmsub(square, polynomial_by_halves(s, square, "exp_tail", True), small) - exact, n, power
 
 
 @formula

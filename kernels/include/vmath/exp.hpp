@@ -66,9 +66,10 @@ template <class V>
 FASTNN_FN exp_parts<V> exp_reduced_minus(V a, V b, V ab, V rest) {
   using C = constants<scalar_t<V>>;
   const rounded<V> k = round_product(ab, V(-C::log2e));
-  const V exact = product_plus(a, b, ab, k.n * V(C::ln2_hi)), s = fmadd(a, rest, fmadd(k.n, V(C::ln2_lo), exact));
-  const V s2 = s * s;
-  return {fmsub(s2, polynomial_of_minus<exp_tail>(s, s2), s), k.n, exp2_of(k)};
+  // the small terms of s enter the sum unrounded
+  const V exact = product_plus(a, b, ab, k.n * V(C::ln2_hi)), small = fmadd(a, rest, k.n * V(C::ln2_lo));
+  const V s = exact + small, s2 = s * s;
+  return {fmsub(s2, polynomial_of_minus<exp_tail>(s, s2), small) - exact, k.n, exp2_of(k)};
 }
 template <class V>
 FASTNN_FN exp_parts<V> exp_reduced_minus(V a, V b, V ab) {
