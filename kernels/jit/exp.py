@@ -322,7 +322,7 @@ def _mish_denominator(t: Value, power: Value) -> tuple[Value, Value, Value, Valu
 
 @formula
 def mish_near(x: Value) -> Value:
-    t, _, power = exp_parts_minus(x)
+    t, _, power = exp_parts_corrected(-x, type(x)(0.0))
     d, _, _, _ = _mish_denominator(t, power)
     return x / d
 

@@ -23,7 +23,7 @@ FASTNN_FN mish_parts<V> mish_denominator(V t, V power) {
 struct mish_form : exp_form {
   template <class V>
   static FASTNN_FN V near(V x) {
-    const exp_parts<V> p = exp_reduced_minus(x);
+    const exp_parts<V> p = exp_reduced(-x, V(0.0f));  // to the last 0.1 ULP: v2 needs it to stay below 2
     return x / mish_denominator(p.t, p.power).d;
   }
   template <class V>
