@@ -143,7 +143,10 @@ def accuracy(certificate: Certificate) -> str:
     ]
     table = _markdown(("", *(f"{dtype} {direction}" for direction, dtype in columns)), lines)
     everything = {record.op for record in certificate.records if record.exhaustive and record.dtype == "float32"}
-    note = "float32 over all 2^32 bit patterns" if everything == set(ops) else "over a sample of bit patterns"
+    sampled = [f"`{op}`" for op in ops if op not in everything]
+    note = "float32 over all 2^32 bit patterns on one instruction set at least, and over a sample on the others"
+    if sampled:
+        note += f"; {', '.join(sampled)} over a sample only"
     return "\n".join((*table, "", f"Largest error in ULP of any instruction set, {note}.", ""))
 
 

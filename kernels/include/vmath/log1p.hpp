@@ -11,7 +11,9 @@ FASTNN_BEGIN
 template <class V>
 FASTNN_FN V log1p_unit(V e) {
   if constexpr (sizeof(scalar_t<V>) == 4) {
-    return fmadd_once(e, e * polynomial<log1p_tail>(e), e);
+    using P = log1p_tail<float>;
+    const V p = fmadd_once(horner_from<P, 1>(e), e, V(P::at(0)));
+    return fmadd_once(e, e * p, e);
   } else {
     const V s = e / (V(2.0) + e), z = s * s;
     return fnmadd(s, fnmadd(z, polynomial<atanh_tail>(z, z * z), e), e);
