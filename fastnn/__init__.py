@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 try:
-    from fastnn.kernels.cpu import activations as _activations  # noqa: F401
+    from fastnn.kernels.cpu import activations as _kernels  # noqa: F401
 except ModuleNotFoundError as error:
     source = Path(__file__).parents[1]
     if (error.name or "").startswith("fastnn.kernels") and (source / "meson.build").exists():
@@ -31,11 +31,13 @@ except ModuleNotFoundError as error:
 from fastnn.accuracy import accuracy
 from fastnn.dispatch import backend, use
 from fastnn.functional import *  # noqa: F403
-from fastnn.functional import __all__ as _functions
+from fastnn.functional import __all__ as _activations
+from fastnn.functions import *  # noqa: F403
+from fastnn.functions import __all__ as _functions
 from fastnn.info import info
 from fastnn.threads import get_num_threads, set_num_threads
 
-__all__ = ["accuracy", "backend", "get_num_threads", "info", "set_num_threads", "use", *_functions]
+__all__ = ["accuracy", "backend", "get_num_threads", "info", "set_num_threads", "use", *_activations, *_functions]
 
 
 if TYPE_CHECKING:

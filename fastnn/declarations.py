@@ -74,10 +74,11 @@ def _all(names: Iterable[str]) -> str:
 
 
 def _table(folder: Path) -> Iterable[Op]:
-    package = ModuleType("fastnn")
-    package.__path__ = [str(folder)]
-    sys.modules["fastnn"] = package
-    rows: dict[str, Op] = importlib.import_module("fastnn.table").OPS
+    for name, path in (("fastnn", folder), ("fastnn.table", folder / "table")):
+        package = ModuleType(name)
+        package.__path__ = [str(path)]
+        sys.modules[name] = package
+    rows: dict[str, Op] = importlib.import_module("fastnn.table.activations").OPS
     return rows.values()
 
 

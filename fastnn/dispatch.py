@@ -7,6 +7,7 @@ backend in force. An argument is checked before anything is written.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 import threading
@@ -26,7 +27,7 @@ from fastnn.kernels.cpu import activations as native
 from fastnn.op import Op
 
 Array = npt.NDArray[Any]
-BACKENDS = {"native": None, "numba": "fastnn.kernels.jit", "reference": "fastnn.kernels.reference"}
+BACKENDS = {"native": "fastnn.kernels.cpu", "numba": "fastnn.kernels.jit", "reference": "fastnn.kernels.reference"}
 
 _chosen: ContextVar[str | None] = ContextVar("fastnn_backend", default=None)
 _lock = threading.RLock()
@@ -89,10 +90,19 @@ def _publish() -> None:
     native.set_native_only(_blocks == 0 and _choices[-1][1] == "native")
 
 
+def implementation(family: str) -> Any:
+    """The kernels of a family in the backend in force: a module that has the same functions in every backend."""
+    return _family(backend(), family)
+
+
+@functools.cache
+def _family(backend: str, family: str) -> Any:
+    return importlib.import_module(f"{BACKENDS[backend]}.{family}")
+
+
 def _module(name: str) -> Any:
-    """The backend's module, or None for native."""
-    path = BACKENDS[name]
-    return None if path is None else importlib.import_module(path)
+    """The module that evaluates activations, or None for native, whose ufuncs do."""
+    return None if name == "native" else importlib.import_module(BACKENDS[name])
 
 
 def make_forward(op: Op, kernel: native.Kernel) -> Callable[..., Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from textwrap import fill
+from collections.abc import Callable
+from typing import Any
 
+from fastnn.function import Argument, Function
 from fastnn.op import Op, Param
 
 _X = "x : array of float32, float64, float16 or bfloat16, of any shape and strides; integers and bools become floats"
@@ -80,6 +82,49 @@ def ufunc_doc(op: Op, which: str) -> str:
         text = f"Gradient of {op.name} by {name}: dy * dy/d{name}, element by element.\n\ndy/dx = {op.derivative}"
     required = " None has a default value, and none is checked." if params else ""
     return f"{text}\n\nThe inputs are {inputs}.{required} See fastnn.{op.name}.\n"
+
+
+def function_doc(row: Function, function: Callable[..., Any]) -> str:
+    """The docstring of a function that is not elementwise."""
+    arguments = [_argument(argument, _default(function, argument.name)) for argument in row.arguments]
+    bounds = ", ".join(
+        f"{result.name} within {ulp:g} ULP" for result, ulp in zip(row.returns, row.ulps, strict=True) if ulp
+    )
+    unit = " of the magnitude that its error is counted in" if row.scale is not None else ""
+    accuracy = [f"In float32 and float64: {bounds}{unit}; float16 and bfloat16 are rounded once."] if bounds else []
+    parts = [
+        f"{row.title}.",
+        row.formula,
+        _section("Parameters", *arguments),
+        _section("Returns", *(_argument(result, None) for result in row.returns)),
+        _ERRORS,
+        _section("Notes", *row.notes, *accuracy, f"Cost: {row.bytes}; {row.operations}.", f"Source: {row.source}."),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _argument(argument: Argument, default: str | None) -> str:
+    return f"{argument.name} : {argument.doc.rstrip('.')}{f' (default {default})' if default else ''}"
+
+
+def _default(function: Callable[..., Any], name: str) -> str | None:
+    """The default value of an argument, as Python writes it; None where there is none, or none worth saying."""
+    code, defaults = function.__code__, function.__defaults__ or ()
+    positional = code.co_varnames[: code.co_argcount]
+    known = dict(zip(positional[len(positional) - len(defaults) :], defaults, strict=True))
+    known |= function.__kwdefaults__ or {}
+    return None if known.get(name) is None else repr(known[name])
+
+
+def fill(text: str, width: int, *, initial_indent: str = "", subsequent_indent: str = "") -> str:
+    """Break a text into lines; textwrap takes longer for all of them than everything else at import."""
+    lines, line = [], initial_indent
+    for word in text.split():
+        if len(line) + len(word) >= width and line.strip():
+            lines.append(line.rstrip())
+            line = subsequent_indent
+        line += word + " "
+    return "\n".join([*lines, line.rstrip()])
 
 
 def _section(title: str, *entries: str) -> str:

@@ -57,7 +57,7 @@ def named(name: str) -> Implementation:
 
 
 def _native() -> Any:
-    return importlib.import_module("fastnn.kernels.cpu.activations")
+    return importlib.import_module("fastnn.kernels.cpu.runtime")
 
 
 def _forward(name: str, x: Array, *params: Any) -> Array:

@@ -61,7 +61,7 @@ def _text(value: Any) -> str:
 
 def info() -> Info:
     """Describe this machine and what fastnn makes of it."""
-    from fastnn.kernels.cpu import activations
+    from fastnn.kernels.cpu import runtime
 
     choice = threads.current()
     environment = {
@@ -83,9 +83,9 @@ def info() -> Info:
             "caches": _caches(),
         },
         instruction_sets={
-            "built": list(activations.built()),
-            "runnable": list(activations.isas()),
-            "chosen": activations.isa(),
+            "built": list(runtime.built()),
+            "runnable": list(runtime.isas()),
+            "chosen": runtime.isa(),
         },
         threads={"number": choice.number, "from": choice.source, "default": threads.default_num_threads()},
         backends=_backends(),

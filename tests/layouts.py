@@ -12,7 +12,7 @@ import numpy.typing as npt
 from oracles import arguments
 
 import fastnn as fnn
-from fastnn.kernels.cpu import activations
+from fastnn.kernels.cpu import runtime
 from fastnn.op import Op
 from fastnn.table import OPS
 
@@ -86,12 +86,12 @@ def using(backend: str) -> contextlib.AbstractContextManager[Any]:
 @contextlib.contextmanager
 def active(isa: str) -> Iterator[None]:
     """Select an instruction set for a while."""
-    before = activations.isa()
-    activations.set_isa(isa)
+    before = runtime.isa()
+    runtime.set_isa(isa)
     try:
         yield
     finally:
-        activations.set_isa(before)
+        runtime.set_isa(before)
 
 
 @contextlib.contextmanager

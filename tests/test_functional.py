@@ -28,14 +28,14 @@ from layouts import (
 from oracles import assert_promise, backward_tally, forward_tally
 
 import fastnn as fnn
-from fastnn.kernels.cpu import activations
+from fastnn.kernels.cpu import runtime
 from fastnn.oracle import numpy64
 from fastnn.table import OPS
 
 pytestmark = pytest.mark.filterwarnings("error")
 every_pass = pytest.mark.parametrize("run", PASSES, ids=repr)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
-every_isa = pytest.mark.parametrize("isa", activations.isas())
+every_isa = pytest.mark.parametrize("isa", runtime.isas())
 rng = np.random.default_rng(7)
 
 
@@ -130,7 +130,7 @@ def test_nan_propagates_from_every_operand(run: Pass, dtype: np.dtype[Any]) -> N
 def test_every_short_length_and_position(run: Pass) -> None:
     """Heads and tails give the bits that the body gives, and nothing is written beyond them."""
     for backend, dtype in backend_dtypes(run):
-        for isa in activations.isas() if backend == "native" else [activations.isa()]:
+        for isa in runtime.isas() if backend == "native" else [runtime.isa()]:
             with using(backend), active(isa):
                 inputs = [value[-300:] for value in run.inputs(dtype)]
                 whole = run(*inputs)

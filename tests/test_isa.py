@@ -13,39 +13,39 @@ import pytest
 from layouts import DTYPES, PASSES, Pass, active, assert_same_bits, bits
 
 import fastnn as fnn
-from fastnn.kernels.cpu import activations
+from fastnn.kernels.cpu import activations, runtime
 from fastnn.table import OPS
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 # Which instruction sets give the same bits: all that multiply and add in one step.
-FUSED = [isa for isa in activations.isas() if isa != "v2"]
+FUSED = [isa for isa in runtime.isas() if isa != "v2"]
 
 
 def import_with(value: str) -> subprocess.CompletedProcess[str]:
-    code = "from fastnn.kernels.cpu import activations; import fastnn\n"
-    code += "print(activations.isa(), fastnn.relu([-1.0, 2.0]).tolist())"
+    code = "from fastnn.kernels.cpu import runtime; import fastnn\n"
+    code += "print(runtime.isa(), fastnn.relu([-1.0, 2.0]).tolist())"
     environ = {**os.environ, "FASTNN_ISA": value}
     return subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
 
 
 def test_what_is_built() -> None:
-    assert activations.built() == (("v2", "v3", "v4") if X86 else ("neon",))
-    assert activations.isas() == activations.built()[: len(activations.isas())] and activations.isas()
-    assert activations.isa() in activations.isas()
+    assert runtime.built() == (("v2", "v3", "v4") if X86 else ("neon",))
+    assert runtime.isas() == runtime.built()[: len(runtime.isas())] and runtime.isas()
+    assert runtime.isa() in runtime.isas()
 
 
 def test_the_list_of_ops_is_the_table() -> None:
     assert sorted(activations.names()) == sorted(OPS)
 
 
-@pytest.mark.parametrize("isa", activations.isas())
+@pytest.mark.parametrize("isa", runtime.isas())
 def test_environment_variable(isa: str) -> None:
     done = import_with(isa)
     assert done.stdout.split() == [isa, "[0.0,", "2.0]"], done.stderr
 
 
 def test_empty_environment_variable_is_none() -> None:
-    assert import_with("").stdout.split()[0] == activations.isas()[-1]
+    assert import_with("").stdout.split()[0] == runtime.isas()[-1]
 
 
 @pytest.mark.parametrize("value", ["v9", "neon" if X86 else "v3", "V2", "v2,v3", "native", " "])
@@ -54,19 +54,19 @@ def test_impossible_environment_variable(value: str) -> None:
     assert done.returncode != 0 and done.stdout == ""
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("ValueError: ") and "FASTNN_ISA" in last and repr(value) in last
-    assert all(repr(isa) in last for isa in activations.isas())
+    assert all(repr(isa) in last for isa in runtime.isas())
 
 
 def test_set_isa() -> None:
-    before = activations.isa()
-    for isa in activations.isas():
+    before = runtime.isa()
+    for isa in runtime.isas():
         with active(isa):
-            assert activations.isa() == isa
-    assert activations.isa() == before
+            assert runtime.isa() == isa
+    assert runtime.isa() == before
     for wrong, error in (("v9", ValueError), ("", ValueError), (None, TypeError), (3, TypeError), (b"v3", TypeError)):
         with pytest.raises(error, match=r"set_isa: name is .*expected one of '"):
-            activations.set_isa(wrong)  # type: ignore[arg-type]
-    assert activations.isa() == before
+            runtime.set_isa(wrong)  # type: ignore[arg-type]
+    assert runtime.isa() == before
 
 
 @pytest.mark.skipif(len(FUSED) < 2, reason="there is only one instruction set with fused multiply-add here")
@@ -81,7 +81,7 @@ def test_same_bits_on_every_instruction_set(run: Pass, dtype: np.dtype[Any]) -> 
             assert_same_bits(run(*inputs), expected)
 
 
-@pytest.mark.skipif("v2" not in activations.isas(), reason="is about x86-64-v2")
+@pytest.mark.skipif("v2" not in runtime.isas(), reason="is about x86-64-v2")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("run", PASSES, ids=repr)
 def test_v2_differs_in_the_last_bits_at_most(run: Pass, dtype: str) -> None:
@@ -105,7 +105,7 @@ def test_v2_differs_in_the_last_bits_at_most(run: Pass, dtype: str) -> None:
 
 def test_the_choice_holds_for_every_thread_and_function() -> None:
     """v2 and v3 differ somewhere, so that it shows which one ran."""
-    if "v2" not in activations.isas() or not FUSED:
+    if "v2" not in runtime.isas() or not FUSED:
         pytest.skip("needs two instruction sets with different bits")
     x = np.linspace(-8, 8, 100_001, dtype=np.float32)
     results = {}

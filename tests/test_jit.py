@@ -19,13 +19,14 @@ import fastnn as fnn
 from fastnn.broadcast import align_parameter
 from fastnn.kernels import jit
 from fastnn.kernels.cpu import activations as native
+from fastnn.kernels.cpu import runtime
 from fastnn.kernels.jit.registry import ACTIVATIONS
 from fastnn.op import Op
 from fastnn.sweep import landmarks, sample64
 from fastnn.table import OPS
 
 Array = np.ndarray[Any, Any]
-FUSED = [isa for isa in native.isas() if isa != "v2"]  # x86-64-v2 has no fused multiply-add, hence other bits
+FUSED = [isa for isa in runtime.isas() if isa != "v2"]  # x86-64-v2 has no fused multiply-add, hence other bits
 DTYPES = ["float32", "float64", "float16", "bfloat16"]
 # One op for each kind of loop: without and with a form for small arguments, with numbers and with arrays as parameters
 KINDS = {"relu": (), "silu": (), "hardtanh": (-0.5, 2.0), "prelu": (0.25,)}
@@ -77,9 +78,9 @@ def run(program: str, folder: Any, **environment: str) -> str:
 
 @pytest.fixture
 def native_only() -> Iterator[None]:
-    before = native.isa()
+    before = runtime.isa()
     yield
-    native.set_isa(before)
+    runtime.set_isa(before)
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_bits_of_the_native_backend(name: str, dtype: str, native_only: None) ->
         with np.errstate(all="ignore"):
             forward, backward = jit.forward(name, x, *params), jit.backward(name, dy, x, *params)
             for isa in FUSED if dtype in ("float32", "float64") else FUSED[-1:]:
-                native.set_isa(isa)
+                runtime.set_isa(isa)
                 assert same(forward, getattr(fnn, name)(x, *params)), (isa, params)
                 expected = getattr(fnn, f"{name}_backward")(dy, x, *params)
                 got, expected = (value[0] if isinstance(value, tuple) else value for value in (backward, expected))

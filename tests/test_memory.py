@@ -29,7 +29,7 @@ from layouts import (
 )
 
 import fastnn as fnn
-from fastnn.kernels.cpu import activations
+from fastnn.kernels.cpu import runtime
 
 pytestmark = pytest.mark.filterwarnings("error")
 rng = np.random.default_rng(7)
@@ -44,7 +44,7 @@ GUARDED = """
     import numpy as np
     sys.path.insert(0, {tests!r})
     from layouts import DTYPES, PASSES, active
-    from fastnn.kernels.cpu import activations
+    from fastnn.kernels.cpu import runtime
 
     page, libc = mmap.PAGESIZE, ctypes.CDLL(None, use_errno=True)
     def guarded():
@@ -56,7 +56,7 @@ GUARDED = """
         return np.frombuffer(memory, np.uint8)[page : 2 * page]
 
     pages = [guarded() for _ in range(3)]
-    for isa in activations.isas():
+    for isa in runtime.isas():
         with active(isa):
             for run in PASSES:
                 for dtype in DTYPES.values():
@@ -93,7 +93,7 @@ def test_streaming_stores(name: str, dtype: np.dtype[Any]) -> None:
     inputs = run.inputs(dtype)
     whole, n = bits(run(*inputs)), STREAMING // dtype.itemsize + 1001
     long = [np.resize(value, n) for value in inputs]
-    for isa in activations.isas():
+    for isa in runtime.isas():
         with active(isa):
             np.testing.assert_array_equal(bits(run(*long)), np.resize(bits(run(*inputs)), n))
     room = np.full(n + 32, 7, dtype)

@@ -15,7 +15,7 @@ import pytest
 from loop_runs import FORMATS, HOST, Array, Case, Unavailable, build, cases, run
 
 import fastnn as fnn
-from fastnn.kernels.cpu import activations as native
+from fastnn.kernels.cpu import runtime
 from fastnn.table import OPS
 
 REFERENCE = "scalar"
@@ -36,7 +36,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     folder = tmp_path_factory.mktemp("drivers")
 
     def attempt(isa: str) -> list[str] | Unavailable:
-        if isa in HOST and isa != REFERENCE and isa not in native.isas():
+        if isa in HOST and isa != REFERENCE and isa not in runtime.isas():
             return Unavailable(f"this CPU cannot run {isa}")
         try:
             return build(isa, folder)
@@ -75,18 +75,18 @@ def test_same_bits(isa: str, name: str, results: Results) -> None:
 
 @pytest.fixture
 def isa_restored() -> Iterator[None]:
-    before = native.isa()
+    before = runtime.isa()
     yield
-    native.set_isa(before)
+    runtime.set_isa(before)
 
 
 @pytest.mark.usefixtures("isa_restored")
 @pytest.mark.parametrize("name", OPS)
-@pytest.mark.parametrize("isa", [isa for isa in native.isas() if isa in COMPARED])
+@pytest.mark.parametrize("isa", [isa for isa in runtime.isas() if isa in COMPARED])
 def test_the_module_agrees(isa: str, name: str, results: Results) -> None:
     """So that what is certified of the installed kernels holds for the others."""
     expected = results(REFERENCE, name)
-    native.set_isa(isa)
+    runtime.set_isa(isa)
     with np.errstate(all="ignore"):
         for case, reference in zip(requests(name), expected, strict=True):
             ufunc = getattr(fnn.ufuncs, name + SUFFIXES[case.direction])

@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 import fastnn as fnn
-from fastnn.kernels.cpu import activations, threads
+from fastnn.kernels.cpu import activations, runtime, threads
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = (ROOT / "tests" / "typing_sample.py", ROOT / "examples" / "mnist_numpy.py")
@@ -67,7 +67,7 @@ def test_every_ufunc_is_declared(package: Path) -> None:
     assert declared == set(fnn.ufuncs.__all__)
 
 
-@pytest.mark.parametrize("module", [activations, threads])
+@pytest.mark.parametrize("module", [activations, runtime, threads])
 def test_compiled_modules_hold_what_is_declared(module: ModuleType) -> None:
     path = ROOT / "kernels" / "cpu" / f"{module.__name__.rpartition('.')[2]}.pyi"
     body = ast.parse(path.read_text(encoding="utf-8")).body

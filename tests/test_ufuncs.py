@@ -13,7 +13,7 @@ import pytest
 from layouts import BACKENDS, DTYPES, LAYOUTS, PASSES, REPRESENTATIVE, Pass, active, assert_same_bits, using
 
 import fastnn as fnn
-from fastnn.kernels.cpu import activations
+from fastnn.kernels.cpu import runtime
 from fastnn.table import OPS
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -56,7 +56,7 @@ def test_same_bits_as_the_function(run: Pass, dtype: np.dtype[Any]) -> None:
     single = np.float64 if dtype == np.float64 else np.float32
     params = [single(value) for value in run.params]
     expected = run(*inputs)
-    for isa in activations.isas():
+    for isa in runtime.isas():
         with active(isa):
             assert_same_bits(f(*inputs, *params), run(*inputs))
     assert_same_bits(f(*inputs, *run.params), expected)  # Python floats do not widen
@@ -152,7 +152,7 @@ def test_methods_are_those_of_numpy() -> None:
     assert x.tolist() == [0, 2, -3]
 
 
-@pytest.mark.parametrize("isa", activations.isas())
+@pytest.mark.parametrize("isa", runtime.isas())
 @pytest.mark.parametrize("name", NAMES)
 def test_no_floating_point_warnings(name: str, isa: str) -> None:
     """Not from what is computed on the way, nor by how many threads there are; and none is taken from others."""

@@ -1,7 +1,7 @@
 // The loops over every activation, for one instruction set. Built once per set, with FASTNN_ISA_<set> defined.
 #include "../include/activations.hpp"
 
-#include "loop.hpp"
+#include "activations.hpp"
 #include "storage.hpp"
 
 FASTNN_BEGIN
@@ -142,17 +142,16 @@ constexpr Activation row() {
   return r;
 }
 
+template <class Indices>
+struct all;
 template <int... i>
-Activations table(indices<i...>) {
+struct all<indices<i...>> {
   static constexpr Activation rows[] = {row<activation::at<i>>()...};
-  return {rows, sizeof...(i)};
-}
+};
+// Constant data: no code of this instruction set runs before it has been chosen.
+constexpr Activations table = {all<indices_below<activation::count>::type>::rows, activation::count};
 
 }  // namespace
 FASTNN_END
 
-#define FASTNN_EXPORT_NAME(isa) fastnn_activations_##isa
-#define FASTNN_EXPORT(isa) FASTNN_EXPORT_NAME(isa)
-extern "C" fastnn_cpu::Activations FASTNN_EXPORT(FASTNN_ISA)() {
-  return fastnn::table(fastnn::indices_below<fastnn::activation::count>::type());
-}
+FASTNN_FAMILY_TABLE(Activations, activations, fastnn::table)

@@ -9,28 +9,25 @@ from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t
-from libc.string cimport memset
+from libc.string cimport memset, strcmp
 
 cimport numpy as cnp
 
-from pool cimport PoolApi, kPoolCapsule
+from runtime cimport (
+    Loop, Runtime, dtype_bfloat16, dtype_float16, dtype_float32, dtype_float64, dtype_index, isa_count, kRuntimeCapsule,
+    pass_backward, pass_forward, pass_parameter_gradient,
+)
 
-import os
 import sys
 
 import numpy as np
 
-from fastnn.kernels.cpu.threads import pool_api
+from fastnn.kernels.cpu.runtime import api
 
 cnp.import_array()
 cnp.import_ufunc()
 
-cdef extern from "elementwise.hpp" namespace "fastnn_cpu" nogil:
-    ctypedef void (*Loop)(void* const*, int64_t, unsigned)
-    cdef enum:
-        max_isas
-        dtype_float32, dtype_float64, dtype_float16, dtype_bfloat16, dtype_count
-        pass_forward, pass_backward, pass_parameter_gradient, pass_count
+cdef extern from "activations.hpp" namespace "fastnn_cpu" nogil:
     struct Activation:
         const char* name
         int parameters
@@ -38,21 +35,16 @@ cdef extern from "elementwise.hpp" namespace "fastnn_cpu" nogil:
     struct Activations:
         const Activation* rows
         int count
-    struct Isa:
-        const char* name
-        Activations (*activations)()
-        bint runnable
-    int isa_count()
-    const Isa& isa_at(int index)
-    int active_isa()
-    void set_active_isa(int index)
+    const Activations& activations(int isa)
+
+cdef extern from "elementwise.hpp" namespace "fastnn_cpu" nogil:
     struct Operation:
         Loop loops[3]
         int arrays, parameters, item, parameter_item
         int64_t parallel_from
-    void run(const Operation&, const PoolApi&, char** args, const int64_t* strides, int64_t n)
-    void run_quietly(const Operation&, const PoolApi&, char** args, const int64_t* strides, int64_t n)
-    void sum_parameter_gradient(const Operation&, const PoolApi&, const char* dy, const char* x, const char* parameter,
+    void run(const Operation&, const Runtime&, char** args, const int64_t* strides, int64_t n)
+    void run_quietly(const Operation&, const Runtime&, char** args, const int64_t* strides, int64_t n)
+    void sum_parameter_gradient(const Operation&, const Runtime&, const char* dy, const char* x, const char* parameter,
                                 int64_t outer, int64_t channels, int64_t inner, double* total)
 
 cdef extern from *:
@@ -101,7 +93,7 @@ cdef extern from "numpy/ufuncobject.h":
     object PyUFunc_FromFuncAndData(PyUFuncGenericFunction*, void**, const char*, int, int, int, int, const char*, const char*, int)
     int PyUFunc_RegisterLoopForType(cnp.ufunc, int, PyUFuncGenericFunction, const int*, void*) except -1
 
-cdef const PoolApi* pool = <const PoolApi*> PyCapsule_GetPointer(pool_api, kPoolCapsule)
+cdef Runtime* runtime = <Runtime*> PyCapsule_GetPointer(api, kRuntimeCapsule)
 
 # Arrays from this many elements on are computed without the GIL; below, releasing it costs more than it can give.
 
@@ -111,43 +103,6 @@ cdef int64_t nogil_from = 4096
 cdef int64_t parallel_from_cheap = 256 * 1024, parallel_from_costly = 64 * 1024
 
 
-# ---- instruction sets ----
-
-def built() -> tuple:
-    """Instruction sets in this build, best last."""
-    return tuple((<bytes> isa_at(i).name).decode() for i in range(isa_count()))
-
-
-def isas() -> tuple:
-    """Instruction sets in this build that the CPU can run, best last."""
-    return tuple((<bytes> isa_at(i).name).decode() for i in range(isa_count()) if isa_at(i).runnable)
-
-
-def isa() -> str:
-    """The instruction set in use."""
-    return (<bytes> isa_at(active_isa()).name).decode()
-
-
-def set_isa(name) -> None:
-    """Use an instruction set from now on, in every thread: for tests and certificates. FASTNN_ISA sets it at import."""
-    expected = f"expected one of {', '.join(map(repr, isas()))}"
-    if not isinstance(name, str):
-        raise TypeError(f"set_isa: name is {name!r} of type {type(name).__name__}; {expected}")
-    if name not in isas():
-        why = "which this CPU cannot run" if name in built() else "which this build does not hold"
-        raise ValueError(f"set_isa: name is {name!r}, {why}; {expected}")
-    set_active_isa(built().index(name))
-
-
-if active_isa() < 0:
-    raise ImportError(f"fastnn: this CPU can run none of the instruction sets of this build ({', '.join(built())})")
-if os.environ.get("FASTNN_ISA"):
-    try:
-        set_isa(os.environ["FASTNN_ISA"])
-    except ValueError as error:
-        raise ValueError(str(error).replace("set_isa: name", "the environment variable FASTNN_ISA", 1)) from None
-
-
 # ---- operations ----
 
 cdef struct Numbers:
@@ -155,7 +110,7 @@ cdef struct Numbers:
 
 
 cdef int find_row(str name) except -1:
-    cdef Activations table = isa_at(0).activations()
+    cdef Activations table = activations(0)
     for i in range(table.count):
         if (<bytes> table.rows[i].name).decode() == name:
             return i
@@ -164,7 +119,7 @@ cdef int find_row(str name) except -1:
 
 def names() -> list:
     """Names of the ops in the C++ list, in its order."""
-    cdef Activations table = isa_at(0).activations()
+    cdef Activations table = activations(0)
     return [(<bytes> table.rows[i].name).decode() for i in range(table.count)]
 
 
@@ -175,33 +130,29 @@ cdef int fill_operations(Numbers* numbers, int row, int which, bint costly) exce
     for dtype in range(4):
         op = &numbers.by_dtype[dtype]
         op.arrays = 1 if which == pass_forward else 2
-        op.parameters = isa_at(0).activations().rows[row].parameters
+        op.parameters = activations(0).rows[row].parameters
         op.item = 4 if dtype == dtype_float32 else 8 if dtype == dtype_float64 else 2
         op.parameter_item = 8 if dtype == dtype_float64 else 4
         op.parallel_from = parallel_from_costly if costly else parallel_from_cheap
         for i in range(isa_count()):
-            op.loops[i] = isa_at(i).activations().rows[row].loops[which][dtype]
+            op.loops[i] = activations(i).rows[row].loops[which][dtype]
     return 0
 
 
 cdef void ufunc_loop(char** args, const cnp.npy_intp* dimensions, const cnp.npy_intp* steps, void* data) noexcept nogil:
-    run_quietly((<const Operation*> data)[0], pool[0], args, <const int64_t*> steps, dimensions[0])
+    run_quietly((<const Operation*> data)[0], runtime[0], args, <const int64_t*> steps, dimensions[0])
 
 
-# type_num of bfloat16 once ml_dtypes has registered it; -1 before.
-cdef int bfloat16 = -1
+cdef Loop find_loop(int isa, const char* name, int which, int dtype) noexcept nogil:
+    """What other modules get their loops from."""
+    cdef int i
+    for i in range(activations(isa).count):
+        if strcmp(activations(isa).rows[i].name, name) == 0:
+            return activations(isa).rows[i].loops[which][dtype]
+    return NULL
 
 
-cdef inline int dtype_index(int type_num) noexcept nogil:
-    if type_num == cnp.NPY_FLOAT:
-        return dtype_float32
-    if type_num == cnp.NPY_DOUBLE:
-        return dtype_float64
-    if type_num == NPY_HALF:
-        return dtype_float16
-    if type_num == bfloat16 and type_num >= 0:
-        return dtype_bfloat16
-    return -1
+runtime.activation_loop = find_loop
 
 
 cdef class Kernel:
@@ -292,10 +243,10 @@ cdef class Kernel:
     def sum_gradient(self, cnp.ndarray dy, cnp.ndarray x, cnp.ndarray parameter, int64_t outer, int64_t channels, int64_t inner):
         """The summed gradient of a parameter, float64; see sum_parameter_gradient. The arrays are C-contiguous."""
         cdef cnp.ndarray total = np.zeros(channels)
-        cdef Operation* op = &self.numbers.by_dtype[dtype_index(ndarray_type(<PyObject*> x))]
+        cdef Operation* op = &self.numbers.by_dtype[dtype_index(runtime, ndarray_type(<PyObject*> x))]
         if channels and outer * inner:
             with nogil:
-                sum_parameter_gradient(op[0], pool[0], ndarray_data(<PyObject*> dy), ndarray_data(<PyObject*> x),
+                sum_parameter_gradient(op[0], runtime[0], ndarray_data(<PyObject*> dy), ndarray_data(<PyObject*> x),
                                        ndarray_data(<PyObject*> parameter), outer, channels, inner, <double*> ndarray_data(<PyObject*> total))
         return total
 
@@ -319,11 +270,10 @@ def find_kernel(name) -> Kernel:
 
 def use_bfloat16(int type_num) -> None:
     """Called once ml_dtypes has been imported: the number of its bfloat16."""
-    global bfloat16
-    if bfloat16 < 0:
+    if runtime.bfloat16_number() < 0:
         for kernel in kernels.values():
             kernel.register_bfloat16(type_num)
-        bfloat16 = type_num
+        runtime.set_bfloat16(type_num)
 
 
 # ---- the short way ----
@@ -403,7 +353,7 @@ cdef object call(object self, PyObject** args, Py_ssize_t nargs, PyObject* keywo
     x = args[arrays - 1]
     if not ndarray_is_native(x) or ndarray_ndim(x) == 0:
         return go_the_long_way(kernel, args, nargs, keywords)
-    dtype = dtype_index(ndarray_type(x))
+    dtype = dtype_index(runtime, ndarray_type(x))
     if dtype < 0 or arrays == 2 and not (ndarray_is_native(args[0]) and ndarray_same_type_and_shape(args[0], x)):
         return go_the_long_way(kernel, args, nargs, keywords)
     plain = ndarray_is_plain(x) and (arrays == 1 or ndarray_is_plain(args[0]))
@@ -459,10 +409,10 @@ cdef object call(object self, PyObject** args, Py_ssize_t nargs, PyObject* keywo
     operands[arrays + kernel.parameters] = ndarray_data(<PyObject*> result)
     strides[arrays + kernel.parameters] = op.item
     if n < nogil_from:
-        run(op[0], pool[0], operands, strides, n)
+        run(op[0], runtime[0], operands, strides, n)
     else:
         with nogil:
-            run(op[0], pool[0], operands, strides, n)
+            run(op[0], runtime[0], operands, strides, n)
     return result
 
 

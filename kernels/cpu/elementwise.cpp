@@ -104,9 +104,10 @@ void strided_body(void* context, std::int64_t begin, std::int64_t end) {
 
 }  // namespace
 
-void run(const Operation& operation, const fastnn::PoolApi& pool, char* const* args, const std::int64_t* strides,
+void run(const Operation& operation, const Runtime& runtime, char* const* args, const std::int64_t* strides,
          std::int64_t n) {
-  Job job = {operation, operation.loops[active_isa()], args, strides, operation.arrays + operation.parameters + 1, 0};
+  Job job = {operation, operation.loops[runtime.active_isa()],       args,
+             strides,   operation.arrays + operation.parameters + 1, 0};
   const int out = job.operands - 1;
   for (int k = operation.arrays; k < out; ++k)
     if (strides[k] != 0) job.flags = parameter_arrays;
@@ -117,22 +118,22 @@ void run(const Operation& operation, const fastnn::PoolApi& pool, char* const* a
   }
   if (contiguous && !aliased && n * operation.item >= streaming_threshold) job.flags |= streaming_stores;
   const fastnn::chunk_body body = contiguous ? contiguous_body : strided_body;
-  if (n >= operation.parallel_from && pool.get_num_threads() > 1)
-    pool.parallel_for(n, chunk, body, &job);
+  if (n >= operation.parallel_from && runtime.pool->get_num_threads() > 1)
+    runtime.pool->parallel_for(n, chunk, body, &job);
   else
     body(&job, 0, n);
 }
 
-void run_quietly(const Operation& operation, const fastnn::PoolApi& pool, char* const* args,
-                 const std::int64_t* strides, std::int64_t n) {
+void run_quietly(const Operation& operation, const Runtime& runtime, char* const* args, const std::int64_t* strides,
+                 std::int64_t n) {
 #if defined(__x86_64__)
   const unsigned before = _mm_getcsr();
-  run(operation, pool, args, strides, n);
+  run(operation, runtime, args, strides, n);
   _mm_setcsr(before);
 #else
   std::fexcept_t before;
   std::fegetexceptflag(&before, FE_ALL_EXCEPT);
-  run(operation, pool, args, strides, n);
+  run(operation, runtime, args, strides, n);
   std::fesetexceptflag(&before, FE_ALL_EXCEPT);
 #endif
 }
@@ -215,33 +216,33 @@ void across_channels(void* context, std::int64_t begin, std::int64_t end) {
 }
 
 template <class T>
-void sum_typed(SumJob& job, const fastnn::PoolApi& pool, double* total) {
+void sum_typed(SumJob& job, const Runtime& runtime, double* total) {
   if (job.channels == 1) {
     const std::int64_t n = job.outer * job.inner;
     std::vector<double> partial((n + chunk - 1) / chunk);
     job.partial = partial.data();
-    pool.parallel_for(n, chunk, one_parameter<T>, &job);
+    runtime.pool->parallel_for(n, chunk, one_parameter<T>, &job);
     total[0] = sum(partial.data(), static_cast<std::int64_t>(partial.size()));
   } else {
     job.partial = total;
     const bool across = job.inner == 1;
     const std::int64_t each = across ? job.outer : job.outer * job.inner,
                        grain = each >= chunk ? 1 : chunk / (each + 1) + 1;
-    pool.parallel_for(job.channels, across && grain < block ? block : grain,
-                      across ? across_channels<T> : by_channel<T>, &job);
+    runtime.pool->parallel_for(job.channels, across && grain < block ? block : grain,
+                               across ? across_channels<T> : by_channel<T>, &job);
   }
 }
 
 }  // namespace
 
-void sum_parameter_gradient(const Operation& operation, const fastnn::PoolApi& pool, const char* dy, const char* x,
+void sum_parameter_gradient(const Operation& operation, const Runtime& runtime, const char* dy, const char* x,
                             const char* parameter, std::int64_t outer, std::int64_t channels, std::int64_t inner,
                             double* total) {
-  SumJob job = {operation, operation.loops[active_isa()], dy, x, parameter, outer, channels, inner, nullptr};
+  SumJob job = {operation, operation.loops[runtime.active_isa()], dy, x, parameter, outer, channels, inner, nullptr};
   if (operation.item == 4)
-    sum_typed<float>(job, pool, total);
+    sum_typed<float>(job, runtime, total);
   else
-    sum_typed<double>(job, pool, total);
+    sum_typed<double>(job, runtime, total);
 }
 
 }  // namespace fastnn_cpu

@@ -1,6 +1,4 @@
-#include "isa.hpp"
-
-#include <atomic>
+#include "runtime.hpp"
 
 namespace fastnn_cpu {
 namespace {
@@ -17,29 +15,25 @@ bool v4() {
   return v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
-const Isa sets[] = {
-    {"v2", fastnn_activations_v2, v2()}, {"v3", fastnn_activations_v3, v3()}, {"v4", fastnn_activations_v4, v4()}};
+const Isa sets[] = {{"v2", v2()}, {"v3", v3()}, {"v4", v4()}};
 #elif defined(__aarch64__)
-const Isa sets[] = {{"neon", fastnn_activations_neon, true}};
+const Isa sets[] = {{"neon", true}};
 #else
 #error "fastnn has kernels for x86-64 and aarch64"
 #endif
 constexpr int count = sizeof(sets) / sizeof(sets[0]);
 static_assert(count <= max_isas, "");
 
-int best() {
+}  // namespace
+
+int isa_count() noexcept { return count; }
+const Isa& isa_at(int index) noexcept { return sets[index]; }
+
+int best_isa() noexcept {
   int found = -1;
   for (int i = 0; i < count; ++i)
     if (sets[i].runnable) found = i;
   return found;
 }
-std::atomic<int> active{best()};
-
-}  // namespace
-
-int isa_count() noexcept { return count; }
-const Isa& isa_at(int index) noexcept { return sets[index]; }
-int active_isa() noexcept { return active.load(std::memory_order_relaxed); }
-void set_active_isa(int index) noexcept { active.store(index, std::memory_order_relaxed); }
 
 }  // namespace fastnn_cpu

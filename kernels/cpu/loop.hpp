@@ -13,22 +13,4 @@ enum : unsigned { parameter_arrays = 1, streaming_stores = 2 };
 enum Dtype : int { dtype_float32, dtype_float64, dtype_float16, dtype_bfloat16, dtype_count };
 enum Pass : int { pass_forward, pass_backward, pass_parameter_gradient, pass_count };
 
-struct Activation {
-  const char* name;
-  int parameters;
-  Loop loops[pass_count][dtype_count];  // null where there is no such pass
-};
-struct Activations {
-  const Activation* rows;
-  int count;
-};
-
 }  // namespace fastnn_cpu
-
-// One of these per instruction set that the build holds.
-extern "C" {
-fastnn_cpu::Activations fastnn_activations_v2();
-fastnn_cpu::Activations fastnn_activations_v3();
-fastnn_cpu::Activations fastnn_activations_v4();
-fastnn_cpu::Activations fastnn_activations_neon();
-}

@@ -40,4 +40,15 @@ FASTNN_FN void store_binary16(u16* p, vfloat x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT));
 }
 
+// One vector of floats as doubles, and back with one rounding.
+struct doubles {
+  vdouble part[2];
+};
+FASTNN_FN doubles widen(vfloat x) {
+  return {{_mm256_cvtps_pd(_mm256_castps256_ps128(x.v)), _mm256_cvtps_pd(_mm256_extractf128_ps(x.v, 1))}};
+}
+FASTNN_FN vfloat narrow(doubles x) {
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(x.part[0].v)), _mm256_cvtpd_ps(x.part[1].v), 1);
+}
+
 FASTNN_END

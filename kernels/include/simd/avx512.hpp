@@ -55,4 +55,15 @@ FASTNN_FN void store_binary16(u16* p, vfloat x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT));
 }
 
+// One vector of floats as doubles, and back with one rounding.
+struct doubles {
+  vdouble part[2];
+};
+FASTNN_FN doubles widen(vfloat x) {
+  return {{_mm512_cvtps_pd(_mm512_castps512_ps256(x.v)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(x.v, 1))}};
+}
+FASTNN_FN vfloat narrow(doubles x) {
+  return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(x.part[0].v)), _mm512_cvtpd_ps(x.part[1].v), 1);
+}
+
 FASTNN_END

@@ -16,4 +16,10 @@ FASTNN_FN void narrow16(u16* p, u32 b) { *p = static_cast<u16>(b); }
 FASTNN_FN float load_binary16(const u16* p) { return binary16_to_float<float>(widen16(p)); }
 FASTNN_FN void store_binary16(u16* p, float x) { narrow16(p, float_to_binary16(x)); }
 
+struct doubles {
+  vdouble part[1];
+};
+FASTNN_FN doubles widen(vfloat x) { return {{x}}; }
+FASTNN_FN vfloat narrow(doubles x) { return static_cast<float>(x.part[0]); }
+
 FASTNN_END

@@ -93,4 +93,11 @@ FASTNN_FN void narrow16(u16* p, vbits32 b) { vst1_u16(p, vmovn_u32(b.v)); }
 FASTNN_FN vfloat load_binary16(const u16* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 FASTNN_FN void store_binary16(u16* p, vfloat x) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x.v))); }
 
+// One vector of floats as doubles, and back with one rounding.
+struct doubles {
+  vdouble part[2];
+};
+FASTNN_FN doubles widen(vfloat x) { return {{vcvt_f64_f32(vget_low_f32(x.v)), vcvt_high_f64_f32(x.v)}}; }
+FASTNN_FN vfloat narrow(doubles x) { return vcvt_high_f32_f64(vcvt_f32_f64(x.part[0].v), x.part[1].v); }
+
 FASTNN_END

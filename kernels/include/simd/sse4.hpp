@@ -39,4 +39,11 @@ FASTNN_FN void narrow16(u16* p, vbits32 b) {
 FASTNN_FN vfloat load_binary16(const u16* p) { return binary16_to_float<vfloat>(widen16(p)); }
 FASTNN_FN void store_binary16(u16* p, vfloat x) { narrow16(p, float_to_binary16(x)); }
 
+// One vector of floats as doubles, and back with one rounding.
+struct doubles {
+  vdouble part[2];
+};
+FASTNN_FN doubles widen(vfloat x) { return {{_mm_cvtps_pd(x.v), _mm_cvtps_pd(_mm_movehl_ps(x.v, x.v))}}; }
+FASTNN_FN vfloat narrow(doubles x) { return _mm_movelh_ps(_mm_cvtpd_ps(x.part[0].v), _mm_cvtpd_ps(x.part[1].v)); }
+
 FASTNN_END

@@ -1,4 +1,4 @@
-"""The op table: one row an activation. Tests, docstrings, benchmarks, certificates and layers are made from it.
+"""One row an activation. Functions, tests, docstrings, benchmarks, certificates and layers are made from it.
 
 A row's formulas are oracles over a namespace `m` of elementary functions (`fastnn.oracle`): textbook formulas, arranged
 so that they are accurate in float64. `m.maximum(a, b)` and `m.minimum(a, b)` return `b` where the two are equal, so
@@ -11,8 +11,6 @@ from math import inf
 from typing import Any
 
 from fastnn.op import Op, Param
-
-__all__ = ["OPS", "Op", "Param"]
 
 SELU_ALPHA = "1.6732632423543772848170429916717"
 SELU_LAMBDA = "1.0507009873554804934193349852946"

@@ -1,7 +1,6 @@
-"""The reference backend: the textbook formulas of the op table in plain NumPy.
+"""The activations: the formulas of the table, evaluated in float64 and rounded once.
 
-Every formula is evaluated in float64 and rounded once to float32; float16 and bfloat16 are rounded from that. It is the
-plainest statement of what the other backends compute, and no faster than it looks. float64 arguments get the float64
+float16 and bfloat16 are rounded from the result in float32. float64 arguments get the float64
 formulas as they are, which in the far tails of gelu, gelu_tanh, celu and swish are some hundred ULP off.
 """
 
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from fastnn.broadcast import align_parameter, reduce_to
 from fastnn.op import Op
 from fastnn.oracle import numpy64
-from fastnn.table import OPS
+from fastnn.table.activations import OPS
 
 Array = npt.NDArray[Any]
 
