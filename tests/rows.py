@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -121,12 +121,14 @@ def runs(row: Function, dtype: np.dtype[Any]) -> list[str]:
     return [run for run in RUNS if not (few and run == "numba")]
 
 
-def assert_same(got: list[Any], expected: list[Any]) -> None:
-    """The same results to the last bit, None for None."""
+def assert_same(got: Sequence[Any], expected: Sequence[Any]) -> None:
+    """The same results to the last bit, None for None; a result may be a list of arrays."""
     assert len(got) == len(expected)
     for one, other in zip(got, expected, strict=True):
         assert (one is None) == (other is None)
-        if one is not None:
+        if isinstance(one, list):
+            assert_same(one, other)
+        elif one is not None:
             assert_same_bits(one, other)
 
 
@@ -153,11 +155,14 @@ def assert_promise(row: Function, got: list[Any], arguments: Example) -> None:
     """Assert that the results are as near to the oracle's as the row promises."""
     exact, scales = exact_results(row, arguments)
     for result, value, want, scale, ulps in zip(row.returns, got, exact, scales, row.ulps, strict=False):
-        assert (value is None) == (want is None), f"{row.name}: {result.name} is {value!r}, the oracle says {want!r}"
-        if want is not None:
-            assert np.shape(value) == np.shape(want), f"{row.name}: shape of {result.name}"
-            problem = beyond(np.asarray(value), np.asarray(want), want if scale is None else scale, ulps)
-            assert problem is None, f"{row.name}: {result.name} {problem}"
+        several = isinstance(want, list)
+        values, wants, sizes = (item if several else [item] for item in (value, want, want if scale is None else scale))
+        for value, want, size in zip(values, wants, sizes, strict=True):
+            assert (value is None) == (want is None), f"{row.name}: {result.name} is {value!r}, not {want!r}"
+            if want is not None:
+                assert np.shape(value) == np.shape(want), f"{row.name}: shape of {result.name}"
+                problem = beyond(np.asarray(value), np.asarray(want), size, ulps)
+                assert problem is None, f"{row.name}: {result.name} {problem}"
 
 
 def beyond(got: Array, exact: Array, scale: Any, ulps: float) -> str | None:

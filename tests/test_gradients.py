@@ -28,7 +28,9 @@ DIRECTIONS = 3
 def loss(row: Function, arguments: Example, dys: tuple[Any, ...]) -> float:
     """The results, weighed with dys and summed."""
     results = call(row, arguments)[: len(row.returns)]
-    terms = (np.sum(dy * result, dtype=np.longdouble) for dy, result in zip(dys, results, strict=True) if dy is not None)
+    terms = (
+        np.sum(dy * result, dtype=np.longdouble) for dy, result in zip(dys, results, strict=True) if dy is not None
+    )
     return float(sum(terms))
 
 
