@@ -109,15 +109,9 @@ struct Batch {
       row_sums(terms, unit, begin, last, out);
   }
 
-  // f(x, constants...) for every element of a piece of a unit; Backward: f(dy, x, constants...).
-  template <bool backward, class F, class... Constants>
-  void write(Writer<T>& to, const T* from_dy, int64_t unit, int64_t piece, F f, Constants... which) const {
-    const auto run = [&](int64_t at, int64_t n, const auto&... constants) {
-      if constexpr (backward)
-        to.run(at, n, f, each<T>(from_dy + at), each<T>(x + at), constants...);
-      else
-        to.run(at, n, f, each<T>(x + at), constants...);
-    };
+  // run(at, n, constants...) for every run of a piece of a unit
+  template <class Run, class... Constants>
+  FASTNN_FN void write(int64_t unit, int64_t piece, Run run, Constants... which) const {
     if (grid.columns) {
       const int64_t j0 = first(unit) * args.inner, n = end(unit) * args.inner - j0;
       for (int64_t step = first_step(piece); step < end_step(piece); ++step)
@@ -128,10 +122,12 @@ struct Batch {
       });
     }
   }
-  void write_forward(int64_t unit, int64_t piece, Apply apply) const {
-    Writer<T> to(y, dy, args.fusion, apply, args.streaming && apply != Apply::gradient);
+  void write_forward(Writer<T>& to, int64_t unit, int64_t piece) const {
     const auto f = [](auto... v) { return by_channel::forward(v...); };
-    write<false>(to, nullptr, unit, piece, f, hi, lo, scale, beta);
+    const auto run = [&](int64_t at, int64_t n, const auto&... constants) {
+      to.run(at, n, f, each<T>(x + at), constants...);
+    };
+    write(unit, piece, run, hi, lo, scale, beta);
   }
 };
 
@@ -142,9 +138,9 @@ struct Forward {
   using B = Batch<T>;
   using P = typename B::P;
   const B b;
-  const Apply apply;
+  const bool again_for_gradient;
 
-  Forward(const BatchNorm& a, Apply what) : b(a, true), apply(what) {}
+  Forward(const BatchNorm& a, bool in_backward) : b(a, true), again_for_gradient(in_backward) {}
 
   // A shift for every channel: the mean of its first elements.
   void start(int64_t unit) const {
@@ -184,7 +180,7 @@ struct Forward {
       }
       const centre<P> mean = centre_of<P>(m.mean, m.rest);
       P inv_std;
-      if (apply == Apply::gradient) {
+      if (again_for_gradient) {
         inv_std = b.parameter(a.inv_std)[c];
       } else {
         inv_std = reciprocal_root<P>(m.variance, a.eps);
@@ -199,47 +195,59 @@ struct Forward {
     }
     return rough && !again;
   }
-  void write(int64_t unit, int64_t piece) const { b.write_forward(unit, piece, apply); }
+  void write(int64_t unit, int64_t piece) const {
+    const BatchNorm& a = b.args;
+    if (again_for_gradient) {
+      Writer<T> to(static_cast<P*>(a.dz), b.dy, a.fusion);
+      b.write_forward(to, unit, piece);
+    } else {
+      Writer<T> to(b.y, a.streaming, a.fusion);
+      b.write_forward(to, unit, piece);
+    }
+  }
 };
 
 // The passes of backward: the sums that are dbeta and dgamma, then dx. What the mean lost when it was rounded comes
 // with them.
-template <class T>
+template <class T, class D>
 struct Backward {
   using B = Batch<T>;
   using P = typename B::P;
   const B b;
-  const T* const incoming;
+  const D* const dy;
 
-  Backward(const BatchNorm& a, const T* dz) : b(a, true), incoming(dz) {}
+  Backward(const BatchNorm& a, const void* incoming) : b(a, true), dy(static_cast<const D*>(incoming)) {}
 
   void start(int64_t unit) const {
     for (int64_t c = b.first(unit); c < b.end(unit); ++c)
       b.set(B::hi, c, b.parameter(b.args.mean)[c]);
   }
   void sums(int64_t unit, int64_t piece) const {
-    b.accumulate(gradient_terms<T>{incoming, b.x}, unit, b.first_step(piece), b.end_step(piece),
+    b.accumulate(gradient_terms<T, D>{dy, b.x}, unit, b.first_step(piece), b.end_step(piece),
             b.partial(piece, 0));
   }
   bool combine(int64_t unit, bool) const {
     const BatchNorm& a = b.args;
     const double n = static_cast<double>(a.outer * a.inner);
     for (int64_t c = b.first(unit); c < b.end(unit); ++c) {
-      const double dy = b.sum_of(0, c), rest = b.sum_of(2, c) / n, inv_std = b.parameter(a.inv_std)[c];
-      const double dgamma = (b.sum_of(1, c) - rest * dy) * inv_std;
-      a.dbeta[c] = dy;
+      const double dbeta = b.sum_of(0, c), rest = b.sum_of(2, c) / n, inv_std = b.parameter(a.inv_std)[c];
+      const double dgamma = (b.sum_of(1, c) - rest * dbeta) * inv_std;
+      a.dbeta[c] = dbeta;
       a.dgamma[c] = dgamma;
       b.set(B::lo, c, static_cast<P>(rest));
       b.set(B::scale, c, static_cast<P>(b.parameter(a.gamma)[c] * inv_std));
-      b.set(B::mean_dy, c, static_cast<P>(dy / n));
+      b.set(B::mean_dy, c, static_cast<P>(dbeta / n));
       b.set(B::slope, c, static_cast<P>(dgamma * inv_std / n));
     }
     return false;
   }
   void write(int64_t unit, int64_t piece) const {
-    Writer<T> to(b.y, nullptr, b.args.fusion, Apply::nothing, b.args.streaming);
+    Writer<T> to(b.y, b.args.streaming);
     const auto f = [](auto... v) { return by_channel::backward(v...); };
-    b.template write<true>(to, incoming, unit, piece, f, B::hi, B::lo, B::scale, B::mean_dy, B::slope);
+    const auto run = [&](int64_t at, int64_t n, const auto&... constants) {
+      to.run(at, n, f, each<D>(dy + at), each<T>(b.x + at), constants...);
+    };
+    b.write(unit, piece, run, B::hi, B::lo, B::scale, B::mean_dy, B::slope);
   }
 };
 
@@ -284,7 +292,7 @@ void pass_by_pass(const Passes& passes, const fastnn::PoolApi& pool) {
 
 template <class T>
 void batch_train(const BatchNorm& args, const fastnn::PoolApi& pool) {
-  const Forward<T> forward(args, args.fusion.forward ? Apply::activation : Apply::nothing);
+  const Forward<T> forward(args, false);
   if (forward.b.grid.pieces > 1) return pass_by_pass(forward, pool);
   parallel(pool, forward.b.grid.units, 1, forward.b.threads(), [&](int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; ++unit) unit_at_once(forward, unit);
@@ -293,16 +301,25 @@ void batch_train(const BatchNorm& args, const fastnn::PoolApi& pool) {
 
 template <class T>
 void batch_backward(const BatchNorm& args, const fastnn::PoolApi& pool) {
-  const bool fused = args.fusion.forward != nullptr;
-  const Forward<T> recomputed(args, Apply::gradient);  // writes dz to dx
-  const Backward<T> backward(args, fused ? recomputed.b.y : recomputed.b.dy);
+  const Backward<T, T> backward(args, args.dy);
+  if (backward.b.grid.pieces > 1) return pass_by_pass(backward, pool);
+  parallel(pool, backward.b.grid.units, 1, backward.b.threads(), [&](int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit) unit_at_once(backward, unit);
+  });
+}
+
+// The same behind an activation.
+template <class T>
+void batch_backward_fused(const BatchNorm& args, const fastnn::PoolApi& pool) {
+  const Forward<T> recomputed(args, true);
+  const Backward<T, parameter_of<T>> backward(args, args.dz);
   if (backward.b.grid.pieces > 1) {
-    if (fused) pass_by_pass(recomputed, pool);
+    pass_by_pass(recomputed, pool);
     return pass_by_pass(backward, pool);
   }
   parallel(pool, backward.b.grid.units, 1, backward.b.threads(), [&](int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; ++unit) {
-      if (fused) unit_at_once(recomputed, unit);
+      unit_at_once(recomputed, unit);
       unit_at_once(backward, unit);
     }
   });
@@ -321,9 +338,8 @@ void batch_infer(const BatchNorm& args, const fastnn::PoolApi& pool) {
   }
   const BatchGrid& grid = batch.grid;
   parallel(pool, grid.units * grid.pieces, 1, batch.threads(), [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task)
-      batch.write_forward(task % grid.units, task / grid.units,
-                          args.fusion.forward ? Apply::activation : Apply::nothing);
+    Writer<T> to(batch.y, args.streaming, args.fusion);
+    for (int64_t task = begin; task < end; ++task) batch.write_forward(to, task % grid.units, task / grid.units);
   });
 }
 

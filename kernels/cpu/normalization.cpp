@@ -16,6 +16,8 @@ constexpr Normalization table = {
     {batch_train<float>, batch_train<double>, batch_train<binary16>, batch_train<bfloat16>},
     {batch_infer<float>, batch_infer<double>, batch_infer<binary16>, batch_infer<bfloat16>},
     {batch_backward<float>, batch_backward<double>, batch_backward<binary16>, batch_backward<bfloat16>},
+    {batch_backward_fused<float>, batch_backward_fused<double>, batch_backward_fused<binary16>,
+     batch_backward_fused<bfloat16>},
     {row_forward<float>, row_forward<double>, row_forward<binary16>, row_forward<bfloat16>},
     {row_backward<float>, row_backward<double>, row_backward<binary16>, row_backward<bfloat16>},
 };

@@ -1,24 +1,33 @@
 // The interface of the normalisation loops. All arrays are C-contiguous; parameters and statistics are float beside the
-// 16-bit formats, otherwise of x's dtype. y may be x, dx may be dy or (without an activation) x.
+// 16-bit formats, otherwise of x's dtype. y may be x, dx may be dy or x.
 #pragma once
+#include "dropout.hpp"
 #include "family.hpp"
 #include "pool.hpp"
 
 namespace fastnn_cpu {
 
-// What is applied to a block of results while it lies in the first-level cache.
+using Dropped = void (*)(const void* x, void* y, std::int64_t n, std::uint64_t first, const Draw& draw, double scale,
+                         bool streaming);
+
+// What is applied to a block of results while it lies in the first-level cache: an activation, then dropout. The loops
+// are those of the dtype that is computed in, so that 16-bit results are rounded once.
 struct Fusion {
   Loop forward = nullptr, backward = nullptr;  // of the activation; null for none
   bool saves_output = false;                   // does backward want the activation's output?
   int parameters = 0;
   const void* values[2] = {};  // of the parameters
+  Dropped dropped = nullptr;   // null for none
+  Draw draw = {};
+  double scale = 1;  // of what is kept
 };
 
-// x[outer, channels, inner], statistics by channel. Backward: y is dx, and the sums are dbeta and dgamma.
+// x[outer, channels, inner], statistics by channel. Backward: y is dx; with an activation, its gradient is put in dz,
+// which may be dx if that is not x and not of 16 bits.
 struct BatchNorm {
   std::int64_t outer = 0, channels = 0, inner = 0;
   const void *x = nullptr, *dy = nullptr;
-  void* y = nullptr;
+  void *y = nullptr, *dz = nullptr;
   const void *gamma = nullptr, *beta = nullptr;
   void *mean = nullptr, *inv_std = nullptr;  // results of training, arguments of backward
   double* variance = nullptr;                // by channel: a result of training, an argument of inference
@@ -39,7 +48,6 @@ struct RowNorm {
   void *mean = nullptr, *inv_std = nullptr;
   double *dgamma = nullptr, *dbeta = nullptr;  // null where they are not wanted
   double eps = 0;
-  Fusion fusion;
   bool streaming = false;
   double* scratch = nullptr;  // as many as row_scratch says
 };
@@ -48,7 +56,8 @@ using BatchPass = void (*)(const BatchNorm&, const fastnn::PoolApi&);
 using RowPass = void (*)(const RowNorm&, const fastnn::PoolApi&);
 
 struct Normalization {
-  BatchPass batch_train[dtype_count], batch_infer[dtype_count], batch_backward[dtype_count];
+  BatchPass batch_train[dtype_count], batch_infer[dtype_count], batch_backward[dtype_count],
+      batch_backward_fused[dtype_count];
   RowPass row_forward[dtype_count], row_backward[dtype_count];
 };
 

@@ -31,6 +31,7 @@ def batch_norm_backward(
     dy: Array,
     x: Array,
     dx: Array,
+    dz: Array,
     gamma: Array,
     beta: Array,
     mean: Array,

@@ -2,15 +2,15 @@
 """The native backend of the normalisations. Arguments are checked, C-contiguous and aligned; fastnn/functions sees to that.
 
 x[outer, channels, inner] is normalised by channel, x[samples, groups, channels, inner] by sample and group. gamma, beta and the
-statistics have the dtype that is computed in. Results go to the arrays given; y may be x, dx may be dy or (without an activation) x.
+statistics have the dtype that is computed in. Results go to the arrays given; y may be x, dx may be dy or x.
 """
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cimport numpy as cnp
 
 from pool cimport PoolApi
-from runtime cimport Loop, Runtime, dtype_index, kRuntimeCapsule, pass_backward, pass_forward
+from runtime cimport Loop, Runtime, dtype_float32, dtype_float64, dtype_index, kRuntimeCapsule, pass_backward, pass_forward
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from fastnn.kernels.cpu import activations as _activations  # which tells the ru
 from fastnn.kernels.cpu.runtime import api
 
 cnp.import_array()
+
+cdef extern from "streaming.hpp" namespace "fastnn_cpu" nogil:
+    int64_t streaming_from()
 
 cdef extern from "normalization.hpp" namespace "fastnn_cpu" nogil:
     struct Fusion:
@@ -30,6 +33,7 @@ cdef extern from "normalization.hpp" namespace "fastnn_cpu" nogil:
         const void* x
         const void* dy
         void* y
+        void* dz
         const void* gamma
         const void* beta
         void* mean
@@ -54,7 +58,6 @@ cdef extern from "normalization.hpp" namespace "fastnn_cpu" nogil:
         double* dgamma
         double* dbeta
         double eps
-        Fusion fusion
         bint streaming
         double* scratch
     struct BatchGrid:
@@ -69,14 +72,12 @@ cdef extern from "normalization.hpp" namespace "fastnn_cpu" nogil:
         BatchPass batch_train[4]
         BatchPass batch_infer[4]
         BatchPass batch_backward[4]
+        BatchPass batch_backward_fused[4]
         RowPass row_forward[4]
         RowPass row_backward[4]
     const Normalization& normalization(int isa)
 
 cdef Runtime* runtime = <Runtime*> PyCapsule_GetPointer(api, kRuntimeCapsule)
-
-# Results from this many bytes on are written past the caches, as in elementwise.cpp: they would not stay there.
-cdef int64_t streaming_from = 24 << 20
 
 # The parameters of an activation, as numbers of either dtype.
 cdef struct Values:
@@ -85,18 +86,18 @@ cdef struct Values:
 
 
 cdef int fuse(Fusion* fusion, Values* values, activation, int dtype) except -1:
-    cdef int k, isa = runtime.active_isa()
+    cdef int k, isa = runtime.active_isa(), computed = dtype_float64 if dtype == dtype_float64 else dtype_float32
     if activation is None:
         return 0
     name = activation.name.encode()
-    fusion.forward = runtime.activation_loop(isa, name, pass_forward, dtype)
-    fusion.backward = runtime.activation_loop(isa, name, pass_backward, dtype)
+    fusion.forward = runtime.activation_loop(isa, name, pass_forward, computed)
+    fusion.backward = runtime.activation_loop(isa, name, pass_backward, computed)
     fusion.saves_output = activation.op.saves == "output"
     fusion.parameters = len(activation.params)
     for k in range(fusion.parameters):
         values.wide[k] = activation.params[k]
         values.single[k] = <float> values.wide[k]
-        fusion.values[k] = <void*> &values.wide[k] if dtype == 1 else <void*> &values.single[k]
+        fusion.values[k] = <void*> &values.wide[k] if computed == dtype_float64 else <void*> &values.single[k]
     return 0
 
 
@@ -109,7 +110,7 @@ cdef inline int dtype_of(cnp.ndarray x) noexcept:
 
 
 cdef inline bint streams(cnp.ndarray y, cnp.ndarray x) noexcept:
-    return cnp.PyArray_NBYTES(y) >= streaming_from and data(y) != data(x)
+    return cnp.PyArray_NBYTES(y) >= streaming_from() and data(y) != data(x)
 
 
 cdef void shape_of(BatchNorm* args, cnp.ndarray x) noexcept:
@@ -159,22 +160,23 @@ def batch_norm_infer(cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarra
         call(args, runtime.pool[0])
 
 
-def batch_norm_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray gamma, cnp.ndarray beta, cnp.ndarray mean,
-                        cnp.ndarray inv_std, cnp.ndarray dgamma, cnp.ndarray dbeta, activation) -> None:
-    """dx, dgamma and dbeta; beta matters with an activation only."""
+def batch_norm_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray dz, cnp.ndarray gamma, cnp.ndarray beta,
+                        cnp.ndarray mean, cnp.ndarray inv_std, cnp.ndarray dgamma, cnp.ndarray dbeta, activation) -> None:
+    """dx, dgamma and dbeta. beta and dz matter with an activation only: dz takes its gradient, in the dtype computed in."""
     cdef BatchNorm args
     cdef Values values
     cdef int dtype = dtype_of(x)
-    cdef BatchPass call = normalization(runtime.active_isa()).batch_backward[dtype]
+    cdef const Normalization* loops = &normalization(runtime.active_isa())
+    cdef BatchPass call = loops.batch_backward[dtype] if activation is None else loops.batch_backward_fused[dtype]
     cdef cnp.ndarray dgamma64 = np.zeros(len(gamma)), dbeta64 = np.zeros(len(gamma))
     if cnp.PyArray_SIZE(x):
         shape_of(&args, x)
         fuse(&args.fusion, &values, activation, dtype)
         scratch = scratch_for(&args, x, True)
-        args.x, args.dy, args.y, args.gamma, args.beta = data(x), data(dy), data(dx), data(gamma), data(beta)
+        args.x, args.dy, args.y, args.dz, args.gamma, args.beta = data(x), data(dy), data(dx), data(dz), data(gamma), data(beta)
         args.mean, args.inv_std = data(mean), data(inv_std)
         args.dgamma, args.dbeta = <double*> data(dgamma64), <double*> data(dbeta64)
-        args.streaming = streams(dx, x) and data(dx) != data(dy)
+        args.streaming = streams(dx, x) and data(dx) != data(dy) and data(dx) != data(dz)
         with nogil:
             call(args, runtime.pool[0])
     dgamma[...], dbeta[...] = dgamma64, dbeta64

@@ -68,10 +68,11 @@ struct spread_terms {
     sums[1] = multiply_add(d, d, sums[1]);
   }
 };
-template <class T>
+template <class T, class D>
 struct gradient_terms {
   static constexpr int count = 3;  // dy, dy d, d
-  const T *dy, *x;
+  const D* dy;
+  const T* x;
   template <class Get>
   FASTNN_FN void add(lanes16* sums, Get get, const lanes16& centre) const {
     const lanes16 d = get(x) - centre, g = get(dy);
@@ -149,15 +150,18 @@ struct each {
   FASTNN_FN auto partial(int64_t i, int n) const { return storage<T>::load_first(p + i, n); }
 };
 
-enum class Apply { nothing, activation, gradient };
-
-// Where results go: to `out` as they are, or, in runs that a first-level cache holds, by way of the activation; for its
-// gradient the results are the activation's input, and what is written is its backward of dy.
+// Where results go: to memory as they are, or by way of an activation and dropout in blocks that a first-level cache
+// holds. In a fused backward pass the results are the activation's input, and what is written is its gradient.
 template <class T>
 class Writer {
  public:
-  FASTNN_FN Writer(T* out, const T* dy, const Fusion& fusion, Apply apply, bool streaming)
-      : out_(out), dy_(dy), fusion_(fusion), apply_(apply), streaming_(streaming) {}
+  using P = parameter_of<T>;
+
+  FASTNN_FN Writer(T* out, bool streaming) : out_(out), streaming_(streaming) {}
+  FASTNN_FN Writer(T* out, bool streaming, const Fusion& fusion) : Writer(out, streaming) {
+    if (fusion.forward || fusion.dropped) fusion_ = &fusion;
+  }
+  FASTNN_FN Writer(P* dz, const T* dy, const Fusion& fusion) : dz_(dz), dy_(dy), fusion_(&fusion) {}
   Writer(const Writer&) = delete;
   FASTNN_FN ~Writer() {
     if (filled_ > 0) flush();
@@ -167,7 +171,7 @@ class Writer {
   // f of the operands for n elements, which are those from `at` on.
   template <class F, class... Operands>
   FASTNN_FN void run(int64_t at, int64_t n, F f, const Operands&... operands) {
-    if (apply_ == Apply::nothing) return store(out_ + at, 0, n, streaming_, f, operands...);
+    if (!fusion_) return store(out_ + at, 0, n, streaming_, f, operands...);
     if (at != begin_ + filled_ && filled_ > 0) flush();
     for (int64_t from = 0; from < n;) {
       if (filled_ == 0) begin_ = at + from;
@@ -181,39 +185,71 @@ class Writer {
 
  private:
   static constexpr int64_t block = 2048;
+  static constexpr bool narrow = sizeof(T) < sizeof(P);
 
-  template <class F, class... Operands>
-  static FASTNN_FN void store(T* to, int64_t from, int64_t n, bool streaming, F f, const Operands&... operands) {
+  template <class U, class F, class... Operands>
+  static FASTNN_FN void store(U* to, int64_t from, int64_t n, bool streaming, F f, const Operands&... operands) {
     store_run(
         to, n, streaming, [&](int64_t i) { return f(operands.whole(from + i)...); },
         [&](int64_t i, int count) { return f(operands.partial(from + i, count)...); });
   }
+  template <class U, class From>
+  static FASTNN_FN void convert(U* to, const From* from, int64_t n) {
+    store(to, 0, n, false, [](auto v) { return v; }, each<From>(from));
+  }
 
   __attribute__((noinline)) void flush() {
-    void* operands[6];
-    int k = 0;
-    if (apply_ == Apply::gradient) {
-      if (fusion_.saves_output) call(fusion_.forward, operands, 0, buffer_, 0);
-      operands[k++] = const_cast<T*>(dy_ + begin_);
-    }
-    call(apply_ == Apply::gradient ? fusion_.backward : fusion_.forward, operands, k, out_ + begin_,
-         streaming_ ? unsigned(streaming_stores) : 0);
+    if (dz_)
+      flush_gradient();
+    else
+      flush_forward();
     filled_ = 0;
   }
-  void call(Loop loop, void** operands, int k, T* to, unsigned flags) {
+  void flush_forward() {
+    P* const last = narrow ? buffer_ : reinterpret_cast<P*>(out_ + begin_);
+    const bool streaming = streaming_ && !narrow;
+    if (fusion_->forward) {
+      const bool to_memory = !fusion_->dropped;
+      activate(fusion_->forward, nullptr, to_memory ? last : buffer_, to_memory && streaming);
+    }
+    if (fusion_->dropped) drop(buffer_, last, streaming);
+    if constexpr (narrow) convert(out_ + begin_, buffer_, filled_);
+  }
+  void flush_gradient() {
+    alignas(64) P incoming[block];
+    const P* dy = reinterpret_cast<const P*>(dy_ + begin_);
+    if constexpr (narrow) {
+      convert(incoming, dy_ + begin_, filled_);
+      dy = incoming;
+    }
+    if (fusion_->dropped) {
+      drop(dy, incoming, false);
+      dy = incoming;
+    }
+    if (fusion_->saves_output) activate(fusion_->forward, nullptr, buffer_, false);
+    activate(fusion_->backward, dy, dz_ + begin_, false);
+  }
+  // The buffer, behind dy if that is not null, through a loop of the activation.
+  void activate(Loop loop, const P* dy, P* to, bool streaming) {
+    void* operands[6];
+    int k = 0;
+    if (dy) operands[k++] = const_cast<P*>(dy);
     operands[k++] = buffer_;
-    for (int p = 0; p < fusion_.parameters; ++p) operands[k++] = const_cast<void*>(fusion_.values[p]);
+    for (int p = 0; p < fusion_->parameters; ++p) operands[k++] = const_cast<void*>(fusion_->values[p]);
     operands[k] = to;
-    loop(operands, filled_, flags);
+    loop(operands, filled_, streaming ? unsigned(streaming_stores) : 0);
+  }
+  void drop(const P* from, P* to, bool streaming) {
+    fusion_->dropped(from, to, filled_, static_cast<std::uint64_t>(begin_), fusion_->draw, fusion_->scale, streaming);
   }
 
-  T* const out_;
-  const T* const dy_;
-  const Fusion& fusion_;
-  const Apply apply_;
-  const bool streaming_;
+  T* const out_ = nullptr;
+  P* const dz_ = nullptr;
+  const T* const dy_ = nullptr;
+  const Fusion* fusion_ = nullptr;
+  const bool streaming_ = false;
   int64_t begin_ = 0, filled_ = 0;
-  alignas(64) T buffer_[block];
+  alignas(64) P buffer_[block];
 };
 
 }  // namespace

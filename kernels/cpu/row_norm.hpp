@@ -47,7 +47,7 @@ void row_forward(const RowNorm& args, const fastnn::PoolApi& pool) {
   const RowsOf<T> r(args);
   const auto f = [](auto... v) { return by_row::forward(v...); };
   parallel(pool, r.rows, r.rows_per_task(), r.threads(), [&](int64_t begin, int64_t end) {
-    Writer<T> to(r.y(), nullptr, args.fusion, args.fusion.forward ? Apply::activation : Apply::nothing, args.streaming);
+    Writer<T> to(r.y(), args.streaming);
     for (int64_t row = begin; row < end; ++row) {
       const moments m = r.moments_of_row(row);
       const centre<P> mean = centre_of<P>(m.mean, m.rest);
@@ -164,7 +164,7 @@ struct RowBackward : RowsOf<T> {
     if (a.dgamma)
       for (int64_t i = 0; i < 2 * columns * count; ++i) a.scratch[i] = 0;
     parallel(pool, a.samples, grain, this->threads(), [&](int64_t begin, int64_t end) {
-      Writer<T> to(this->y(), nullptr, a.fusion, Apply::nothing, a.streaming);
+      Writer<T> to(this->y(), a.streaming);
       double* const dgamma = a.scratch + 2 * columns * (begin / grain);
       for (int64_t n = begin; n < end; n += together) {
         const int64_t samples = between(1, end - n, together);
@@ -199,14 +199,14 @@ struct RowBackward : RowsOf<T> {
     const int64_t columns = a.groups * a.channels;
     double *const by_dgamma = a.scratch, *const by_dbeta = a.scratch + a.samples * columns;
     parallel(pool, this->rows, this->rows_per_task(), this->threads(), [&](int64_t begin, int64_t end) {
-      Writer<T> to(this->y(), nullptr, a.fusion, Apply::nothing, a.streaming);
+      Writer<T> to(this->y(), a.streaming);
       for (int64_t row = begin; row < end; ++row) {
         const P* gamma = this->parameter(a.gamma, row);
         double *const gt = by_dgamma + row * a.channels, *const g = by_dbeta + row * a.channels;
         double d = 0, sum_g = 0, sum_gt = 0;
         for (int64_t c = 0; c < a.channels; ++c) {
           lanes16 sums[3] = {broadcast16(0.0), broadcast16(0.0), broadcast16(0.0)};
-          add_run(gradient_terms<T>{this->dy, this->x}, row * this->length + c * a.inner, a.inner, hi(row), sums);
+          add_run(gradient_terms<T, T>{this->dy, this->x}, row * this->length + c * a.inner, a.inner, hi(row), sums);
           g[c] = total(sums[0]);
           gt[c] = total(sums[1]);
           d += total(sums[2]);
