@@ -124,7 +124,7 @@ def _soft_labels(title: str, labels: object, classes: object, count: int, dtype:
     if classes is None:
         raise TypeError(f"{title}: labels are ints, and classes is not given; expected the number of classes")
     limit = checked_word(title, "classes", classes, 31)
-    if count and not (0 <= int(numbers.min()) and int(numbers.max()) < limit):
+    if count and not (int(numbers.min()) >= 0 and int(numbers.max()) < limit):
         wrong = numbers[(numbers < 0) | (numbers >= limit)][0]
         raise ValueError(f"{title}: labels has {wrong} in it; expected ints from 0 to classes - 1 = {limit - 1}")
     soft = np.zeros((count, limit), dtype)

@@ -17,8 +17,8 @@ PLACES = 2**63
 _SEED = Argument(name="seed", doc="the key of the random numbers: an int from 0 to 2^64 - 1, never chosen for you")
 _OFFSET = Argument(name="offset", doc="which of the seed's 2^64 streams: an int from 0 to 2^64 - 1, such as the step")
 _REPEATS = (
-    "What is drawn depends on seed, offset and the number of a sample alone: equal arguments give equal results on every "
-    "backend, instruction set and number of threads. For a fresh draw take the next offset."
+    "What is drawn depends on seed, offset and the number of a sample alone: equal arguments give equal results on "
+    "every backend, instruction set and number of threads. For a fresh draw take the next offset."
 )
 
 
@@ -129,8 +129,8 @@ ROWS: tuple[Function, ...] = (
         name="cutout",
         family="augmentation",
         title="Cutout: a box of every image is overwritten",
-        formula="y = fill in a box of the given size around a random pixel of each image, y = x elsewhere. The box is cut "
-        "off at the borders.",
+        formula="y = fill in a box of the given size around a random pixel of each image, y = x elsewhere. The box is "
+        "cut off at the borders.",
         arguments=(
             Argument(name="x", doc="images, array of shape (N, C, H, W), any strides", role="array"),
             Argument(name="size", doc="side of the box in pixels, at least 1; or a pair (height, width)"),
@@ -161,8 +161,8 @@ ROWS: tuple[Function, ...] = (
         name="mixup",
         family="augmentation",
         title="Mixup: every sample is blended with another one, and so are their labels",
-        formula="y = lam x + (1 - lam) x[permutation], labels alike, with lam drawn from Beta(alpha, alpha) and a random "
-        "permutation of the batch.",
+        formula="y = lam x + (1 - lam) x[permutation], labels alike, with lam drawn from Beta(alpha, alpha) and a "
+        "random permutation of the batch.",
         arguments=(
             Argument(name="x", doc="samples, array of shape (N, ...), any strides", role="array"),
             Argument(
