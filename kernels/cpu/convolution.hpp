@@ -36,7 +36,7 @@ struct Window {
 struct Layout {
   bool gathered;
   std::int64_t tile_rows, tile_cols, row_tiles, col_tiles;  // planes: positions of a tile, tiles of an image
-  std::int64_t top, left;                                   // row and column of the planes that a tile's first one is at
+  std::int64_t top, left;  // row and column of the planes that a tile's first one is at
   std::int64_t plane_rows, pitch;
   std::int64_t planes;
   const std::int64_t (*plane)[2];  // the remainders of row and column by the steps
@@ -83,10 +83,10 @@ struct WeightGradient {
 
 // Bodies of parallel_for by dtype; the context is the struct.
 struct Convolution {
-  void (*correlate[dtype_count])(void* correlation, std::int64_t begin, std::int64_t end);  // tasks
+  void (*correlate[dtype_count])(void* correlation, std::int64_t begin, std::int64_t end);     // tasks
   void (*weight_gradient[dtype_count])(void* gradient, std::int64_t begin, std::int64_t end);  // tasks
-  void (*add_slices[dtype_count])(void* gradient, std::int64_t begin, std::int64_t end);  // groups * outer
-  void (*bias_gradient[dtype_count])(void* gradient, std::int64_t begin, std::int64_t end);  // channels
+  void (*add_slices[dtype_count])(void* gradient, std::int64_t begin, std::int64_t end);       // groups * outer
+  void (*bias_gradient[dtype_count])(void* gradient, std::int64_t begin, std::int64_t end);    // channels
 };
 
 // total[channel] = sum over images and positions of dy[image, channel, position]

@@ -107,7 +107,7 @@ def bias_gradient(cnp.ndarray dy, cnp.ndarray dbias) -> None:
         run_bias_gradient(runtime[0], dtype, cnp.PyArray_DATA(dy), images, channels, positions, cnp.PyArray_DATA(dbias))
 
 
-def scratch_peak() -> int:
+def _scratch_peak() -> int:
     """Bytes of the largest working memory that any thread has asked for since the last call."""
     found = peak()
     reset_peak()

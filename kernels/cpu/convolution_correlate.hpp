@@ -41,7 +41,7 @@ const CorrelationTile<V>* correlation_tiles(i64 rows) {
     case 6:
       return correlation_tiles_of<V, 6>::column;
     case 7:
-      return correlation_tiles_of<V, 7 <= tile_rows ? 7 : 1>::column;
+      return correlation_tiles_of < V, 7 <= tile_rows ? 7 : 1 > ::column;
     default:
       return correlation_tiles_of<V, tile_rows>::column;
   }
@@ -80,7 +80,7 @@ struct Correlator {
     totals = weights + weight;
     run = reinterpret_cast<Run*>(totals + total);
     offset = reinterpret_cast<int*>(run + runs);
-    clear(source + l.block * l.channel, slack);
+    clear<V>(source + l.block * l.channel, slack - lanes<V>);
     for (i64 k = 0; k < l.chunk * w.taps; ++k)
       offset[k] = static_cast<int>(k / w.taps * l.channel + l.offset[k % w.taps]);
     return true;
@@ -163,7 +163,8 @@ struct Correlator {
       const N* const from = total + run[r].at;
       T* const to = address(run[r]);
       i64 length = run[r].length;
-      for (++r; c.col_step == 1 && r < runs && total + run[r].at == from + length && address(run[r]) == to + length; ++r)
+      for (++r; c.col_step == 1 && r < runs && total + run[r].at == from + length && address(run[r]) == to + length;
+           ++r)
         length += run[r].length;
       i64 i = 0;
       if (c.col_step == 1) {

@@ -14,9 +14,8 @@ using GradientTile = void (*)(const scalar_t<V>*, long long, const scalar_t<V>* 
 
 template <class V, int rows>
 struct gradient_tiles_of {
-  static constexpr GradientTile<V> column[3] = {
-      gradient_tile<V, rows, 1>, gradient_tile<V, rows, 2>,
-      gradient_tile<V, rows, 3 <= tile_columns(tile_rows) ? 3 : 2>};
+  static constexpr GradientTile<V> column[3] = {gradient_tile<V, rows, 1>, gradient_tile<V, rows, 2>, gradient_tile < V,
+                                                rows, 3 <= tile_columns(tile_rows) ? 3 : 2 > };
 };
 template <class V>
 const GradientTile<V>* gradient_tiles(i64 rows) {
@@ -34,7 +33,7 @@ const GradientTile<V>* gradient_tiles(i64 rows) {
     case 6:
       return gradient_tiles_of<V, 6>::column;
     case 7:
-      return gradient_tiles_of<V, 7 <= tile_rows ? 7 : 1>::column;
+      return gradient_tiles_of < V, 7 <= tile_rows ? 7 : 1 > ::column;
     default:
       return gradient_tiles_of<V, tile_rows>::column;
   }
@@ -62,14 +61,14 @@ struct WeightAdder {
     const i64 positions = l.gathered ? l.positions : l.tile_rows * l.tile_cols;
     const i64 dys = round_up(positions * (g.lanes ? 1 : width) + slack, 16);
     const i64 runs = l.gathered ? l.positions : l.tile_rows;
-    char* at = static_cast<char*>(scratch((sources + total + dys) * static_cast<i64>(sizeof(N)) +
-                                          runs * static_cast<i64>(sizeof(Run))));
+    char* at = static_cast<char*>(
+        scratch((sources + total + dys) * static_cast<i64>(sizeof(N)) + runs * static_cast<i64>(sizeof(Run))));
     if (at == nullptr) return false;
     source = reinterpret_cast<N*>(at);
     totals = source + sources;
     dy = totals + total;
     run = reinterpret_cast<Run*>(dy + dys);
-    clear(dy, dys);
+    clear<V>(dy, dys - slack);
     return true;
   }
 
@@ -84,7 +83,7 @@ struct WeightAdder {
     const i64 outputs = g.outer - first < g.outputs ? g.outer - first : g.outputs;
     const i64 plane = w.source_rows * w.source_cols, image = g.groups * g.inner * plane;
     const T* const from = static_cast<const T*>(g.source) + (group * g.inner + begin) * plane;
-    clear(totals, (end - begin) * w.taps * width);
+    clear<V>(totals, (end - begin) * w.taps * width);
     for (i64 tile = l.tiles * slice / g.slices; tile < l.tiles * (slice + 1) / g.slices; ++tile) {
       const i64 runs = runs_of(l, w, g.images, tile, run);
       pack(source, l, w, from, image, end - begin, run, runs);
@@ -107,8 +106,8 @@ struct WeightAdder {
     const i64 plane = w.rows * w.cols, image = g.groups * g.outer * plane, step = g.lanes ? 1 : width;
     N* to = dy;
     for (i64 r = 0; r < runs; to += run[r].length * step, ++r) {
-      const T* from = static_cast<const T*>(g.dy) + run[r].image * image + channel * plane + run[r].row * w.cols +
-                      run[r].col;
+      const T* from =
+          static_cast<const T*>(g.dy) + run[r].image * image + channel * plane + run[r].row * w.cols + run[r].col;
       if (g.lanes) {
         copy(to, from, run[r].length, 1);
         continue;

@@ -24,9 +24,11 @@ FASTNN_FN void narrow_to(double* p, double x) { *p = x; }
 FASTNN_FN void narrow_to(binary16* p, float x) { p->raw = static_cast<u16>(float_to_binary16(x)); }
 FASTNN_FN void narrow_to(bfloat16* p, float x) { p->raw = static_cast<u16>(float_to_bfloat16(x)); }
 
-template <class N>
-FASTNN_FN void clear(N* to, i64 n) {
-  if (n > 0) __builtin_memset(to, 0, n * sizeof(N));
+// Zeros, in whole vectors: up to one vector behind them is overwritten too. What is packed is packed in rising order,
+// with room for a vector at the end.
+template <class V>
+FASTNN_FN void clear(scalar_t<V>* to, i64 n) {
+  for (i64 i = 0; i < n; i += lanes<V>) store(to + i, V(scalar_t<V>(0)));
 }
 
 // n numbers, `step` apart
@@ -37,7 +39,11 @@ FASTNN_FN void copy(computed<T>* to, const T* from, i64 n, i64 step) {
   if (step == 1) {
     i64 i = 0;
     for (; i + lanes<V> <= n; i += lanes<V>) store(to + i, S::load(from + i));
-    if (i < n) store_first(to + i, S::load_first(from + i, static_cast<int>(n - i)), static_cast<int>(n - i));
+    if (i == n) return;
+    if (n >= lanes<V>)
+      store(to + n - lanes<V>, S::load(from + n - lanes<V>));
+    else
+      store(to, S::load_first(from, static_cast<int>(n)));
   } else if (step == 2) {
     for (i64 i = 0; i < n; ++i) to[i] = widened(from[2 * i]);
   } else {
@@ -48,14 +54,15 @@ FASTNN_FN void copy(computed<T>* to, const T* from, i64 n, i64 step) {
 // Elements first + j * step for j in [0, n) of a row of `length`, zero outside
 template <class T>
 FASTNN_FN void copy_clipped(computed<T>* to, const T* row, i64 length, i64 first, i64 n, i64 step) {
+  using V = typename storage<T>::V;
   i64 begin = first >= 0 ? 0 : step == 1 ? -first : (-first + step - 1) / step;
   i64 end = first >= length ? 0 : step == 1 ? length - first : (length - first + step - 1) / step;
   begin = begin < n ? begin : n;
   end = end < n ? end : n;
-  if (begin >= end) return clear(to, n);
-  clear(to, begin);
+  if (begin >= end) return clear<V>(to, n);
+  clear<V>(to, begin);
   copy(to + begin, row + first + begin * step, end - begin, step);
-  clear(to + end, n - end);
+  clear<V>(to + end, n - end);
 }
 
 FASTNN_FN i64 round_up(i64 n, i64 step) { return (n + step - 1) / step * step; }
@@ -97,6 +104,7 @@ FASTNN_FN i64 runs_of(const Layout& l, const Window& w, i64 images, i64 tile, Ru
 // One channel of a tile, from its plane of the tile's image.
 template <class T>
 void pack_planes(computed<T>* to, const Layout& l, const Window& w, const T* source, const Run& first, i64 rows) {
+  using V = typename storage<T>::V;
   rows += l.plane_rows - l.tile_rows;
   for (i64 p = 0; p < l.planes; ++p, to += l.plane_rows * l.pitch) {
     const i64 top = (first.row + l.top) * w.row_step + l.plane[p][0];
@@ -109,7 +117,7 @@ void pack_planes(computed<T>* to, const Layout& l, const Window& w, const T* sou
     for (i64 i = 0; i < rows; ++i) {
       const i64 row = top + i * w.row_step;
       if (row < 0 || row >= w.source_rows)
-        clear(to + i * l.pitch, l.pitch);
+        clear<V>(to + i * l.pitch, l.pitch);
       else
         copy_clipped(to + i * l.pitch, source + row * w.source_cols, w.source_cols, left, l.pitch, w.col_step);
     }
@@ -120,6 +128,7 @@ void pack_planes(computed<T>* to, const Layout& l, const Window& w, const T* sou
 template <class T>
 void pack_lines(computed<T>* to, const Layout& l, const Window& w, const T* source, i64 step, const Run* run,
                 i64 runs) {
+  using V = typename storage<T>::V;
   const bool whole = w.row_step == 1 && w.col_step == 1 && w.cols == w.source_cols;
   for (i64 t = 0; t < w.taps; ++t, to += l.positions)
     for (i64 r = 0; r < runs;) {
@@ -128,7 +137,7 @@ void pack_lines(computed<T>* to, const Layout& l, const Window& w, const T* sour
       i64 length = a.length;
       ++r;
       if (row < 0 || row >= w.source_rows) {
-        clear(to + a.at, length);
+        clear<V>(to + a.at, length);
         continue;
       }
       if (whole && w.tap[t].col == 0)

@@ -8,7 +8,7 @@ namespace {
 using i64 = std::int64_t;
 
 constexpr i64 source_bytes = 256 << 10, weight_bytes = 1 << 20, total_bytes = 512 << 10;  // of scratch memory
-constexpr i64 largest_plane_bytes = 1 << 20;  // beyond, lines are gathered
+constexpr i64 largest_plane_bytes = 1 << 20;                                              // beyond, lines are gathered
 constexpr i64 chunk_terms = 256;
 constexpr i64 gathered_positions = 192;  // a multiple of every width of a register tile
 constexpr i64 output_step = 24;          // likewise of every height
@@ -23,7 +23,7 @@ i64 even(i64 n, i64 part) { return divide_up(n, divide_up(n, part)); }
 struct Span {
   i64 low, high;
 };
-template <i64 Tap::*axis>
+template <i64 Tap::* axis>
 Span span(const Window& w, i64 step) {
   Span s = {0, 0};
   for (i64 t = 0; t < w.taps; ++t) {
@@ -63,8 +63,7 @@ void use_planes(Layout& l, const Window& w, i64 images, i64 inner, i64 positions
   // all channels at once, if tiles do not become too small for it
   const i64 row_bytes = std::max<i64>(1, inner * l.planes * l.pitch * size);
   const i64 fitting = source_bytes / row_bytes - more_rows;
-  if (fitting * l.pitch >= std::min(gathered_positions, w.rows * l.pitch))
-    l.tile_rows = std::min(l.tile_rows, fitting);
+  if (fitting * l.pitch >= std::min(gathered_positions, w.rows * l.pitch)) l.tile_rows = std::min(l.tile_rows, fitting);
   l.tile_rows = even(w.rows, l.tile_rows);
   l.row_tiles = divide_up(w.rows, l.tile_rows);
   l.col_tiles = divide_up(w.cols, l.tile_cols);
@@ -73,9 +72,8 @@ void use_planes(Layout& l, const Window& w, i64 images, i64 inner, i64 positions
   l.line = (l.tile_rows - 1) * l.pitch + l.tile_cols;
   l.channel = l.planes * l.plane_rows * l.pitch;
   for (i64 t = 0; t < w.taps; ++t)
-    tiles.offsets[t] =
-        (plane[t] * l.plane_rows + floor_divide(w.tap[t].row, w.row_step) - l.top) * l.pitch +
-        floor_divide(w.tap[t].col, w.col_step) - l.left;
+    tiles.offsets[t] = (plane[t] * l.plane_rows + floor_divide(w.tap[t].row, w.row_step) - l.top) * l.pitch +
+                       floor_divide(w.tap[t].col, w.col_step) - l.left;
 }
 
 void use_lines(Layout& l, const Window& w, i64 images, i64 positions, i64 size, Tiles& tiles) {
@@ -121,7 +119,7 @@ Layout lay_out(const Window& w, i64 images, i64 inner, i64 outer, i64 positions,
 i64 plan_tasks(Correlation& c, i64 size, int threads) {
   const Layout& l = c.layout;
   const i64 terms = std::max<i64>(1, c.inner * c.window.taps);
-  c.weight_block = terms * output_step * size <= weight_bytes ? c.inner : l.block;
+  c.weight_block = std::max<i64>(1, terms * output_step * size <= weight_bytes ? c.inner : l.block);
   const i64 kept = std::max<i64>(1, c.weight_block * c.window.taps) * size;
   c.outputs = at_most(c.outer, weight_bytes / kept, output_step);
   if (l.block < c.inner) c.outputs = std::min(c.outputs, at_most(c.outer, total_bytes / (l.line * size), output_step));

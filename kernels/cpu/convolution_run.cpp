@@ -37,15 +37,12 @@ std::vector<Tap> taps_of(const Geometry& g) {
   std::vector<Tap> taps;
   for (i64 row = 0; row < g.kernel[0]; ++row)
     for (i64 col = 0; col < g.kernel[1]; ++col)
-      taps.push_back({row * g.dilation[0] - g.padding[0], col * g.dilation[1] - g.padding[1],
-                      row * g.kernel[1] + col});
+      taps.push_back({row * g.dilation[0] - g.padding[0], col * g.dilation[1] - g.padding[1], row * g.kernel[1] + col});
   return taps;
 }
 
 Window window_of(const Geometry& g, const std::vector<Tap>& taps) {
-  return {g.out_rows,  g.out_cols,  g.rows,
-          g.cols,      g.stride[0], g.stride[1],
-          static_cast<i64>(taps.size()), taps.data()};
+  return {g.out_rows, g.out_cols, g.rows, g.cols, g.stride[0], g.stride[1], static_cast<i64>(taps.size()), taps.data()};
 }
 
 // std::bad_alloc is what these functions can meet.
@@ -60,8 +57,8 @@ bool guarded(F f) {
 
 }  // namespace
 
-bool convolve(const Runtime& runtime, int dtype, const Geometry& g, const void* x, const void* weight,
-              const void* bias, void* y, const char* activation, const void* const* parameter, int parameters) {
+bool convolve(const Runtime& runtime, int dtype, const Geometry& g, const void* x, const void* weight, const void* bias,
+              void* y, const char* activation, const void* const* parameter, int parameters) {
   return guarded([&] {
     const std::vector<Tap> taps = taps_of(g);
     Correlation c = {};

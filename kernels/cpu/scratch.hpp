@@ -1,5 +1,5 @@
-// Working memory of a thread: one block, kept from call to call, so that kernels that need room for tiles ask the system
-// for it once.
+// Working memory of a thread: one block, kept from call to call, so that kernels that need room for tiles ask the
+// system for it once.
 #pragma once
 #include <cstdint>
 

@@ -101,10 +101,10 @@ constexpr int gradient_registers = 24;
 constexpr int gradient_registers = 12;
 #endif
 template <class V>
-constexpr int gradient_rows = gradient_registers * lanes<V> / gradient_lanes > 9   ? 9
-                              : gradient_registers * lanes<V> / gradient_lanes < 1 ? 1
-                                                                                   : gradient_registers * lanes<V> /
-                                                                                         gradient_lanes;
+constexpr int gradient_rows =
+    gradient_registers * lanes<V> / gradient_lanes > 9   ? 9
+    : gradient_registers * lanes<V> / gradient_lanes < 1 ? 1
+                                                         : gradient_registers * lanes<V> / gradient_lanes;
 
 template <class V, int rows>
 void gradient_lanes_tile(const scalar_t<V>* dy, const scalar_t<V>* const* x, long long x_pitch, long long height,
