@@ -243,6 +243,13 @@ def check_out(title: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
             raise ValueError(f"{title}: out overlaps {name} in memory; expected {name} itself, or memory apart from it")
 
 
+def check_apart(title: str, out: Array | None, inputs: Mapping[str, Array | None]) -> None:
+    """`out` must not share memory with an input: for results that are not made element by element."""
+    for name, array in inputs.items():
+        if out is not None and array is not None and _overlap(array, out):
+            raise ValueError(f"{title}: out overlaps {name} in memory; expected memory apart from it")
+
+
 def plain(array: Array) -> Array:
     """The array as kernels take it: C-contiguous, aligned, of no subclass; copied only where it is not so."""
     if array.flags.c_contiguous and array.flags.aligned:
