@@ -20,6 +20,7 @@
 //   ldexp(x, n)                  x 2^n, rounded once (gradual underflow, overflow) for 1/2 <= |x| < 2 and |n| <= 2 *
 //   bias nearest(x)                   x rounded to the nearest integer, ties to even, for |x| <= 2^22 (float), 2^51
 //   (double) load<V>(p), store(p, x)      lanes<V> values, any alignment
+//   fold_sum(x)                  the scalar sum of the lanes, the upper half added to the lower one until one is left
 //   widen(x), narrow(d)          a vfloat as the vdoubles d.part[...], exactly, and back, rounded once
 #pragma once
 

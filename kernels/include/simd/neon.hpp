@@ -94,6 +94,12 @@ FASTNN_FN void narrow16(u16* p, vbits32 b) { vst1_u16(p, vmovn_u32(b.v)); }
 FASTNN_FN vfloat load_binary16(const u16* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 FASTNN_FN void store_binary16(u16* p, vfloat x) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x.v))); }
 
+FASTNN_FN float fold_sum(vfloat x) {
+  const float32x2_t two = vadd_f32(vget_low_f32(x.v), vget_high_f32(x.v));
+  return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
+}
+FASTNN_FN double fold_sum(vdouble x) { return vgetq_lane_f64(x.v, 0) + vgetq_lane_f64(x.v, 1); }
+
 // One vector of floats as doubles, and back with one rounding.
 struct doubles {
   vdouble part[2];
