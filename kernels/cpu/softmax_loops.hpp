@@ -1,10 +1,10 @@
 // How softmax and the losses made of it walk over memory: arrays of shape (outer, classes, inner), C-contiguous, one
 // result for each of the outer * inner columns.
 //
-// Three ways. Where inner is 1 and classes are many: along each row, 16 classes at a time. Else tiles of columns are
-// copied into the first-level cache, turned over where inner is small, and walked down, a vector of columns at a time.
-// Where classes are too many for a tile, columns are walked down where they lie. Which of them is a matter of the shape
-// alone, so results are too.
+// Three ways. Where inner is 1 and classes are many: along each row, a vector of classes at a time. Else tiles of
+// columns are copied into the first-level cache, turned over where inner is small, and walked down, a vector of columns
+// at a time. Where classes are too many for a tile, columns are walked down where they lie. Which of them is a matter of
+// the shape alone, so results are too.
 //
 // Bytes: each input read once from memory, each output written once, as long as a row fits the second-level cache.
 // Rejected: one pass with a running maximum (a rescaling an element, for a read from the first-level cache); rows of few
@@ -20,210 +20,126 @@
 FASTNN_BEGIN
 namespace {
 
-constexpr std::int64_t row_classes = 64;  // rows of more than that are walked along
-constexpr std::int64_t tile_elements = 8192, tile_columns = 16, widest_tile = 128;
-
-// Can a vector of results be kept in an output array of T, to be finished later?
-template <class T>
-constexpr bool keeps = sizeof(T) >= 4;
+using std::int64_t;
 
 template <class T>
 using vector_of = typename storage<T>::V;
 
-template <class S>
-constexpr S lowest = -__builtin_inf();
+// Can a vector of V be kept in an array of T as it is?
 template <class T>
-FASTNN_FN T minus_infinity() {
-  return lowest<T>;
-}
-template <>
-FASTNN_FN binary16 minus_infinity<binary16>() {
-  return {0xfc00};
-}
-template <>
-FASTNN_FN bfloat16 minus_infinity<bfloat16>() {
-  return {0xff80};
-}
+constexpr bool keeps = sizeof(T) == sizeof(scalar_t<vector_of<T>>);
 
-// n elements from p on, and minus infinities, whose exponential is 0.
+// n elements from p on, and zeros
 template <class T>
-FASTNN_FN vector_of<T> load_columns(const T* p, int n) {
-  using V = vector_of<T>;
-  if (n == lanes<V>) return storage<T>::load(p);
-  if constexpr (sizeof(T) >= 4) {
-    return load_first<V>(p, n, V(lowest<T>));
-  } else {
-    T lane[lanes<V>];
-    for (int k = 0; k < lanes<V>; ++k) lane[k] = minus_infinity<T>();
-    __builtin_memcpy(lane, p, n * sizeof(T));
-    return storage<T>::load(lane);
-  }
-}
-// The same with zeros.
-template <class T>
-FASTNN_FN vector_of<T> load_first_columns(const T* p, int n) {
+FASTNN_FN vector_of<T> load_some(const T* p, int n) {
   return n == lanes<vector_of<T>> ? storage<T>::load(p) : storage<T>::load_first(p, n);
 }
 template <class T>
-FASTNN_FN void store_columns(T* p, vector_of<T> x, int n) {
+FASTNN_FN void store_some(T* p, vector_of<T> x, int n) {
   if (n == lanes<vector_of<T>>)
     storage<T>::store(p, x);
   else
     storage<T>::store_first(p, x, n);
 }
 
-// ---- down the columns ----
-
-// The larger of x and the maximum so far, which NaN does not change: it comes back with the exponentials.
+template <class S>
+constexpr S lowest = -__builtin_inf();
 template <class T>
-FASTNN_FN vector_of<T> column_maximum(const T* x, std::int64_t classes, std::int64_t stride, int n) {
+constexpr T minus_infinity = lowest<T>;
+template <>
+constexpr binary16 minus_infinity<binary16> = {0xfc00};
+template <>
+constexpr bfloat16 minus_infinity<bfloat16> = {0xff80};
+
+// n elements from p on, and minus infinities, whose exponential is 0
+template <class T>
+FASTNN_FN vector_of<T> load_logits(const T* p, int n) {
   using V = vector_of<T>;
-  V a(lowest<scalar_t<V>>), b = a;
-  std::int64_t c = 0;
-  for (; c + 2 <= classes; c += 2) {
-    a = vmax(load_columns(x + c * stride, n), a);
-    b = vmax(load_columns(x + (c + 1) * stride, n), b);
-  }
-  if (c < classes) a = vmax(load_columns(x + c * stride, n), a);
-  return vmax(b, a);
-}
-
-// The sum over classes of term(c), a vector of V. Floats are added up by fours before they are widened, which costs more
-// than the additions: three roundings at most, however many they are. Doubles keep the rounding errors of their sums.
-template <class V>
-constexpr int addends = sizeof(scalar_t<V>) == 4 ? 4 : 1;
-
-template <class V, class Term>
-FASTNN_FN wide<V> class_sum(std::int64_t classes, Term term) {
-  if constexpr (addends<V> == 4) {
-    wide<V> sum = broadcast_wide<V>(0.0);
-    std::int64_t c = 0;
-    for (; c + 4 <= classes; c += 4) {
-      const V t0 = term(c), t1 = term(c + 1), t2 = term(c + 2), t3 = term(c + 3);
-      sum = sum + to_wide((t0 + t1) + (t2 + t3));
-    }
-    for (; c < classes; ++c) sum = sum + to_wide(term(c));
-    return sum;
+  if (n == lanes<V>) return storage<T>::load(p);
+  if constexpr (keeps<T>) {
+    return load_first<V>(p, n, V(lowest<T>));
   } else {
-    V high(0.0f), low(0.0f);
-    for (std::int64_t c = 0; c < classes; ++c) {
-      const V t = term(c), sum = high + t, d = sum - high;
-      low = low + ((high - (sum - d)) + (t - d));
-      high = sum;
-    }
-    return to_wide(select(high - high == V(0.0f), high + low, high));  // an infinite sum has no rounding error
+    T lane[lanes<V>];
+    for (int k = 0; k < lanes<V>; ++k) lane[k] = minus_infinity<T>;
+    __builtin_memcpy(lane, p, n * sizeof(T));
+    return storage<T>::load(lane);
   }
 }
 
-// The sum of the exponentials of a vector of columns; each goes to keep(c, e).
-template <class T, class Keep>
-FASTNN_FN wide<vector_of<T>> column_sum(const T* x, std::int64_t classes, std::int64_t stride, int n,
-                                        const softmax_shift<vector_of<T>>& shift, Keep keep) {
-  using V = vector_of<T>;
-  return class_sum<V>(classes, [&](std::int64_t c) {
-    const V e = softmax_exp(load_columns(x + c * stride, n), shift);
-    keep(c, e);
-    return e;
-  });
-}
-// The same with the maximum apart.
-template <class T, class Keep>
-FASTNN_FN softmax_sums<vector_of<T>> column_sums(const T* x, std::int64_t classes, std::int64_t stride, int n,
-                                                 vector_of<T> maximum, const softmax_shift<vector_of<T>>& shift,
-                                                 Keep keep) {
-  using V = vector_of<T>;
-  const V zero(0.0f), one(1.0f);
-  V ties = zero;
-  const wide<V> tail = class_sum<V>(classes, [&](std::int64_t c) {
-    const V v = load_columns(x + c * stride, n), e = softmax_exp(v, shift);
-    const mask_t<V> top = v == maximum;
-    ties = ties + select(top, one, zero);
-    keep(c, e);
-    return select(top, zero, e);
-  });
-  return {maximum, tail, to_wide(ties), to_wide(softmax_exp(maximum, shift))};
-}
+template <class V>
+struct pair {
+  V a, b;
+};
 
-FASTNN_FN bool is_row(std::int64_t classes, std::int64_t inner) { return inner == 1 && classes > row_classes; }
-FASTNN_FN bool is_tiled(std::int64_t classes) { return classes * tile_columns <= tile_elements; }
+// A walk knows the elements of one column, or of a vector of columns, by their offsets from the first:
+//   each(f)        calls f(offset, class, elements) for every vector
+//   sum<V>(f)      the sum over classes of the terms that f(offset, class, elements) gives, in every lane it belongs to
+//   products<V>(f) the sum over classes of a b for the pairs that f gives, the products in double
+//   maximum(x)     of logits; NaN does not change it, but comes back with the exponential
 
-// Where columns lie in memory, and in a tile.
-struct tile_layout {
-  std::int64_t classes, inner;
-  std::int64_t stride;  // of the tile: columns that it has room for
+// Floats are added up by fours before they are widened, which costs more than the additions: three roundings at most,
+// however many they are.
+template <class V>
+constexpr bool by_fours = sizeof(scalar_t<V>) == 4;
 
-  FASTNN_FN tile_layout(std::int64_t classes, std::int64_t inner) : classes(classes), inner(inner) {
-    const std::int64_t fit = tile_elements / classes / tile_columns * tile_columns;
-    stride = inner < tile_columns ? tile_columns : fit < widest_tile ? fit : widest_tile;
-  }
-  FASTNN_FN std::int64_t offset(std::int64_t column) const {
-    const std::int64_t outer = column / inner;
-    return outer * classes * inner + (column - outer * inner);
-  }
+// Down a vector of n columns: class c lies at c * stride.
+struct down {
+  int64_t classes, stride;
+  int n;
 
-  // Calls f(first column, columns) for tiles of the columns [begin, end).
   template <class F>
-  FASTNN_FN void each(std::int64_t begin, std::int64_t end, F f) const {
-    while (begin < end) {
-      std::int64_t n = end - begin < stride ? end - begin : stride;
-      if (inner >= tile_columns) {  // within one of the outer blocks
-        const std::int64_t left = inner - begin % inner;
-        n = left < n ? left : n;
+  FASTNN_FN void each(F f) const {
+    for (int64_t c = 0; c < classes; ++c) f(c * stride, c, n);
+  }
+
+  template <class V, class F>
+  FASTNN_FN wide<V> sum(F f) const {
+    const auto term = [&](int64_t c) { return f(c * stride, c, n); };
+    if constexpr (by_fours<V>) {
+      wide<V> sum = broadcast_wide<V>(0.0);
+      int64_t c = 0;
+      for (; c + 4 <= classes; c += 4) {
+        const V t0 = term(c), t1 = term(c + 1), t2 = term(c + 2), t3 = term(c + 3);
+        sum = sum + to_wide((t0 + t1) + (t2 + t3));
       }
-      f(begin, static_cast<int>(n));
-      begin += n;
+      for (; c < classes; ++c) sum = sum + to_wide(term(c));
+      return sum;
+    } else {  // the rounding errors are kept
+      V high(0.0f), low(0.0f);
+      for (int64_t c = 0; c < classes; ++c) {
+        const V t = term(c), sum = high + t, d = sum - high;
+        low = low + ((high - (sum - d)) + (t - d));
+        high = sum;
+      }
+      return to_wide(select(high - high == V(0.0f), high + low, high));  // infinity has none
     }
   }
-  template <class T>
-  FASTNN_FN void load(T* tile, const T* from, std::int64_t first, int columns) const {
-    if (inner >= tile_columns) {
-      const T* const p = from + offset(first);
-      for (std::int64_t c = 0; c < classes; ++c) __builtin_memcpy(tile + c * stride, p + c * inner, columns * sizeof(T));
-    } else {
-      for (int j = 0; j < columns; ++j) {
-        const T* const p = from + offset(first + j);
-        for (std::int64_t c = 0; c < classes; ++c) tile[c * stride + j] = p[c * inner];
-      }
+
+  template <class V, class F>
+  FASTNN_FN wide<V> products(F f) const {
+    wide<V> sum = broadcast_wide<V>(0.0);
+    for (int64_t c = 0; c < classes; ++c) {
+      const pair<V> p = f(c * stride, c, n);
+      sum = map([](vdouble a, vdouble b, vdouble s) { return fmadd(a, b, s); }, to_wide(p.a), to_wide(p.b), sum);
     }
+    return sum;
   }
+
   template <class T>
-  FASTNN_FN void store(T* to, const T* tile, std::int64_t first, int columns) const {
-    if (inner >= tile_columns) {
-      T* const p = to + offset(first);
-      for (std::int64_t c = 0; c < classes; ++c) __builtin_memcpy(p + c * inner, tile + c * stride, columns * sizeof(T));
-    } else {
-      for (int j = 0; j < columns; ++j) {
-        T* const p = to + offset(first + j);
-        for (std::int64_t c = 0; c < classes; ++c) p[c * inner] = tile[c * stride + j];
-      }
+  FASTNN_FN vector_of<T> maximum(const T* x) const {
+    using V = vector_of<T>;
+    V a(lowest<scalar_t<V>>), b = a;
+    int64_t c = 0;
+    for (; c + 2 <= classes; c += 2) {
+      a = vmax(load_logits(x + c * stride, n), a);
+      b = vmax(load_logits(x + (c + 1) * stride, n), b);
     }
+    if (c < classes) a = vmax(load_logits(x + c * stride, n), a);
+    return vmax(b, a);
   }
 };
 
-// Columns where they lie: calls f(offset, columns, first column) for vectors of at most `width` of them.
-template <class F>
-FASTNN_FN void by_columns(std::int64_t classes, std::int64_t inner, int width, std::int64_t begin, std::int64_t end,
-                          F f) {
-  while (begin < end) {
-    const std::int64_t outer = begin / inner, i = begin - outer * inner;
-    std::int64_t n = inner - i < end - begin ? inner - i : end - begin;
-    if (n > width) n = width;
-    f(outer * classes * inner + i, static_cast<int>(n), begin);
-    begin += n;
-  }
-}
-
-// ---- along a row ----
-
-// Calls f(i, elements) for every vector of V of n elements.
-template <class V, class F>
-FASTNN_FN void by_vectors(std::int64_t n, F f) {
-  std::int64_t i = 0;
-  for (; i + lanes<V> <= n; i += lanes<V>) f(i, lanes<V>);
-  if (i < n) f(i, static_cast<int>(n - i));
-}
-
-// The highest of n numbers, halved until one is left.
+// The highest of n numbers, halved until one is left
 template <int n, class S>
 FASTNN_FN S highest(S* lane) {
   if constexpr (n == 1) {
@@ -233,30 +149,8 @@ FASTNN_FN S highest(S* lane) {
     return highest<n / 2>(lane);
   }
 }
-template <class V>
-FASTNN_FN scalar_t<V> highest_lane(V x) {
-  scalar_t<V> lane[lanes<V>];
-  store(lane, x);
-  return highest<lanes<V>>(lane);
-}
-template <class T>
-FASTNN_FN vector_of<T> row_maximum(const T* x, std::int64_t n) {
-  using V = vector_of<T>;
-  const V low(lowest<scalar_t<V>>);
-  V m[4] = {low, low, low, low};
-  std::int64_t i = 0;
-  for (; i + 4 * lanes<V> <= n; i += 4 * lanes<V>)
-    for (int k = 0; k < 4; ++k) m[k] = vmax(storage<T>::load(x + i + k * lanes<V>), m[k]);
-  for (; i + lanes<V> <= n; i += lanes<V>) m[0] = vmax(storage<T>::load(x + i), m[0]);
-  const V all = vmax(vmax(m[3], m[2]), vmax(m[1], m[0]));
-  const V last = i < n ? load_columns(x + i, static_cast<int>(n - i)) : low;
-  return V(highest_lane(vmax(last, all)));
-}
 
-// Sums in double of f(i, elements), a vector of V, over a row: 16 lanes, and blocks of 1024 elements whose sums are
-// added up with their rounding errors kept, so that the error does not grow with the row.
-constexpr std::int64_t sum_block = 1024;
-
+// A sum with its rounding errors
 struct compensated {
   double high = 0.0, low = 0.0;
 
@@ -265,67 +159,197 @@ struct compensated {
     low += (high - (sum - d)) + (x - d);
     high = sum;
   }
-  // An infinite or NaN sum has no rounding error.
-  FASTNN_FN double value() const { return high - high == 0.0 ? high + low : high; }
+  FASTNN_FN double value() const { return high - high == 0.0 ? high + low : high; }  // infinity has none
 };
 
-template <class V, class Term>
-FASTNN_FN lanes16 sum16(std::int64_t begin, std::int64_t end, Term term) {
-  lanes16 sums = broadcast16(0.0);
-  std::int64_t i = begin;
-  if constexpr (addends<V> == 4)
-    for (; i + 4 * sum_lanes <= end; i += 4 * sum_lanes)
-      sums = sums + gather16(V(), [&](int k) {
-               const std::int64_t at = i + k;
-               const V a = term(at, lanes<V>), b = term(at + sum_lanes, lanes<V>);
-               const V c = term(at + 2 * sum_lanes, lanes<V>), d = term(at + 3 * sum_lanes, lanes<V>);
-               return (a + b) + (c + d);
-             });
-  for (; i + sum_lanes <= end; i += sum_lanes)
-    sums = sums + gather16(V(), [&](int k) { return term(i + k, lanes<V>); });
-  if (i < end)
-    sums = sums + gather16(V(), [&](int k) {
-             const std::int64_t left = end - i - k;
-             return left > 0 ? term(i + k, left < lanes<V> ? static_cast<int>(left) : lanes<V>) : V(0.0f);
-           });
-  return sums;
+// Along a row. Sums have 16 lanes, and blocks that are added up with their rounding errors kept, so that the error does
+// not grow with the row.
+struct along {
+  static constexpr int64_t block = 1024;
+  int64_t classes;
+
+  template <class V, class F>
+  FASTNN_FN void each_of(F f) const {
+    int64_t i = 0;
+    for (; i + lanes<V> <= classes; i += lanes<V>) f(i, i, lanes<V>);
+    if (i < classes) f(i, i, static_cast<int>(classes - i));
+  }
+
+  // Adds up blocks of sums16(begin, end).
+  template <class V, class Sums>
+  FASTNN_FN wide<V> blocks(Sums sums16) const {
+    compensated sum;
+    for (int64_t i = 0; i < classes; i += block) sum.add(total(sums16(i, classes - i < block ? classes : i + block)));
+    return broadcast_wide<V>(sum.value());
+  }
+  // How many of a vector's elements from i on are below end
+  template <class V>
+  static FASTNN_FN int count(int64_t i, int64_t end) {
+    return end - i < lanes<V> ? static_cast<int>(end - i) : lanes<V>;
+  }
+
+  template <class V, class F>
+  FASTNN_FN wide<V> sum(F f) const {
+    return blocks<V>([&](int64_t i, int64_t end) {
+      lanes16 sums = broadcast16(0.0);
+      if constexpr (by_fours<V>)
+        for (; i + 4 * sum_lanes <= end; i += 4 * sum_lanes)
+          sums = sums + gather16(V(), [&](int k) {
+                   V t[4];
+                   for (int q = 0; q < 4; ++q) t[q] = f(i + q * sum_lanes + k, i + q * sum_lanes + k, lanes<V>);
+                   return (t[0] + t[1]) + (t[2] + t[3]);
+                 });
+      for (; i + sum_lanes <= end; i += sum_lanes)
+        sums = sums + gather16(V(), [&](int k) { return f(i + k, i + k, lanes<V>); });
+      if (i < end)
+        sums = sums + gather16(V(), [&](int k) { return i + k < end ? f(i + k, i + k, count<V>(i + k, end)) : V(0.0f); });
+      return sums;
+    });
+  }
+
+  template <class V, class F>
+  FASTNN_FN wide<V> products(F f) const {
+    return blocks<V>([&](int64_t i, int64_t end) {
+      lanes16 sums = broadcast16(0.0);
+      for (; i < end; i += sum_lanes)
+        for (int k = 0; k < sum_lanes && i + k < end; k += lanes<V>) {
+          const pair<V> p = i + k + lanes<V> <= end ? f(i + k, i + k, lanes<V>) : f(i + k, i + k, count<V>(i + k, end));
+          const wide<V> a = to_wide(p.a), b = to_wide(p.b);
+          for (int j = 0; j < a.parts; ++j) {
+            vdouble& s = sums.part[k / lanes<vdouble> + j];
+            s = fmadd(a.part[j], b.part[j], s);
+          }
+        }
+      return sums;
+    });
+  }
+
+  template <class T>
+  FASTNN_FN vector_of<T> maximum(const T* x) const {
+    using V = vector_of<T>;
+    const V low(lowest<scalar_t<V>>);
+    V m[4] = {low, low, low, low};
+    int64_t i = 0;
+    for (; i + 4 * lanes<V> <= classes; i += 4 * lanes<V>)
+      for (int k = 0; k < 4; ++k) m[k] = vmax(storage<T>::load(x + i + k * lanes<V>), m[k]);
+    for (; i + lanes<V> <= classes; i += lanes<V>) m[0] = vmax(storage<T>::load(x + i), m[0]);
+    if (i < classes) m[1] = vmax(load_logits(x + i, static_cast<int>(classes - i)), m[1]);
+    scalar_t<V> lane[lanes<V>];
+    store(lane, vmax(vmax(m[3], m[2]), vmax(m[1], m[0])));
+    return V(highest<lanes<V>>(lane));
+  }
+};
+
+// each() of either walk, in vectors of V
+template <class V, class F>
+FASTNN_FN void each_vector(const down& walk, F f) {
+  walk.each(f);
 }
-template <class V, class Term>
-FASTNN_FN double row_sum(std::int64_t n, Term term) {
-  compensated sum;
-  for (std::int64_t i = 0; i < n; i += sum_block) sum.add(total(sum16<V>(i, n - i < sum_block ? n : i + sum_block, term)));
-  return sum.value();
+template <class V, class F>
+FASTNN_FN void each_vector(const along& walk, F f) {
+  walk.each_of<V>(f);
 }
 
-// The sum of the exponentials of a row; each vector of them goes to keep(i, e, elements).
-template <class T, class Keep>
-FASTNN_FN double exp_sum(const T* x, std::int64_t n, const softmax_shift<vector_of<T>>& shift, Keep keep) {
-  using V = vector_of<T>;
-  return row_sum<V>(n, [&](std::int64_t i, int count) {
-    const V e = softmax_exp(load_columns(x + i, count), shift);
-    keep(i, e, count);
-    return e;
-  });
+// The number of ones that a walk has counted in the lanes of `ones`
+template <class V>
+FASTNN_FN wide<V> counted(const down&, V ones) {
+  return to_wide(ones);
 }
-// The same with the maximum apart, and every result in every lane.
-template <class T, class Keep>
-FASTNN_FN softmax_sums<vector_of<T>> row_sums(const T* x, std::int64_t n, vector_of<T> maximum,
-                                              const softmax_shift<vector_of<T>>& shift, Keep keep) {
+template <class V>
+FASTNN_FN wide<V> counted(const along&, V ones) {
+  scalar_t<V> lane[lanes<V>];
+  store(lane, ones);
+  double sum = 0.0;
+  for (int k = 0; k < lanes<V>; ++k) sum += lane[k];
+  return broadcast_wide<V>(sum);
+}
+
+// The sums of exponentials of a walk, the maximum apart; each vector of exponentials goes to keep(offset, e, elements).
+template <class Walk, class T, class Keep>
+FASTNN_FN softmax_sums<vector_of<T>> exponential_sums(const Walk& walk, const T* x, vector_of<T> maximum,
+                                                      const softmax_shift<vector_of<T>>& shift, Keep keep) {
   using V = vector_of<T>;
   const V zero(0.0f), one(1.0f);
   V ties = zero;
-  const double tail = row_sum<V>(n, [&](std::int64_t i, int count) {
-    const V v = load_columns(x + i, count), e = softmax_exp(v, shift);
+  const wide<V> tail = walk.template sum<V>([&](int64_t at, int64_t, int n) {
+    const V v = load_logits(x + at, n), e = softmax_exp(v, shift);
     const mask_t<V> top = v == maximum;
     ties = ties + select(top, one, zero);
-    keep(i, e, count);
+    keep(at, e, n);
     return select(top, zero, e);
   });
-  scalar_t<V> lane[lanes<V>];
-  store(lane, ties);
-  double tied = 0.0;
-  for (int k = 0; k < lanes<V>; ++k) tied += lane[k];
-  return {maximum, broadcast_wide<V>(tail), broadcast_wide<V>(tied), to_wide(softmax_exp(maximum, shift))};
+  return {maximum, tail, counted(walk, ties), to_wide(softmax_exp(maximum, shift))};
+}
+
+constexpr int64_t row_classes = 64;  // rows of more than that are walked along
+constexpr int64_t tile_elements = 8192, tile_columns = 16, widest_tile = 128;
+
+FASTNN_FN bool is_row(int64_t classes, int64_t inner) { return inner == 1 && classes > row_classes; }
+FASTNN_FN bool is_tiled(int64_t classes) { return classes * tile_columns <= tile_elements; }
+
+// Where columns lie in memory, and in a tile
+struct tile_layout {
+  int64_t classes, inner;
+  int64_t stride;  // of the tile: columns that it has room for
+
+  FASTNN_FN tile_layout(int64_t classes, int64_t inner) : classes(classes), inner(inner) {
+    const int64_t fit = tile_elements / classes / tile_columns * tile_columns;
+    stride = inner < tile_columns ? tile_columns : fit < widest_tile ? fit : widest_tile;
+  }
+  FASTNN_FN int64_t offset(int64_t column) const {
+    const int64_t outer = column / inner;
+    return outer * classes * inner + (column - outer * inner);
+  }
+
+  // Calls f(first column, columns) for tiles of the columns [begin, end).
+  template <class F>
+  FASTNN_FN void each(int64_t begin, int64_t end, F f) const {
+    while (begin < end) {
+      int64_t n = end - begin < stride ? end - begin : stride;
+      if (inner >= tile_columns) {  // within one of the outer blocks
+        const int64_t left = inner - begin % inner;
+        n = left < n ? left : n;
+      }
+      f(begin, static_cast<int>(n));
+      begin += n;
+    }
+  }
+  template <class T>
+  FASTNN_FN void load(T* tile, const T* from, int64_t first, int columns) const {
+    if (inner >= tile_columns) {
+      const T* const p = from + offset(first);
+      for (int64_t c = 0; c < classes; ++c) __builtin_memcpy(tile + c * stride, p + c * inner, columns * sizeof(T));
+    } else {
+      for (int j = 0; j < columns; ++j) {
+        const T* const p = from + offset(first + j);
+        for (int64_t c = 0; c < classes; ++c) tile[c * stride + j] = p[c * inner];
+      }
+    }
+  }
+  template <class T>
+  FASTNN_FN void store(T* to, const T* tile, int64_t first, int columns) const {
+    if (inner >= tile_columns) {
+      T* const p = to + offset(first);
+      for (int64_t c = 0; c < classes; ++c) __builtin_memcpy(p + c * inner, tile + c * stride, columns * sizeof(T));
+    } else {
+      for (int j = 0; j < columns; ++j) {
+        T* const p = to + offset(first + j);
+        for (int64_t c = 0; c < classes; ++c) p[c * inner] = tile[c * stride + j];
+      }
+    }
+  }
+};
+
+// Columns where they lie: calls f(offset, columns, first column) for vectors of V.
+template <class V, class F>
+FASTNN_FN void by_columns(int64_t classes, int64_t inner, int64_t begin, int64_t end, F f) {
+  while (begin < end) {
+    const int64_t outer = begin / inner, i = begin - outer * inner;
+    int64_t n = inner - i < end - begin ? inner - i : end - begin;
+    if (n > lanes<V>) n = lanes<V>;
+    f(outer * classes * inner + i, static_cast<int>(n), begin);
+    begin += n;
+  }
 }
 
 }  // namespace
