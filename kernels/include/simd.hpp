@@ -21,6 +21,9 @@
 //   bias nearest(x)                   x rounded to the nearest integer, ties to even, for |x| <= 2^22 (float), 2^51
 //   (double) load<V>(p), store(p, x)      lanes<V> values, any alignment
 //   widen(x), narrow(d)          a vfloat as the vdoubles d.part[...], exactly, and back, rounded once
+//   deinterleave(a, b)           the elements a, b one behind the other: .even those with even numbers, .odd the others
+//   interleave(even, odd)        back: .first and .second, as stored one behind the other
+//   store64(p, u, base)          unsigned lanes as 64-bit integers, base added to each
 #pragma once
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
