@@ -18,6 +18,7 @@ using namespace fastnn_cpu;
 // The elements of U as doubles.
 template <class U, bool vector = (lanes<U> > 1)>
 struct sums {
+  using element = U;
   using W = double;
   double part[1];
   FASTNN_FN static sums of(U v) { return {{static_cast<double>(v)}}; }
@@ -25,12 +26,14 @@ struct sums {
 };
 template <>
 struct sums<vfloat, true> : doubles {
+  using element = vfloat;
   using W = vdouble;
   FASTNN_FN static sums of(vfloat v) { return {widen(v)}; }
   FASTNN_FN vfloat rounded() const { return narrow(*this); }
 };
 template <>
 struct sums<vdouble, true> {
+  using element = vdouble;
   using W = vdouble;
   vdouble part[1];
   FASTNN_FN static sums of(vdouble v) { return {{v}}; }

@@ -15,10 +15,12 @@ template <class U, bool indexed>
 struct best;
 template <class U>
 struct best<U, false> {
+  using element = U;
   U value;
 };
 template <class U>
 struct best<U, true> {
+  using element = U;
   U value, where;  // the position, as the bits of a number
 };
 
@@ -46,8 +48,14 @@ struct maximum {
   static FASTNN_FN void add(state<U>& s, U v, bits_t<U> at) {
     if constexpr (indexed) {
       const mask_t<U> m = takes_over(s.value, v);
-      s.value = select(m, v, s.value);
-      s.where = select(m, from_bits<U>(at), s.where);
+      if constexpr (lanes<U> == 1) {  // without a branch, which would often be mispredicted
+        const bits_t<U> mask = bits_t<U>(0) - static_cast<bits_t<U>>(m);
+        s.value = from_bits<U>(bits(s.value) ^ ((bits(s.value) ^ bits(v)) & mask));
+        s.where = from_bits<U>(bits(s.where) ^ ((bits(s.where) ^ at) & mask));
+      } else {
+        s.value = select(m, v, s.value);
+        s.where = select(m, from_bits<U>(at), s.where);
+      }
     } else {
       s.value = pooled_max(s.value, v);
     }

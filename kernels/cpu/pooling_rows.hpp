@@ -46,47 +46,71 @@ FASTNN_FN void put(binary16* p, float x) { p->raw = static_cast<u16>(float_to_bi
 FASTNN_FN void put(bfloat16* p, float x) { p->raw = static_cast<u16>(float_to_bfloat16(x)); }
 
 // 0, stride, 2 stride, ...
-template <class V, int stride>
-FASTNN_FN bits_t<V> columns_from(int64_t first) {
+template <class V>
+FASTNN_FN bits_t<V> steps(int64_t stride) {
   using uint = typename format_of<V>::uint;
   uint step[lanes<V>];
-  for (int i = 0; i < lanes<V>; ++i) step[i] = static_cast<uint>(i * stride);
+  for (int i = 0; i < lanes<V>; ++i) step[i] = static_cast<uint>(i) * static_cast<uint>(stride);
   scalar_t<V> lane[lanes<V>];
   FASTNN_MEMCPY(lane, step, sizeof lane);
-  return bits(load<V>(lane)) + bits_t<V>(static_cast<uint>(first));
+  return bits(load<V>(lane));
 }
 
-// The lanes are neighbouring windows; `from` is the first element of the first.
+// A row of windows in vectors, one window a lane. stride and kernel are constants, or 0: whatever the axis says.
 template <class P, int stride, int kernel>
-FASTNN_FN auto scan(const typename P::memory* from, int64_t first, int64_t n, int64_t dilation) {
+struct row_scan {
+  using T = typename P::memory;
+  using S = storage<T>;
   using V = typename P::V;
-  using S = storage<typename P::memory>;
+  using B = bits_t<V>;
   using uint = typename format_of<V>::uint;
-  const auto at = [&](int64_t k) { return columns_from<V, stride>(first) + bits_t<V>(static_cast<uint>(k)); };
-  if constexpr (kernel != 0) {
-    n = kernel;
-    dilation = 1;
+  const WindowAxis& a;
+  const B lane = steps<V>(step());
+
+  FASTNN_FN int64_t step() const { return stride != 0 ? stride : a.stride; }
+  FASTNN_FN int64_t length() const { return kernel != 0 ? kernel : a.kernel; }
+  FASTNN_FN int64_t dilation() const { return kernel != 0 ? 1 : a.dilation; }
+  // elements from the first one on that a vector of windows may touch
+  FASTNN_FN int64_t reach() const {
+    return (length() - 1) * dilation() + (stride != 0 ? stride * lanes<V> : step() * (lanes<V> - 1) + 1);
   }
-  if constexpr (stride == 1) {
-    auto state = P::template start<V>(S::load(from), at(0));
-    for (int64_t k = 1; k < n; ++k) P::add(state, S::load(from + k * dilation), at(k * dilation));
-    return state;
-  } else {
-    // Elements next to each other come from one pair of vectors.
-    const auto pair = [&](int64_t k) { return deinterleave(S::load(from + k), S::load(from + k + lanes<V>)); };
-    split<V> both = pair(0);
-    auto state = P::template start<V>(both.even, at(0));
-    if (dilation == 1) {
-      for (int64_t k = 1; k < n; ++k) {
-        if (k % 2 == 0) both = pair(k);
-        P::add(state, k % 2 == 0 ? both.even : both.odd, at(k));
+  static FASTNN_FN V apart(const T* p, int64_t step) {
+    T each[lanes<V>];
+    for (int i = 0; i < lanes<V>; ++i) each[i] = p[i * step];
+    return S::load(each);
+  }
+
+  // The windows whose first elements are at row[first], row[first + stride], ...
+  FASTNN_FN auto at(const T* row, int64_t first) const {
+    const T* const from = row + first;
+    const int64_t n = length(), d = dilation();
+    const auto where = [&](int64_t k) { return lane + B(static_cast<uint>(first + k)); };
+    if constexpr (stride == 2) {  // elements next to each other come from one pair of vectors
+      const auto pair = [&](int64_t k) { return deinterleave(S::load(from + k), S::load(from + k + lanes<V>)); };
+      split<V> both = pair(0);
+      auto state = P::template start<V>(both.even, where(0));
+      if (d == 1) {
+        for (int64_t k = 1; k < n; ++k) {
+          if (k % 2 == 0) both = pair(k);
+          P::add(state, k % 2 == 0 ? both.even : both.odd, where(k));
+        }
+      } else {
+        for (int64_t k = 1; k < n; ++k) P::add(state, pair(k * d).even, where(k * d));
       }
+      return state;
     } else {
-      for (int64_t k = 1; k < n; ++k) P::add(state, pair(k * dilation).even, at(k * dilation));
+      const auto element = [&](int64_t k) {
+        if constexpr (stride == 1)
+          return S::load(from + k * d);
+        else
+          return apart(from + k * d, a.stride);
+      };
+      auto state = P::template start<V>(element(0), where(0));
+      for (int64_t k = 1; k < n; ++k) P::add(state, element(k), where(k * d));
+      return state;
     }
-    return state;
   }
-}
+};
 
 // One window, of which the elements begin <= k < end lie in the row.
 template <class P>
@@ -107,16 +131,13 @@ FASTNN_FN auto scan_one(const typename P::memory* row, const pooling_span& s, in
 template <class P, int stride, int kernel>
 void scan_row(const typename P::memory* row, const typename P::memory* x_end, const WindowAxis& a, int64_t inner_first,
               int64_t inner_last, int64_t c0, int64_t c1, typename P::line line) {
-  using V = typename P::V;
+  const row_scan<P, stride, kernel> scan{a};
+  const int64_t width = lanes<typename P::V>, step = scan.step(), room = x_end - row - scan.reach();
   const int64_t first = smaller(larger(inner_first, c0), c1), last = smaller(larger(inner_last, first), c1);
   int64_t c = first;
-  if constexpr (stride != 0) {
-    const int64_t reach = ((kernel ? kernel : a.kernel) - 1) * (kernel ? 1 : a.dilation) + stride * lanes<V>;
-    const typename P::memory* from = row + (c * stride - a.before);
-    for (; c < last && x_end - from >= reach; c += lanes<V>, from += stride * lanes<V>)
-      line.store(c - c0, scan<P, stride, kernel>(from, c * stride - a.before, a.kernel, a.dilation));
-    c = smaller(c, last);
-  }
+  for (int64_t at = c * step - a.before; c < last && at <= room; c += width, at += step * width)
+    line.store(c - c0, scan.at(row, at));
+  c = smaller(c, last);
   for (int64_t k = c0; k < first; ++k) line.store(k - c0, scan_one<P>(row, span_of(a, k), a.dilation));
   for (; c < c1; ++c) line.store(c - c0, scan_one<P>(row, span_of(a, c), a.dilation));
 }
@@ -164,47 +185,41 @@ void direct(const pooling_walk<P>& walk) {
   using uint = typename format<number>::uint;
   constexpr int64_t width = lanes<V>;
   const WindowAxis &depth = walk.w.axis[0], &height = walk.w.axis[1], &a = walk.w.axis[2];
+  const int64_t down = height.dilation * a.in, deep = depth.dilation * height.in * a.in;  // from row to row
   int64_t y = walk.begin * walk.y_rows() * a.out;
   const int64_t y_end = walk.y_end();
+  const row_scan<P, stride, kernel> scan{a};
   for (int64_t plane = walk.begin; plane < walk.end; ++plane) {
     const memory* const first = walk.x + plane * walk.x_rows() * a.in;
     for (int64_t od = 0; od < depth.out; ++od) {
       const pooling_span d = span_of(depth, od);
       for (int64_t oh = 0; oh < height.out; ++oh, y += a.out) {
         const pooling_span h = span_of(height, oh);
-        const memory* rows[direct_rows];
-        uint offsets[direct_rows];
-        int n = 0;
-        const int64_t base = ((d.first + d.begin * depth.dilation) * height.in + h.first + h.begin * height.dilation) * a.in;
-        for (int64_t j = d.begin; j < d.end; ++j)
-          for (int64_t k = h.begin; k < h.end; ++k) {
-            const int64_t row = (d.first + j * depth.dilation) * height.in + h.first + k * height.dilation;
-            rows[n] = first + row * a.in;
-            offsets[n++] = static_cast<uint>(row * a.in - base);
-          }
+        const int64_t base = (d.first * height.in + h.first) * a.in + d.begin * deep + h.begin * down;
+        const memory* const top = first + base;
+        const int64_t n = h.end - h.begin, m = n > 0 ? d.end - d.begin : 0;
         const auto target = walk.out.row(y, base, od, oh, 0);
+        // what a row's own scan gives, and what has been found above it
+        const auto reduce = [&](auto row_at, auto empty) {
+          auto state = m > 0 ? row_at(top) : empty;
+          for (int64_t j = 0; j < m; ++j)
+            for (int64_t k = j == 0 ? 1 : 0; k < n; ++k) {
+              const int64_t offset = j * deep + k * down;
+              const auto row = row_at(top + offset);
+              using U = typename decltype(state)::element;
+              P::template join<U>(state, row, bits_t<U>(static_cast<uint>(offset)));
+            }
+          return state;
+        };
+        const int64_t room = m == 0 ? -1 : walk.x_end - top - (m - 1) * deep - (n - 1) * down - scan.reach();
         int64_t c = 0;
-        if (n > 0) {
-          const int64_t reach = kernel - 1 + stride * width, room = walk.x_end - rows[n - 1];
-          for (; c < a.out && c * stride + reach <= room; c += width) {
-            auto state = scan<P, stride, kernel>(rows[0] + c * stride, c * stride, kernel, 1);
-            for (int r = 1; r < n; ++r)
-              P::template join<V>(state, scan<P, stride, kernel>(rows[r] + c * stride, c * stride, kernel, 1),
-                                  bits_t<V>(offsets[r]));
-            P::template finish<V>(target, state, c, y_end - y - c);
-          }
-        }
-        for (; c < a.out; ++c) {
-          auto state = P::template empty<number>();
-          for (int r = 0; r < n; ++r) {
-            const auto row = scan_one<P>(rows[r], {c * stride, 0, kernel}, 1);
-            if (r == 0)
-              state = row;
-            else
-              P::template join<number>(state, row, offsets[r]);
-          }
-          P::template finish<number>(target, state, c, 1);
-        }
+        for (; c < a.out && c * stride <= room; c += width)
+          P::template finish<V>(target, reduce([&](const memory* row) { return scan.at(row, c * stride); },
+                                               P::template empty<V>()), c, y_end - y - c);
+        for (; c < a.out; ++c)
+          P::template finish<number>(
+              target, reduce([&](const memory* row) { return scan_one<P>(row, {c * stride, 0, kernel}, 1); },
+                             P::template empty<number>()), c, 1);
       }
     }
   }
@@ -228,6 +243,7 @@ void staged(const pooling_walk<P>& walk) {
   // So many rows that they do not fit: two lines, the result so far and the next row.
   const int64_t span = (height.kernel - 1) * height.dilation + 1;
   const bool ring = span <= ring_slots && depth.kernel * span <= ring_slots;
+  const int64_t advance = ring ? height.stride % span : 0;
   const int64_t slots = ring ? depth.kernel * span : 2;
   const int64_t block = smaller((a.out + margin - 1) / margin * margin, (ring_size / slots - margin) / margin * margin);
   const int64_t pitch = block + margin;
@@ -242,10 +258,10 @@ void staged(const pooling_walk<P>& walk) {
       for (int64_t od = 0; od < depth.out; ++od) {
         const pooling_span d = span_of(depth, od);
         for (int64_t s = 0; s < slots; ++s) held[s] = -1;
-        for (int64_t oh = 0; oh < height.out; ++oh) {
+        int64_t turn = ring ? (span - height.before % span) % span : 0;  // the slot of the row that a window begins with
+        for (int64_t oh = 0; oh < height.out; ++oh, turn = turn + advance < span ? turn + advance : turn + advance - span) {
           const pooling_span h = span_of(height, oh);
           const int64_t base = ((d.first + d.begin * depth.dilation) * height.in + h.first + h.begin * height.dilation) * a.in;
-          const int64_t turn = ring ? (h.first % span + span) % span : 0;
           int64_t at[ring_slots];
           uint offsets[ring_slots];
           int64_t n = 0;

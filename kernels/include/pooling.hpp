@@ -26,9 +26,10 @@ struct pooling_span {
 template <class Axis>
 FASTNN_FN pooling_span span_of(const Axis& a, long long o) {
   const long long first = o * a.stride - a.before;
-  const long long begin = first < 0 ? (a.dilation - 1 - first) / a.dilation : 0;
-  const long long inside = first < a.in ? (a.in - first + a.dilation - 1) / a.dilation : 0;
-  const long long end = inside < a.kernel ? inside : a.kernel;
+  long long begin = 0, end = a.kernel;
+  if (FASTNN_UNLIKELY(first < 0)) begin = (a.dilation - 1 - first) / a.dilation;
+  if (FASTNN_UNLIKELY(first + (a.kernel - 1) * a.dilation >= a.in))
+    end = first < a.in ? (a.in - first + a.dilation - 1) / a.dilation : 0;
   return {first, begin < end ? begin : end, end};
 }
 
