@@ -96,7 +96,7 @@ def test_a_block_is_for_its_own_thread() -> None:
     found: list[str] = []
 
     def other() -> None:
-        assert inside.wait(10)
+        assert inside.wait(60)
         found.append(fnn.backend())
         seen.set()
 
@@ -104,7 +104,7 @@ def test_a_block_is_for_its_own_thread() -> None:
     thread.start()
     with fnn.use("reference"):
         inside.set()
-        assert seen.wait(10)
+        assert seen.wait(60)
     thread.join()
     assert found == ["native"]
 
@@ -168,7 +168,7 @@ def test_numba_that_is_not_installed() -> None:
 
 def test_every_backend_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     for backend, path in dispatch.BACKENDS.items():
-        if backend in BACKENDS and path is not None:
+        if backend in BACKENDS and backend != "native":
             with fnn.use(backend), monkeypatch.context() as patch:
                 module = types.SimpleNamespace(forward=lambda name, x, *params, out: np.float32(42) + np.zeros_like(x))
                 patch.setitem(sys.modules, path, module)
