@@ -21,11 +21,9 @@
 //   bias nearest(x)                   x rounded to the nearest integer, ties to even, for |x| <= 2^22 (float), 2^51
 //   (double) load<V>(p), store(p, x)      lanes<V> values, any alignment
 //   widen(x), narrow(d)          a vfloat as the vdoubles d.part[...], exactly, and back, rounded once
-<<<<<<< HEAD
 //   deinterleave(a, b)           the elements a, b one behind the other: .even those with even numbers, .odd the others
 //   interleave(even, odd)        back: .first and .second, as stored one behind the other
 //   store64(p, u, base)          unsigned lanes as 64-bit integers, base added to each
-=======
 //   at_least16<V>(p, c)          mask: is lane i's 16-bit number p[i] >= c? For c from 0 to 65535, any alignment
 //
 // Beside V stands the word type W, for random numbers: u32, or vwords, which holds one 32-bit word of each of
@@ -36,7 +34,6 @@
 //   product(a, b)                the 64-bit products; high(p) and low(p) are their halves, each a W
 //   a ^ b, xor3(a, b, c)
 //   store_blocks(p, a, b, c, d)  block by block the words a, b, c, d: 4 word_lanes<W> words, any alignment
->>>>>>> main
 #pragma once
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)

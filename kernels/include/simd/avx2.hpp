@@ -51,7 +51,6 @@ FASTNN_FN vfloat narrow(doubles x) {
   return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(x.part[0].v)), _mm256_cvtpd_ps(x.part[1].v), 1);
 }
 
-<<<<<<< HEAD
 // Shuffles stay within halves of a register: a permutation of the quarters follows.
 FASTNN_FN split<vfloat> deinterleave(vfloat a, vfloat b) {
   const __m256d even = _mm256_castps_pd(_mm256_shuffle_ps(a.v, b.v, 0x88));
@@ -78,7 +77,8 @@ FASTNN_FN void store64(void* p, vbits32 u, long long base) {
 }
 FASTNN_FN void store64(void* p, vbits64 u, long long base) {
   _mm256_storeu_si256(static_cast<__m256i*>(p), _mm256_add_epi64(u.v, _mm256_set1_epi64x(base)));
-=======
+}
+
 template <>
 FASTNN_FN maskf at_least16<vfloat>(const u16* p, u32 bound) {
   return _mm256_castsi256_ps(_mm256_cmpgt_epi32(widen16(p).v, _mm256_set1_epi32(static_cast<int>(bound) - 1)));
@@ -97,7 +97,6 @@ FASTNN_FN vwords xor3(vwords a, vwords b, vwords c) { return a ^ b ^ c; }
 template <>
 FASTNN_FN vwords rising<vwords>(u32 first) {
   return _mm256_add_epi64(vwords(first).v, _mm256_setr_epi64x(0, 2, 1, 3));
->>>>>>> main
 }
 
 FASTNN_END

@@ -66,7 +66,6 @@ FASTNN_FN vfloat narrow(doubles x) {
   return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(x.part[0].v)), _mm512_cvtpd_ps(x.part[1].v), 1);
 }
 
-<<<<<<< HEAD
 FASTNN_FN split<vfloat> deinterleave(vfloat a, vfloat b) {
   const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
   const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
@@ -95,7 +94,8 @@ FASTNN_FN void store64(void* p, vbits32 u, long long base) {
 }
 FASTNN_FN void store64(void* p, vbits64 u, long long base) {
   _mm512_storeu_si512(p, _mm512_add_epi64(u.v, _mm512_set1_epi64(base)));
-=======
+}
+
 template <>
 FASTNN_FN mask16 at_least16<vfloat>(const u16* p, u32 bound) {
   return {_mm512_cmpge_epu32_mask(widen16(p).v, _mm512_set1_epi32(static_cast<int>(bound)))};
@@ -114,7 +114,6 @@ FASTNN_FN vwords xor3(vwords a, vwords b, vwords c) { return _mm512_ternarylogic
 template <>
 FASTNN_FN vwords rising<vwords>(u32 first) {
   return _mm512_add_epi64(vwords(first).v, _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7));
->>>>>>> main
 }
 
 FASTNN_END

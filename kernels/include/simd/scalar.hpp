@@ -97,7 +97,6 @@ FASTNN_FN void store(double* p, double x) { *p = x; }
 template <class V>
 FASTNN_FN V load_first(const scalar_t<V>* p, int n, V fill);
 
-<<<<<<< HEAD
 // Vectors of neighbouring elements, by the parity of their number or as they lie in memory.
 template <class V>
 struct split {
@@ -117,7 +116,6 @@ FASTNN_FN void store64(void* p, u64 u, long long base) {
   FASTNN_MEMCPY(p, &sum, sizeof sum);
 }
 FASTNN_FN void store64(void* p, u32 u, long long base) { store64(p, static_cast<u64>(u), base); }
-=======
 template <class V>
 FASTNN_FN mask_t<V> at_least16(const u16* p, u32 bound);
 template <>
@@ -146,6 +144,5 @@ FASTNN_FN void store_blocks(void* p, u32 a, u32 b, u32 c, u32 d) {
   const u32 words[] = {a, b, c, d};
   FASTNN_MEMCPY(p, words, sizeof words);
 }
->>>>>>> main
 
 FASTNN_END
