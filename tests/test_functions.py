@@ -201,8 +201,8 @@ def spread(array: Array) -> Array:
     """A copy whose elements lie apart, backwards along every second axis."""
     steps = [(-1) ** axis * (axis + 2) for axis in range(array.ndim)]
     room = np.zeros([length * abs(step) for length, step in zip(array.shape, steps, strict=True)], array.dtype)
-    view = room[tuple(slice(None, None, abs(step)) for step in steps)]
-    view = view[tuple(slice(None, None, 1 if step > 0 else -1) for step in steps)]
+    view = room[(..., *(slice(None, None, abs(step)) for step in steps))]
+    view = view[(..., *(slice(None, None, 1 if step > 0 else -1) for step in steps))]
     view[...] = array
     return view
 
