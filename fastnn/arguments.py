@@ -78,7 +78,7 @@ def common_array(title: str, names: Sequence[str], values: Sequence[Any]) -> lis
 def _array(title: str, name: str, value: Any) -> Array:
     try:
         array: Array = np.asanyarray(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last for PyTorch's tensors that require a gradient
         raise TypeError(f"{title}: {name} is {_kind(value)} that NumPy makes no array of: {error}") from None
     if array.dtype == object and not isinstance(value, np.ndarray):
         raise TypeError(
@@ -127,6 +127,13 @@ def same_shapes(title: str, dy: Array, saved: Array) -> Array:
     if dy.ndim == 0:
         return np.broadcast_to(dy, saved.shape)
     raise ValueError(f"{title}: dy has shape {dy.shape} and saved has shape {saved.shape}; expected the same shape")
+
+
+def flag(title: str, name: str, value: Any) -> bool:
+    """`value` as True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{title}: {name} is {_short(value)}, {_kind(value)}; expected True or False")
+    return bool(value)
 
 
 def parameter_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
