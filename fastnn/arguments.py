@@ -5,8 +5,9 @@ Every error names the function, the argument, what came and what was expected.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -241,6 +242,18 @@ def check_out(title: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
         same = array.ctypes.data == out.ctypes.data and _steps(array) == _steps(out) and array.shape == out.shape
         if not same and _overlap(array, out):
             raise ValueError(f"{title}: out overlaps {name} in memory; expected {name} itself, or memory apart from it")
+
+
+def checked_axis(title: str, axis: object, name: str, ndim: int) -> int:
+    """`axis` of the array `name`, counted from the front."""
+    if isinstance(axis, (bool, np.bool_, np.ndarray)) or not isinstance(axis, SupportsIndex):
+        raise TypeError(f"{title}: axis is {_short(axis)} of type {type(axis).__name__}; expected an int")
+    index = operator.index(axis)
+    if ndim == 0:
+        raise ValueError(f"{title}: {name} has no axes; expected at least one")
+    if not -ndim <= index < ndim:
+        raise ValueError(f"{title}: axis is {index}; expected {-ndim} to {ndim - 1}, for {name} has {ndim} axes")
+    return index % ndim
 
 
 def plain(array: Array) -> Array:
