@@ -309,7 +309,7 @@ ROWS: tuple[Function, ...] = (
         ),
         oracle=_cross_entropy,
         examples=_cross_entropy_examples,
-        ulp=(4, 4),
+        ulp=(7, 4),
         scale=_cross_entropy_scale,
         bytes="logits are",
         operations="30 an element; with soft labels or smoothing 20 more",
