@@ -6,8 +6,9 @@ Every error names the function, the argument, what came and what was expected.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -258,6 +259,29 @@ def check_apart(title: str, out: Array | None, inputs: Mapping[str, Array | None
     for name, array in inputs.items():
         if out is not None and array is not None and _overlap(array, out):
             raise ValueError(f"{title}: out overlaps {name} in memory; expected memory apart from it")
+
+
+def checked_axis(title: str, axis: object, name: str, ndim: int) -> int:
+    """`axis` of the array `name`, counted from the front."""
+    if isinstance(axis, (bool, np.bool_, np.ndarray)) or not isinstance(axis, SupportsIndex):
+        raise TypeError(f"{title}: axis is {_short(axis)} of type {type(axis).__name__}; expected an int")
+    index = operator.index(axis)
+    if ndim == 0:
+        raise ValueError(f"{title}: {name} has no axes; expected at least one")
+    if not -ndim <= index < ndim:
+        raise ValueError(f"{title}: axis is {index}; expected {-ndim} to {ndim - 1}, for {name} has {ndim} axes")
+    return index % ndim
+
+
+def checked_number(title: str, name: str, value: object, low: float, high: float) -> float:
+    """A finite number from `low` to `high`."""
+    expected = f"expected a number from {low:g} {'up' if high == math.inf else f'to {high:g}'}"
+    if isinstance(value, (bool, np.bool_, str, bytes)) or not isinstance(value, SupportsFloat) or np.ndim(value) != 0:  # type: ignore[arg-type]
+        raise TypeError(f"{title}: {name} is {_short(value)} of type {type(value).__name__}; {expected}")
+    number = float(value)
+    if not (math.isfinite(number) and low <= number <= high):
+        raise ValueError(f"{title}: {name} is {number:g}; {expected}")
+    return number
 
 
 def plain(array: Array) -> Array:
