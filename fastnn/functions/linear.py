@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.arguments import check_out, check_updated, common_array, flag, overlap, parameter_dtype, plain, real_array, receiver, stored
+from fastnn.arguments import (
+    check_out,
+    check_updated,
+    common_array,
+    flag,
+    overlap,
+    parameter_dtype,
+    plain,
+    real_array,
+    receiver,
+    stored,
+)
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.fusion import Activation, Fused, fused
@@ -89,7 +100,11 @@ def linear_backward(
         saved = inputs["saved"] = _beside(title, "saved", saved, shape, dtype)
     elif saved is not None:
         raise ValueError(f"{title}: saved goes with an activation, and activation is None")
-    results = {"dx": (dx, x.shape, dtype), "dweight": (dweight, weight.shape, dtype), "dbias": (dbias, shape[-1:], number)}
+    results = {
+        "dx": (dx, x.shape, dtype),
+        "dweight": (dweight, weight.shape, dtype),
+        "dbias": (dbias, shape[-1:], number),
+    }
     needed = {
         "dx": flag(title, "need_dx", need_dx),
         "dweight": flag(title, "need_dweight", need_dweight),
@@ -152,7 +167,9 @@ def _factors(title: str, x: Any, weight: Any) -> tuple[Array, Array]:
     if weight.ndim != 2:
         raise ValueError(f"{title}: weight has shape {weight.shape}; expected two axes, (out, in)")
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
-        raise ValueError(f"{title}: x has shape {x.shape} and weight {weight.shape}; expected x (..., {weight.shape[1]})")
+        raise ValueError(
+            f"{title}: x has shape {x.shape} and weight {weight.shape}; expected x (..., {weight.shape[1]})"
+        )
     return x, weight
 
 

@@ -74,7 +74,7 @@ cdef Runtime* runtime = <Runtime*> PyCapsule_GetPointer(api, kRuntimeCapsule)
 
 # Products of up to this many rows are not the BLAS's: it copies weight into an order of its own first. The 16-bit formats
 # are widened as they are read, whatever the number of rows.
-cdef int64_t few_rows = 32
+cdef int64_t few_rows = 64
 cdef int64_t parallel_from = 1 << 20  # multiplications from which a second thread pays
 cdef int64_t elements_parallel_from = 64 * 1024
 cdef int64_t nogil_from = 1 << 14
