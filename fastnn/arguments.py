@@ -297,7 +297,8 @@ def check_updated(
         raise ValueError(f"{title}: {name} is read-only; expected a writeable array")
     if array.size and 0 in _steps(array):
         raise ValueError(
-            f"{title}: {name} has strides {array.strides}, so that its elements share memory; expected one place for each"
+            f"{title}: {name} has strides {array.strides}, so that its elements share memory; "
+            "expected one place for each"
         )
 
 
@@ -326,9 +327,9 @@ def real_number(
             number = float(value)
         except OverflowError:
             number = math.inf
-    if low <= number <= high and (infinite or math.isfinite(number)):
-        if (number > above or above == -math.inf) and (number < below or below == math.inf):
-            return number
+    inside = low <= number <= high and (number > above or above == -math.inf) and (number < below or below == math.inf)
+    if inside and (infinite or math.isfinite(number)):
+        return number
     bounds = [
         *(["finite"] if not infinite else []),
         *([f"at least {low:g}"] if low != -math.inf else []),

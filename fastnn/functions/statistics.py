@@ -102,7 +102,7 @@ def _described(title: str, y: Any, activation: Activation, margin: Any) -> Activ
 
 
 def _bounds(limit: float, margin: float, dtype: np.dtype[Any]) -> tuple[float, float]:
-    """The numbers of `dtype` within a margin of a limit: the first and the last one, so that comparing them is exact."""
+    """The first and the last number of `dtype` within a margin of a limit, so that comparing with them is exact."""
     if not math.isfinite(limit):
         return math.inf, -math.inf
     with np.errstate(over="ignore"):

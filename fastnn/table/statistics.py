@@ -134,8 +134,8 @@ ROWS: tuple[Function, ...] = (
             _Y,
             Argument(
                 name="activation",
-                doc="the name of the activation f that y came from, or a tuple of its name and its parameters: 'sigmoid' "
-                "has the limits 0 and 1, 'tanh' -1 and 1, 'relu' 0 alone, ('hardtanh', -2, 2) -2 and 2",
+                doc="the name of the activation f that y came from, or a tuple of its name and its parameters: "
+                "'sigmoid' has the limits 0 and 1, 'tanh' -1 and 1, 'relu' 0 alone, ('hardtanh', -2, 2) -2 and 2",
             ),
             _MARGIN,
         ),
@@ -143,7 +143,8 @@ ROWS: tuple[Function, ...] = (
             Argument(name="low", role="parameter", doc="share at the lower limit; 0 where there is none"),
             Argument(name="high", role="parameter", doc="share at the upper limit; 0 where there is none"),
         ),
-        source="Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward neural networks, AISTATS",
+        source="Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward neural networks, "
+        "AISTATS",
         notes=(_NUMBERS, _NAN, "ValueError for an activation without limits, such as leaky_relu or sin."),
         oracle=_saturation,
         examples=_saturation_examples,
@@ -160,7 +161,8 @@ ROWS: tuple[Function, ...] = (
             _Y,
             Argument(
                 name="activation",
-                doc="the name of the activation that y came from, or a tuple of its name and its parameters; None: unknown",
+                doc="the name of the activation that y came from, or a tuple of its name and its parameters; None: "
+                "unknown",
             ),
             _MARGIN,
         ),
@@ -178,14 +180,14 @@ ROWS: tuple[Function, ...] = (
             ),
         ),
         source="Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward neural networks, "
-        "AISTATS; Chan, Golub and LeVeque (1983), Algorithms for Computing the Sample Variance, The American Statistician "
-        "37, for the variance",
+        "AISTATS; Chan, Golub and LeVeque (1983), Algorithms for Computing the Sample Variance, The American "
+        "Statistician 37, for the variance",
         notes=(
             "The results come as a named tuple.",
             _NUMBERS,
             _NAN,
-            "The variance is summed about the mean of each block of 2048 elements, and blocks are merged: no digits are "
-            "lost where the mean is large beside the spread.",
+            "The variance is summed about the mean of each block of 2048 elements, and blocks are merged: no digits "
+            "are lost where the mean is large beside the spread.",
         ),
         oracle=_statistics,
         examples=_statistics_examples,

@@ -16,7 +16,8 @@ struct Description {
 constexpr std::int64_t describe_block = 2048;  // counts of so few are exact in float
 
 struct Statistics {
-  // A block: 0 < n <= describe_block elements. bounds: how many elements lie in [bounds[0], bounds[1]] and in [bounds[2], bounds[3]]?
+  // A block: 0 < n <= describe_block elements. bounds: how many elements lie in [bounds[0], bounds[1]] and in
+  // [bounds[2], bounds[3]]?
   void (*describe[dtype_count])(const void* y, std::int64_t n, const double* bounds, Description* result);
   // Adds to counts[c] how many y[o, c, i] <= 0 there are with begin <= o < end, y being C-contiguous.
   void (*inactive[dtype_count])(const void* y, std::int64_t begin, std::int64_t end, std::int64_t channels,
