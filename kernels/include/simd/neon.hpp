@@ -107,6 +107,23 @@ struct doubles {
 FASTNN_FN doubles widen(vfloat x) { return {{vcvt_f64_f32(vget_low_f32(x.v)), vcvt_high_f64_f32(x.v)}}; }
 FASTNN_FN vfloat narrow(doubles x) { return vcvt_high_f32_f64(vcvt_f32_f64(x.part[0].v), x.part[1].v); }
 
+FASTNN_FN even_odd<vfloat> deinterleave(vfloat a, vfloat b) { return {vuzp1q_f32(a.v, b.v), vuzp2q_f32(a.v, b.v)}; }
+FASTNN_FN even_odd<vdouble> deinterleave(vdouble a, vdouble b) { return {vuzp1q_f64(a.v, b.v), vuzp2q_f64(a.v, b.v)}; }
+FASTNN_FN joined<vfloat> interleave(vfloat even, vfloat odd) {
+  return {vzip1q_f32(even.v, odd.v), vzip2q_f32(even.v, odd.v)};
+}
+FASTNN_FN joined<vdouble> interleave(vdouble even, vdouble odd) {
+  return {vzip1q_f64(even.v, odd.v), vzip2q_f64(even.v, odd.v)};
+}
+FASTNN_FN void store64(void* p, vbits32 u, long long base) {
+  const uint64x2_t b = vdupq_n_u64(static_cast<u64>(base));
+  vst1q_u64(static_cast<uint64_t*>(p), vaddw_u32(b, vget_low_u32(u.v)));
+  vst1q_u64(static_cast<uint64_t*>(p) + 2, vaddw_high_u32(b, u.v));
+}
+FASTNN_FN void store64(void* p, vbits64 u, long long base) {
+  vst1q_u64(static_cast<uint64_t*>(p), vaddq_u64(u.v, vdupq_n_u64(static_cast<u64>(base))));
+}
+
 template <>
 FASTNN_FN maskf at_least16<vfloat>(const u16* p, u32 bound) {
   return vcgeq_u32(widen16(p).v, vdupq_n_u32(bound));
