@@ -34,6 +34,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+TOLERANCE = {
+    "float64": {"rtol": 1e-14},
+    "float32": {"rtol": 3e-7},
+    "float16": {"rtol": 2.0**-10, "atol": 2.0**-24},
+    "bfloat16": {"rtol": 2.0**-7},
+}
+
+
 def example(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32, seed: int = 0) -> dict[str, Any]:
     """Every array that a step can take, of one shape, and options that need all of them."""
     rng, storage = np.random.default_rng(seed), np.dtype(dtype)
@@ -185,7 +193,7 @@ def test_any_layout(name: str) -> None:
             assert_same_bits(after[key], array)
         assert results[0] is after["param"]
         if change is spread:
-            assert np.all(after["param"].base[1::2] == 7)
+            assert np.all(after["param"].base[::2] == 7)
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -204,8 +212,8 @@ def test_every_length_gives_the_bits_of_its_elements(name: str, dtype: np.dtype[
         part = run(name, copied(given, lambda array, n=length: array[3 : 3 + n].copy()))
         for key, array in arrays(part).items():
             assert_same_bits(array, whole[key][3 : 3 + length])
-    scalar = run(name, copied(given, lambda array: array[5].reshape(())))
-    assert_same_bits(scalar["param"], whole["param"][5].reshape(()))
+    scalar = run(name, copied(given, lambda array: np.array(array[5])))
+    assert_same_bits(scalar["param"], whole["param"][5])
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -287,11 +295,8 @@ def test_clipped_gradients(dtype: np.dtype[Any]) -> None:
         assert_same_bits(one, other)
     norm = math.sqrt(sum(float(np.sum(grad**2)) for grad in before))
     assert float(results[0][0]) == pytest.approx(norm, rel=1e-6)
-    rounding = float(np.finfo(np.float32).eps) if dtype.name != "bfloat16" else 2.0**-7
     for got, grad in zip(results[0][1:], before, strict=True):
-        np.testing.assert_allclose(
-            got.astype(np.float64), grad * (1.5 / norm), rtol=max(rounding, 2.0**-10 if dtype == np.float16 else 0) * 2
-        )
+        np.testing.assert_allclose(got.astype(np.float64), grad * (1.5 / (norm + 1e-6)), **TOLERANCE[dtype.name])
 
 
 def test_a_norm_that_is_not_finite_may_be_an_error() -> None:
