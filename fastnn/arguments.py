@@ -130,13 +130,6 @@ def same_shapes(title: str, dy: Array, saved: Array) -> Array:
     raise ValueError(f"{title}: dy has shape {dy.shape} and saved has shape {saved.shape}; expected the same shape")
 
 
-def flag(title: str, name: str, value: Any) -> bool:
-    """`value` as True or False."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{title}: {name} is {_short(value)}, {_kind(value)}; expected True or False")
-    return bool(value)
-
-
 def parameter_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype of parameters beside an array of `dtype`: the one that is computed in."""
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
@@ -337,7 +330,8 @@ def check_updated(
         raise ValueError(f"{title}: {name} is read-only; expected a writeable array")
     if array.size and 0 in _steps(array):
         raise ValueError(
-            f"{title}: {name} has strides {array.strides}, so that its elements share memory; expected one place for each"
+            f"{title}: {name} has strides {array.strides}, so that its elements share memory; "
+            "expected one place for each"
         )
 
 
@@ -366,9 +360,9 @@ def real_number(
             number = float(value)
         except OverflowError:
             number = math.inf
-    if low <= number <= high and (infinite or math.isfinite(number)):
-        if (number > above or above == -math.inf) and (number < below or below == math.inf):
-            return number
+    inside = low <= number <= high and (number > above or above == -math.inf) and (number < below or below == math.inf)
+    if inside and (infinite or math.isfinite(number)):
+        return number
     bounds = [
         *(["finite"] if not infinite else []),
         *([f"at least {low:g}"] if low != -math.inf else []),
@@ -377,3 +371,10 @@ def real_number(
         *([f"below {below:g}"] if below != math.inf else []),
     ]
     raise ValueError(f"{title}: {name} is {_short(value)}; expected a number that is {' and '.join(bounds)}")
+
+
+def flag(title: str, name: str, value: Any) -> bool:
+    """An option that is on or off: a bool, or the number 0 or 1."""
+    if isinstance(value, (bool, np.bool_)) or (type(value) is int and value in (0, 1)):
+        return bool(value)
+    raise TypeError(f"{title}: {name} is {_short(value)}, {_kind(value)}; expected True or False")

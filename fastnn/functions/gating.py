@@ -91,9 +91,7 @@ def glu(x: npt.ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None)
 
 
 @public(_ROW["glu_backward"])
-def glu_backward(
-    dy: npt.ArrayLike, x: npt.ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None
-) -> Result:
+def glu_backward(dy: npt.ArrayLike, x: npt.ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None) -> Result:
     return _backward("glu_backward", dy, x, axis, 2, out)
 
 
