@@ -362,7 +362,7 @@ def answered_or_refused(row: Function, given: Example, what: str) -> list[Any]:
     except (TypeError, ValueError) as error:
         assert str(error).startswith(row.name), f"{what}: {error}"
         return [type(error)]
-    return [mapped(result, np.shape) for result in results if not isinstance(result, float)]
+    return [list(map(np.shape, result)) if isinstance(result, list) else np.shape(result) for result in results]
 
 
 def strange(array: Array) -> dict[str, Array]:
