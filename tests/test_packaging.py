@@ -140,9 +140,9 @@ def test_wheel_is_small_and_names_its_platform(wheel: Path) -> None:
 
 def test_wheel_holds_the_package_and_nothing_else(tree: Path, wheel: Path) -> None:
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    modules = {f"fastnn/kernels/cpu/{name}{suffix}" for name in ("activations", "threads")}
+    modules = {f"fastnn/kernels/cpu/{path.stem}{suffix}" for path in tree.glob("kernels/cpu/*.pyx")}
     declarations = {"fastnn/functional.pyi", "fastnn/ufuncs.pyi"}
-    sources = {f"fastnn/{path.name}" for path in tree.glob("fastnn/*.py")} - {"fastnn/declarations.py"}
+    sources = {str(path.relative_to(tree)) for path in tree.glob("fastnn/**/*.py")} - {"fastnn/declarations.py"}
     sources |= {f"fastnn/kernels/{path.name}" for path in tree.glob("kernels/*.py")} - {"fastnn/kernels/coeffs.py"}
     sources |= {f"fastnn/{path.relative_to(tree)}" for path in tree.glob("kernels/*/*.py*") if path.suffix != ".pyx"}
     sources |= {

@@ -12,14 +12,14 @@
 #include <cstring>
 #include <vector>
 
-#include "../../kernels/cpu/loop.hpp"
+#include "../../kernels/cpu/activations.hpp"
 #include "../../kernels/include/simd.hpp"
 
 using namespace fastnn_cpu;
 
 #define NAME_OF(isa) fastnn_activations_##isa
 #define NAME(isa) NAME_OF(isa)
-extern "C" Activations NAME(FASTNN_ISA)();
+extern "C" const Activations* NAME(FASTNN_ISA)();
 
 namespace {
 
@@ -64,7 +64,7 @@ class Memory {
 };
 
 const Activation* find(const char* name) {
-  const Activations all = NAME(FASTNN_ISA)();
+  const Activations& all = *NAME(FASTNN_ISA)();
   for (int i = 0; i < all.count; ++i)
     if (std::strcmp(all.rows[i].name, name) == 0) return &all.rows[i];
   return nullptr;
