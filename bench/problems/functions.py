@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -65,6 +65,8 @@ class Spec:
     # (arguments in float64, results) -> true results, for a contender that draws random numbers of its own
     given_choices: Callable[[Arguments, Sequence[Array | None]], Sequence[Any]] | None = None
     random: bool = False  # others draw other numbers
+    outputs: tuple[str, ...] = ()  # arguments of a composite that are only written
+    notes: Mapping[str, Any] = field(default_factory=dict)  # for the rivals; not passed to fastnn
 
     @property
     def row(self) -> Function | None:
@@ -174,7 +176,8 @@ class FunctionProblem(Problem):
     @property
     def bytes_moved(self) -> int:
         trial = self.trial
-        read = sum(array.nbytes for array in arrays(self.arguments))
+        only_written = sum(array.nbytes for name in self.spec.outputs for array in arrays(self.arguments[name]))
+        read = sum(array.nbytes for array in arrays(self.arguments)) - only_written
         inputs = list(arrays(trial.arguments))
         fresh = [
             array for array in arrays(trial.results) if not any(np.may_share_memory(array, other) for other in inputs)
@@ -192,7 +195,7 @@ class FunctionProblem(Problem):
             first = next(arrays(self.trial.results))
             options["out"] = aligned(first.shape, first.dtype)
             options["out"].fill(0)
-        return Buffers(**self.arguments, **options)
+        return Buffers(**self.arguments, **options, **self.spec.notes)
 
     def judge(self) -> Judge | None:
         from ..accuracy.functions import FunctionJudge

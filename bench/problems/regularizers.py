@@ -1,7 +1,8 @@
-"""Problems of the family regularizers."""
+"""Regularisers: the weights of a wide layer and of a narrow one."""
 
 from __future__ import annotations
 
-from .functions import Spec
+from .functions import Arguments, Build, Maker, Spec, over
 
-SPECS: tuple[Spec, ...] = ()
+FAMILY = "regularizers"
+SIZES = ((1_000_000,), (65_536,))

@@ -29,7 +29,7 @@ def _backward(fnn: Any, name: str, b: Buffers) -> Run:
 
 
 def _function(spec: Spec, b: Buffers) -> Run:
-    return bind(spec, b.values)
+    return bind(spec, {name: value for name, value in b.values.items() if name not in spec.notes})
 
 
 class Backend(Rival):
