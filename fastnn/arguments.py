@@ -243,6 +243,28 @@ def check_out(title: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
             raise ValueError(f"{title}: out overlaps {name} in memory; expected {name} itself, or memory apart from it")
 
 
+def plain(array: Array) -> Array:
+    """The array as kernels take it: C-contiguous, aligned, of no subclass; copied only where it is not so."""
+    if array.flags.c_contiguous and array.flags.aligned:
+        return np.asarray(array)
+    return np.array(array, order="C", subok=False)
+
+
+def receiver(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Where a kernel may write a result that is to go to the checked `out`: there, if it is plain."""
+    if out is not None and type(out) is np.ndarray and out.flags.carray:
+        return out
+    return np.empty(shape, dtype)
+
+
+def stored(result: Array, out: Array | None) -> Array:
+    """The result, in `out` where there is one."""
+    if out is None or out is result:
+        return result
+    out[...] = result
+    return out
+
+
 def _steps(array: Array) -> list[int]:
     """The strides that matter."""
     return [step for step, length in zip(array.strides, array.shape, strict=True) if length > 1]

@@ -109,6 +109,7 @@ def _argument(argument: Argument, default: str | None) -> str:
 
 def _default(function: Callable[..., Any], name: str) -> str | None:
     """The default value of an argument, as Python writes it; None where there is none, or none worth saying."""
+    function = getattr(function, "__wrapped__", function)
     code, defaults = function.__code__, function.__defaults__ or ()
     positional = code.co_varnames[: code.co_argcount]
     known = dict(zip(positional[len(positional) - len(defaults) :], defaults, strict=True))

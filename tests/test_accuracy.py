@@ -204,24 +204,15 @@ def test_command_refuses(words: tuple[str, ...], message: str, capsys: pytest.Ca
 
 
 def test_committed_certificate() -> None:
-    """It covers every op, and its promises are kept. Every exponential was swept exhaustively.
-
-    sin and cos, of whose arguments almost half take a slow path, have been sampled so far, and so may ops without any
-    transcendental function be; the README names the ones that are.
-    """
-    certificate = accuracy()
-    assert certificate.ok
+    """Its promises are kept, and every pass of every op was swept over all float32 patterns on one instruction set."""
+    assert accuracy().ok
     for op in OPS.values():
         for direction in ("forward", "backward"):
-            records = [
-                record
+            assert any(
+                record.exhaustive and (record.direction, record.dtype) == (direction, "float32")
                 for record in accuracy(op.name).records
-                if (record.direction, record.dtype) == (direction, "float32")
-                and record.implementation.startswith("native")
-            ]
-            assert records, op.name
-            if op.transcendental and op.name not in ("sin", "cos"):
-                assert any(record.exhaustive for record in records), op.name
+                if record.implementation.startswith("native")
+            ), (op.name, direction)
 
 
 def test_accuracy_refuses_and_explains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_block_is_for_its_own_thread() -> None:
     found: list[str] = []
 
     def other() -> None:
-        assert inside.wait(10)
+        assert inside.wait(60)
         found.append(fnn.backend())
         seen.set()
 
@@ -104,7 +104,7 @@ def test_a_block_is_for_its_own_thread() -> None:
     thread.start()
     with fnn.use("reference"):
         inside.set()
-        assert seen.wait(10)
+        assert seen.wait(60)
     thread.join()
     assert found == ["native"]
 

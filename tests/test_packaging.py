@@ -47,7 +47,7 @@ def run(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=900,
+        timeout=1800,
     )
 
 

@@ -214,5 +214,5 @@ def test_a_pool_of_processes() -> None:
         "        for f in (fastnn.relu, fastnn.ufuncs.relu):\n"
         "            assert [y.tolist() for y in pool.map(f, x)] == [[0, 2]] * 2\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,6 @@
 #include "elementwise.hpp"
 
-#include <unistd.h>
+#include "streaming.hpp"
 
 #include <cfenv>
 #include <cstring>
@@ -16,20 +16,6 @@ namespace {
 constexpr int max_operands = 6;
 constexpr std::int64_t block = 512;  // elements gathered at a time: all operands of a block fit the first-level cache
 constexpr std::int64_t chunk = 16 * 1024;  // elements a thread takes at a time
-
-// From this many bytes of output on, stores bypass the caches: the result would not stay there, and a cached store
-// reads the line it overwrites first. The same rule, and about the same size, as the C library's memcpy; but of the
-// size that the system gives, 32 MiB count at most: some processors give that of all their caches of the third level
-// together, of which a core fills one.
-std::int64_t streaming_from() {
-  std::int64_t cache = 32 << 20;
-#if defined(_SC_LEVEL3_CACHE_SIZE)
-  const long found = sysconf(_SC_LEVEL3_CACHE_SIZE);
-  if (found > 0 && found < cache) cache = found;
-#endif
-  return cache / 4 * 3;
-}
-const std::int64_t streaming_threshold = streaming_from();
 
 template <class T>
 void gather(char* to, const char* from, std::int64_t stride, std::int64_t n) {
@@ -116,7 +102,7 @@ void run(const Operation& operation, const Runtime& runtime, char* const* args, 
     contiguous = contiguous && (job.single(k) ? strides[k] == 0 : strides[k] == job.item(k));
     aliased = aliased || (k < out && args[k] == args[out]);
   }
-  if (contiguous && !aliased && n * operation.item >= streaming_threshold) job.flags |= streaming_stores;
+  if (contiguous && !aliased && n * operation.item >= streaming_from()) job.flags |= streaming_stores;
   const fastnn::chunk_body body = contiguous ? contiguous_body : strided_body;
   if (n >= operation.parallel_from && runtime.pool->get_num_threads() > 1)
     runtime.pool->parallel_for(n, chunk, body, &job);

@@ -191,6 +191,9 @@ bool Pool::start_workers(int wanted) noexcept {
       delete start;
       break;
     }
+#if defined(__linux__)
+    pthread_setname_np(thread, "fastnn");  // from here, so that it has its name before anyone can look for it
+#endif
     pthread_detach(thread);
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
@@ -204,9 +207,7 @@ void* Pool::worker_main(void* argument) noexcept {
   const int index = start->index;
   delete start;
 #if defined(__APPLE__)
-  pthread_setname_np("fastnn");
-#elif defined(__linux__)
-  pthread_setname_np(pthread_self(), "fastnn");
+  pthread_setname_np("fastnn");  // there a thread can only name itself
 #endif
   pool->serve(index);
   return nullptr;

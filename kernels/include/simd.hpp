@@ -21,6 +21,16 @@
 //   bias nearest(x)                   x rounded to the nearest integer, ties to even, for |x| <= 2^22 (float), 2^51
 //   (double) load<V>(p), store(p, x)      lanes<V> values, any alignment
 //   widen(x), narrow(d)          a vfloat as the vdoubles d.part[...], exactly, and back, rounded once
+//   at_least16<V>(p, c)          mask: is lane i's 16-bit number p[i] >= c? For c from 0 to 65535, any alignment
+//
+// Beside V stands the word type W, for random numbers: u32, or vwords, which holds one 32-bit word of each of
+// word_lanes<W> blocks of four. Only W's own operations see how its lanes are arranged.
+//
+//   W(u)                         every lane = u
+//   rising<W>(u)                 u, u + 1, u + 2 ... (mod 2^32) in the order of the blocks
+//   product(a, b)                the 64-bit products; high(p) and low(p) are their halves, each a W
+//   a ^ b, xor3(a, b, c)
+//   store_blocks(p, a, b, c, d)  block by block the words a, b, c, d: 4 word_lanes<W> words, any alignment
 #pragma once
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
@@ -76,6 +86,14 @@ template <class V>
 using bits_t = typename traits<V>::bits;
 template <class V>
 constexpr int lanes = traits<V>::lanes;
+
+// What a word type consists of: product (the type), lanes.
+template <class W>
+struct word_traits;
+template <class W>
+constexpr int word_lanes = word_traits<W>::lanes;
+template <class W>
+FASTNN_FN W rising(u32 first);
 
 // The layout of IEEE binary32 and binary64, for code that works on bits.
 template <class S>

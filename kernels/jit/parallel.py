@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -27,27 +28,43 @@ _lock = threading.Lock()
 
 def run(loop: Entry, out: Any, operands: tuple[Any, ...]) -> None:
     """Run a loop over one-dimensional arrays, in shares where they are long."""
-    threads = 1 if out.size < 2 * SHARE else min(get_num_threads(), out.size // SHARE)
-    if threads == 1:
+    if _threads(out.size) == 1:
         loop(None, out, operands)
         return
-    length = -(-out.size // (threads * _GRAIN)) * _GRAIN
-    shares = [slice(first, first + length) for first in range(0, out.size, length)]
-    cut = [(out[share], tuple(_cut(operand, share) for operand in operands)) for share in shares]
-    waiting = [_submit(threads - 1, loop, *arguments) for arguments in cut[1:]]
-    loop(None, *cut[0])
-    for arguments, future in zip(cut[1:], waiting, strict=True):
+
+    def share(begin: int, end: int) -> None:
+        part = slice(begin, end)
+        loop(None, out[part], tuple(_cut(operand, part) for operand in operands))
+
+    run_ranges(out.size, share)
+
+
+def run_ranges(n: int, function: Callable[[int, int], None]) -> None:
+    """Call function(begin, end) for ranges that make up n elements, on several threads where there are many."""
+    threads = _threads(n)
+    if threads == 1:
+        function(0, n)
+        return
+    length = -(-n // (threads * _GRAIN)) * _GRAIN
+    shares = [(begin, min(n, begin + length)) for begin in range(0, n, length)]
+    waiting = [_submit(threads - 1, function, *share) for share in shares[1:]]
+    function(*shares[0])
+    for share, future in zip(shares[1:], waiting, strict=True):
         if future is None or future.cancel():  # no worker has come to it yet
-            loop(None, *arguments)
+            function(*share)
         else:
             future.result()
+
+
+def _threads(n: int) -> int:
+    return 1 if n < 2 * SHARE else min(get_num_threads(), n // SHARE)
 
 
 def _cut(operand: Any, share: slice) -> Any:
     return operand[share] if isinstance(operand, np.ndarray) else operand
 
 
-def _submit(workers: int, loop: Entry, *arguments: Any) -> Future[None] | None:
+def _submit(workers: int, function: Callable[[int, int], None], begin: int, end: int) -> Future[None] | None:
     """Hand a share to a worker; None where there is none any more, while the interpreter shuts down."""
     global _executor, _workers
     with _lock:
@@ -56,7 +73,7 @@ def _submit(workers: int, loop: Entry, *arguments: Any) -> Future[None] | None:
                 _executor.shutdown(wait=False)
             _executor, _workers = ThreadPoolExecutor(workers, "fastnn"), workers
         try:
-            return _executor.submit(loop, None, *arguments)
+            return _executor.submit(function, begin, end)
         except RuntimeError:
             return None
 

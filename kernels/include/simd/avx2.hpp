@@ -51,4 +51,24 @@ FASTNN_FN vfloat narrow(doubles x) {
   return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(x.part[0].v)), _mm256_cvtpd_ps(x.part[1].v), 1);
 }
 
+template <>
+FASTNN_FN maskf at_least16<vfloat>(const u16* p, u32 bound) {
+  return _mm256_castsi256_ps(_mm256_cmpgt_epi32(widen16(p).v, _mm256_set1_epi32(static_cast<int>(bound) - 1)));
+}
+template <>
+FASTNN_FN maskd at_least16<vdouble>(const u16* p, u32 bound) {
+  const __m256i wide = _mm256_cvtepu16_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  return _mm256_castsi256_pd(_mm256_cmpgt_epi64(wide, _mm256_set1_epi64x(static_cast<long long>(bound) - 1)));
+}
+
+FASTNN_FN __m256i merge_words(__m256i even, __m256i odd) {
+  return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+}
+FASTNN_X86_WORDS(__m256i, 4, _mm256, si256)
+FASTNN_FN vwords xor3(vwords a, vwords b, vwords c) { return a ^ b ^ c; }
+template <>
+FASTNN_FN vwords rising<vwords>(u32 first) {
+  return _mm256_add_epi64(vwords(first).v, _mm256_setr_epi64x(0, 2, 1, 3));
+}
+
 FASTNN_END

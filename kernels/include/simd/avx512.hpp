@@ -66,4 +66,24 @@ FASTNN_FN vfloat narrow(doubles x) {
   return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(x.part[0].v)), _mm512_cvtpd_ps(x.part[1].v), 1);
 }
 
+template <>
+FASTNN_FN mask16 at_least16<vfloat>(const u16* p, u32 bound) {
+  return {_mm512_cmpge_epu32_mask(widen16(p).v, _mm512_set1_epi32(static_cast<int>(bound)))};
+}
+template <>
+FASTNN_FN mask8 at_least16<vdouble>(const u16* p, u32 bound) {
+  const __m128i wanted = _mm_set1_epi16(static_cast<short>(bound));
+  return {_mm_cmpge_epu16_mask(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)), wanted)};
+}
+
+FASTNN_FN __m512i merge_words(__m512i even, __m512i odd) {
+  return _mm512_mask_shuffle_epi32(even, 0xaaaa, odd, _MM_PERM_CCAA);
+}
+FASTNN_X86_WORDS(__m512i, 8, _mm512, si512)
+FASTNN_FN vwords xor3(vwords a, vwords b, vwords c) { return _mm512_ternarylogic_epi64(a.v, b.v, c.v, 0x96); }
+template <>
+FASTNN_FN vwords rising<vwords>(u32 first) {
+  return _mm512_add_epi64(vwords(first).v, _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
 FASTNN_END

@@ -6,6 +6,7 @@ FASTNN_BEGIN
 
 using vfloat = float;
 using vdouble = double;
+using vwords = u32;
 
 FASTNN_FN void stream(float* p, float x) { *p = x; }
 FASTNN_FN void stream(double* p, double x) { *p = x; }

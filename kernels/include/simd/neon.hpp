@@ -100,4 +100,46 @@ struct doubles {
 FASTNN_FN doubles widen(vfloat x) { return {{vcvt_f64_f32(vget_low_f32(x.v)), vcvt_high_f64_f32(x.v)}}; }
 FASTNN_FN vfloat narrow(doubles x) { return vcvt_high_f32_f64(vcvt_f32_f64(x.part[0].v), x.part[1].v); }
 
+template <>
+FASTNN_FN maskf at_least16<vfloat>(const u16* p, u32 bound) {
+  return vcgeq_u32(widen16(p).v, vdupq_n_u32(bound));
+}
+template <>
+FASTNN_FN maskd at_least16<vdouble>(const u16* p, u32 bound) {
+  const u64 pair[] = {p[0], p[1]};
+  return vcgeq_u64(vld1q_u64(reinterpret_cast<const uint64_t*>(pair)), vdupq_n_u64(bound));
+}
+
+// Random words: one 32-bit lane each, the products in two registers.
+struct vwords {
+  uint32x4_t v;
+  vwords() = default;
+  FASTNN_FN vwords(uint32x4_t r) : v(r) {}
+  FASTNN_FN explicit vwords(u32 u) : v(vdupq_n_u32(u)) {}
+};
+struct word_products {
+  uint32x4_t first, last;
+};
+template <>
+struct word_traits<vwords> {
+  using product = word_products;
+  static constexpr int lanes = 4;
+};
+template <>
+FASTNN_FN vwords rising<vwords>(u32 first) {
+  const uint32_t steps[] = {0, 1, 2, 3};
+  return vaddq_u32(vdupq_n_u32(first), vld1q_u32(steps));
+}
+FASTNN_FN word_products product(vwords a, vwords b) {
+  return {vreinterpretq_u32_u64(vmull_u32(vget_low_u32(a.v), vget_low_u32(b.v))),
+          vreinterpretq_u32_u64(vmull_high_u32(a.v, b.v))};
+}
+FASTNN_FN vwords high(word_products p) { return vuzp2q_u32(p.first, p.last); }
+FASTNN_FN vwords low(word_products p) { return vuzp1q_u32(p.first, p.last); }
+FASTNN_FN vwords operator^(vwords a, vwords b) { return veorq_u32(a.v, b.v); }
+FASTNN_FN vwords xor3(vwords a, vwords b, vwords c) { return a ^ b ^ c; }
+FASTNN_FN void store_blocks(void* p, vwords a, vwords b, vwords c, vwords d) {
+  vst4q_u32(static_cast<uint32_t*>(p), {{a.v, b.v, c.v, d.v}});
+}
+
 FASTNN_END

@@ -97,4 +97,33 @@ FASTNN_FN void store(double* p, double x) { *p = x; }
 template <class V>
 FASTNN_FN V load_first(const scalar_t<V>* p, int n, V fill);
 
+template <class V>
+FASTNN_FN mask_t<V> at_least16(const u16* p, u32 bound);
+template <>
+FASTNN_FN bool at_least16<float>(const u16* p, u32 bound) {
+  return *p >= bound;
+}
+template <>
+FASTNN_FN bool at_least16<double>(const u16* p, u32 bound) {
+  return *p >= bound;
+}
+
+template <>
+struct word_traits<u32> {
+  using product = u64;
+  static constexpr int lanes = 1;
+};
+template <>
+FASTNN_FN u32 rising<u32>(u32 first) {
+  return first;
+}
+FASTNN_FN u64 product(u32 a, u32 b) { return static_cast<u64>(a) * b; }
+FASTNN_FN u32 high(u64 p) { return static_cast<u32>(p >> 32); }
+FASTNN_FN u32 low(u64 p) { return static_cast<u32>(p); }
+FASTNN_FN u32 xor3(u32 a, u32 b, u32 c) { return a ^ b ^ c; }
+FASTNN_FN void store_blocks(void* p, u32 a, u32 b, u32 c, u32 d) {
+  const u32 words[] = {a, b, c, d};
+  FASTNN_MEMCPY(p, words, sizeof words);
+}
+
 FASTNN_END

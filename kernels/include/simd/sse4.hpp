@@ -46,4 +46,24 @@ struct doubles {
 FASTNN_FN doubles widen(vfloat x) { return {{_mm_cvtps_pd(x.v), _mm_cvtps_pd(_mm_movehl_ps(x.v, x.v))}}; }
 FASTNN_FN vfloat narrow(doubles x) { return _mm_movelh_ps(_mm_cvtpd_ps(x.part[0].v), _mm_cvtpd_ps(x.part[1].v)); }
 
+template <>
+FASTNN_FN maskf at_least16<vfloat>(const u16* p, u32 bound) {
+  return _mm_castsi128_ps(_mm_cmpgt_epi32(widen16(p).v, _mm_set1_epi32(static_cast<int>(bound) - 1)));
+}
+template <>
+FASTNN_FN maskd at_least16<vdouble>(const u16* p, u32 bound) {
+  const __m128i wide = _mm_cvtepu16_epi64(_mm_loadu_si32(p));
+  return _mm_castsi128_pd(_mm_cmpgt_epi64(wide, _mm_set1_epi64x(static_cast<long long>(bound) - 1)));
+}
+
+FASTNN_FN __m128i merge_words(__m128i even, __m128i odd) {
+  return _mm_blend_epi16(even, _mm_slli_epi64(odd, 32), 0xcc);
+}
+FASTNN_X86_WORDS(__m128i, 2, _mm, si128)
+FASTNN_FN vwords xor3(vwords a, vwords b, vwords c) { return a ^ b ^ c; }
+template <>
+FASTNN_FN vwords rising<vwords>(u32 first) {
+  return _mm_add_epi64(vwords(first).v, _mm_set_epi64x(1, 0));
+}
+
 FASTNN_END

@@ -81,6 +81,32 @@
   FASTNN_FN bool any(M m) { return P##_movemask_##T(m.v) != 0; }                 \
   FASTNN_FN bool all(M m) { return P##_movemask_##T(m.v) == (1 << lanes<V>)-1; }
 
+// Random words over register REG: a word in the low half of each 64-bit lane, which is all that the multiplication
+// reads, so that the upper half may hold anything and the low half of a product is the product itself.
+#define FASTNN_X86_WORDS(REG, N, P, SI)                                                                       \
+  struct vwords {                                                                                             \
+    REG v;                                                                                                    \
+    vwords() = default;                                                                                       \
+    FASTNN_FN vwords(REG r) : v(r) {}                                                                         \
+    FASTNN_FN explicit vwords(u32 u) : v(P##_set1_epi32(static_cast<int>(u))) {}                              \
+  };                                                                                                          \
+  template <>                                                                                                 \
+  struct word_traits<vwords> {                                                                                \
+    using product = vwords;                                                                                   \
+    static constexpr int lanes = N;                                                                           \
+  };                                                                                                          \
+  FASTNN_FN vwords product(vwords a, vwords b) { return P##_mul_epu32(a.v, b.v); }                            \
+  FASTNN_FN vwords high(vwords p) { return P##_srli_epi64(p.v, 32); }                                         \
+  FASTNN_FN vwords low(vwords p) { return p; }                                                                \
+  FASTNN_FN vwords operator^(vwords a, vwords b) { return P##_xor_##SI(a.v, b.v); }                           \
+  /* The two 64-bit halves of a block side by side; rising() numbers the lanes so that these are in order. */ \
+  FASTNN_FN void store_blocks(void* p, vwords a, vwords b, vwords c, vwords d) {                              \
+    const REG ab = merge_words(a.v, b.v), cd = merge_words(c.v, d.v);                                         \
+    REG* const to = static_cast<REG*>(p);                                                                     \
+    P##_storeu_##SI(to, P##_unpacklo_epi64(ab, cd));                                                          \
+    P##_storeu_##SI(to + 1, P##_unpackhi_epi64(ab, cd));                                                      \
+  }
+
 FASTNN_BEGIN
 // Streamed stores are weakly ordered: other threads may look at the result only after this.
 FASTNN_FN void stream_fence() { _mm_sfence(); }
