@@ -5,7 +5,7 @@
 // only place with intrinsics; formulas use nothing but the names listed here.
 //
 //   V(c)                         every lane = the scalar c
-//   + - * /  unary -             IEEE, round to nearest even, never contracted (the build passes -ffp-contract=off)
+//   + - * /  unary -  vsqrt(x)   IEEE, round to nearest even, never contracted (the build passes -ffp-contract=off)
 //   < <= > >= == !=              a mask_t<V>; masks know & | !
 //   select(m, a, b)              m ? a : b, lane by lane
 //   fmadd(a, b, c)               a b + c  (rounded once where traits<V>::fused, twice on x86-64-v2)

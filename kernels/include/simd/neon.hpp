@@ -55,6 +55,7 @@ FASTNN_BEGIN
   FASTNN_FN V operator*(V a, V b) { return vmulq_##T(a.v, b.v); }                                      \
   FASTNN_FN V operator/(V a, V b) { return vdivq_##T(a.v, b.v); }                                      \
   FASTNN_FN V operator-(V a) { return vnegq_##T(a.v); }                                                \
+  FASTNN_FN V vsqrt(V x) { return vsqrtq_##T(x.v); }                                                   \
   FASTNN_FN V fmadd(V a, V b, V c) { return vfmaq_##T(c.v, a.v, b.v); }                                \
   FASTNN_FN V fnmadd(V a, V b, V c) { return vfmsq_##T(c.v, a.v, b.v); }                               \
   FASTNN_FN V fmsub(V a, V b, V c) { return vfmaq_##T(vnegq_##T(c.v), a.v, b.v); }                     \

@@ -38,6 +38,13 @@ FASTNN_FN float vmin(float a, float b) { return a < b ? a : b; }
 FASTNN_FN double vmin(double a, double b) { return a < b ? a : b; }
 FASTNN_FN float vmax(float a, float b) { return a > b ? a : b; }
 FASTNN_FN double vmax(double a, double b) { return a > b ? a : b; }
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+FASTNN_FN float vsqrt(float x) { return sqrtf(x); }
+FASTNN_FN double vsqrt(double x) { return sqrt(x); }
+#else
+FASTNN_FN float vsqrt(float x) { return __builtin_sqrtf(x); }
+FASTNN_FN double vsqrt(double x) { return __builtin_sqrt(x); }
+#endif
 FASTNN_FN bool any(bool m) { return m; }
 FASTNN_FN bool all(bool m) { return m; }
 
