@@ -26,20 +26,23 @@ SEED = 20240229
 class Buffers:
     """Named arrays and options of one problem, as attributes.
 
-    A rival holds the arrays as its own type, over the same memory where it can.
+    A rival holds the arrays as its own type, over the same memory where it can. `extra` is for rivals alone: what they
+    need to know and fastnn's function is not given.
     """
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, *, extra: dict[str, Any] | None = None, **values: Any) -> None:
         self.values = values
+        self.extra = extra or {}
 
     def __getattr__(self, name: str) -> Any:
-        try:
+        if name in self.values:
             return self.values[name]
-        except KeyError:
-            raise AttributeError(f"this problem has no {name!r}, only {', '.join(self.values)}") from None
+        if name in self.extra:
+            return self.extra[name]
+        raise AttributeError(f"this problem has no {name!r}, only {', '.join([*self.values, *self.extra])}")
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self.values.get(name, default)
+        return self.values.get(name, self.extra.get(name, default))
 
     def map(self, convert: Callable[[Array], Any]) -> Buffers:
         """The same with every array converted, those in lists too; the rest is left alone."""
@@ -51,7 +54,12 @@ class Buffers:
                 return [one(item) for item in value]
             return value
 
-        return Buffers(**{name: one(value) for name, value in self.values.items()})
+        extra, values = ({name: one(value) for name, value in part.items()} for part in (self.extra, self.values))
+        return Buffers(extra=extra, **values)
+
+    def with_values(self, **values: Any) -> Buffers:
+        """The same with some values added or replaced."""
+        return Buffers(extra=self.extra, **self.values | values)
 
 
 class Verdict(Protocol):

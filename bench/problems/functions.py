@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from fastnn.table import FUNCTIONS, Function
 from .base import BOTH, SEED, Array, Buffers, Judge, Problem, aligned, dtype_of
 
 Arguments = dict[str, Any]
+EXTRA = "extra"  # among the arguments made: a dictionary for the rivals, which fastnn's function is not given
 Build = Callable[["Maker"], Arguments]
 
 
@@ -66,7 +67,6 @@ class Spec:
     given_choices: Callable[[Arguments, Sequence[Array | None]], Sequence[Any]] | None = None
     random: bool = False  # others draw other numbers
     outputs: tuple[str, ...] = ()  # arguments of a composite that are only written
-    notes: Mapping[str, Any] = field(default_factory=dict)  # for the rivals; not passed to fastnn
 
     @property
     def row(self) -> Function | None:
@@ -162,11 +162,15 @@ class FunctionProblem(Problem):
 
     @property
     def arguments(self) -> Arguments:
-        return _current(self)[0]
+        return _current(self).arguments
+
+    @property
+    def extra(self) -> Arguments:
+        return _current(self).extra
 
     @property
     def trial(self) -> Trial:
-        return _current(self)[1]
+        return _current(self).trial
 
     @property
     def size(self) -> int:
@@ -195,7 +199,7 @@ class FunctionProblem(Problem):
             first = next(arrays(self.trial.results))
             options["out"] = aligned(first.shape, first.dtype)
             options["out"].fill(0)
-        return Buffers(**self.arguments, **options, **self.spec.notes)
+        return Buffers(extra=self.extra, **self.arguments, **options)
 
     def judge(self) -> Judge | None:
         from ..accuracy.functions import FunctionJudge
@@ -203,13 +207,23 @@ class FunctionProblem(Problem):
         return None if self.spec.judged is None or self.spec.row is None else FunctionJudge(self.spec, self.dtype)
 
 
-_made: dict[FunctionProblem, tuple[Arguments, Trial]] = {}
+@dataclass(frozen=True)
+class Made:
+    """What belongs to one problem and takes memory."""
+
+    arguments: Arguments
+    extra: Arguments
+    trial: Trial
 
 
-def _current(problem: FunctionProblem) -> tuple[Arguments, Trial]:
-    """Arguments and trial of this problem; those of the last one are let go before new ones are made."""
+_made: dict[FunctionProblem, Made] = {}
+
+
+def _current(problem: FunctionProblem) -> Made:
+    """What belongs to this problem; that of the last one is let go before new arrays are made."""
     if problem not in _made:
         _made.clear()
         arguments = problem.spec.shapes[problem.label_](Maker(problem.dtype))
-        _made[problem] = arguments, attempt(problem.spec, arguments)
+        extra = arguments.pop(EXTRA, {})
+        _made[problem] = Made(arguments, extra, attempt(problem.spec, arguments))
     return _made[problem]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import fastnn as fnn
 
 from .base import Buffers
-from .functions import Arguments, Build, Maker, Spec, over
+from .functions import EXTRA, Arguments, Build, Maker, Spec, over
 
 FAMILY = "normalization"
 IMAGES, FEATURES, ROWS, FEW_ROWS = (32, 64, 32, 32), (128, 512), (2048, 768), (64, 1024)
@@ -56,6 +56,7 @@ def _batch(make: Maker, shape: tuple[int, ...]) -> Arguments:
         "beta": make.parameter(channels, std=0.2),
         "running_mean": make.parameter(channels),
         "running_var": make.positive(channels),
+        EXTRA: {"norm": "batch"},
     }
 
 
@@ -66,6 +67,7 @@ def train(*shape: int, **options: Any) -> Build:
 def backward(*shape: int, activation: str | None = None) -> Build:
     def build(make: Maker) -> Arguments:
         made = _batch(make, shape)
+        extra = made.pop(EXTRA)
         _, mean, inv_std = fnn.batch_norm_train(**made)
         fused = {} if activation is None else {"beta": made["beta"], "activation": activation}
         return {
@@ -74,6 +76,7 @@ def backward(*shape: int, activation: str | None = None) -> Build:
             "mean": mean,
             "inv_std": inv_std,
             **fused,
+            EXTRA: extra,
         }
 
     return build
@@ -105,7 +108,7 @@ def by_sample(kind: str, *shape: int) -> Build:
         made["eps"] = EPS
         if kind != "rms":
             made["beta"] = make.parameter(size, std=0.2)
-        return made
+        return made | {EXTRA: {"norm": kind}}
 
     return build
 
@@ -113,10 +116,11 @@ def by_sample(kind: str, *shape: int) -> Build:
 def by_sample_backward(kind: str, *shape: int) -> Build:
     def build(make: Maker) -> Arguments:
         made = by_sample(kind, *shape)(make)
+        extra = made.pop(EXTRA)
         statistics = getattr(fnn, f"{kind}_norm")(**made)[1:]
         names = ("inv_rms",) if kind == "rms" else ("mean", "inv_std")
-        made.pop("beta", None)
-        return {"dy": make.normal(*shape), **made, **dict(zip(names, statistics, strict=True))}
+        given = {name: value for name, value in made.items() if name not in ("beta", "eps")}
+        return {"dy": make.normal(*shape), **given, **dict(zip(names, statistics, strict=True)), EXTRA: extra}
 
     return build
 
@@ -128,7 +132,6 @@ def _pair(kind: str, shapes: tuple[tuple[int, ...], ...], judged: tuple[int, ...
             family=FAMILY,
             shapes=over(lambda *shape, make=make: make(kind, *shape), *shapes),
             judged=make(kind, *judged),
-            notes={"norm": kind},
         )
         for suffix, make in (("", by_sample), ("_backward", by_sample_backward))
     ]
@@ -141,7 +144,6 @@ SPECS = (
         shapes=over(train, IMAGES, FEATURES) | over(lambda *shape: train(*shape, activation="relu"), IMAGES, text="{}, relu"),
         judged=train(*ODD),
         mandatory=True,
-        notes={"norm": "batch"},
     ),
     Spec(
         function="batch_norm_backward",
@@ -149,7 +151,6 @@ SPECS = (
         shapes=over(backward, IMAGES, FEATURES)
         | over(lambda *shape: backward(*shape, activation="relu"), IMAGES, text="{}, relu"),
         judged=backward(*ODD),
-        notes={"norm": "batch"},
     ),
     Spec(
         function="batch_norm_train+backward",
@@ -158,14 +159,12 @@ SPECS = (
         mandatory=True,
         call=_train_and_backward,
         outputs=("y", "dx"),
-        notes={"norm": "batch"},
     ),
     Spec(
         function="batch_norm_infer",
         family=FAMILY,
         shapes=over(train, IMAGES, FEATURES) | over(lambda *shape: train(*shape, activation="relu"), IMAGES, text="{}, relu"),
         judged=train(*ODD),
-        notes={"norm": "batch"},
     ),
     *_pair("layer", (ROWS, FEW_ROWS), (3, 37)),
     *_pair("group", (IMAGES, (1, 64, 32, 32)), ODD),

@@ -1,8 +1,7 @@
-"""Regularisers: the weights of a wide layer and of a narrow one."""
+"""Problems of the family regularizers."""
 
 from __future__ import annotations
 
-from .functions import Arguments, Build, Maker, Spec, over
+from .functions import Spec
 
-FAMILY = "regularizers"
-SIZES = ((1_000_000,), (65_536,))
+SPECS: tuple[Spec, ...] = ()

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastnn.table import OPS
 
+from .. import blas
 from ..problems import specs
 from ..problems.base import Buffers
 from ..problems.functions import Spec, bind
@@ -29,7 +30,7 @@ def _backward(fnn: Any, name: str, b: Buffers) -> Run:
 
 
 def _function(spec: Spec, b: Buffers) -> Run:
-    return bind(spec, {name: value for name, value in b.values.items() if name not in spec.notes})
+    return bind(spec, b.values)
 
 
 class Backend(Rival):
@@ -44,6 +45,7 @@ class Backend(Rival):
         with self.fnn.use(backend):  # raises where the backend cannot run here
             self.fnn.relu(0.0)
         self.fnn.set_num_threads(threads)
+        blas.limit(threads)  # linear layers and NumPy's matrix products share it
         ops: dict[str, Factory] = both(
             {name: partial(_forward, self.fnn, name) for name in OPS},
             {name: partial(_backward, self.fnn, name) for name in OPS},

@@ -111,10 +111,10 @@ def backward(b: Buffers) -> Run:
 
 
 def train_and_backward(b: Buffers) -> Run:
-    there = forward(Buffers(**b.values | {"out": b.y}))
+    there = forward(b.with_values(out=b.y))
     axes = layout(b)
     statistics = np.zeros(b.gamma.shape, b.gamma.dtype), np.ones(b.gamma.shape, b.gamma.dtype)
-    back = backward(Buffers(**b.values | {"out": b.dx, "mean": statistics[0], "inv_std": statistics[1]}))
+    back = backward(b.with_values(out=b.dx, mean=statistics[0], inv_std=statistics[1]))
     assert axes.reduced == axes.shared
 
     def run() -> Any:

@@ -59,7 +59,7 @@ def bound(
         "graph",
         [info(name, array) for name, array in inputs.items()],
         [info(name, array) for name, array in outputs.items()],
-        initializer=[numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()],
+        initializer=[numpy_helper.from_array(np.asarray(value, order="C"), name) for name, value in constants.items()],
     )
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()

@@ -57,19 +57,20 @@ def backward(b: Buffers, axes: int | None = None, scale: float = SCALE) -> Run:
     dy = b.dy
     shape = tuple(dy.shape) if axes is None else tuple(dy.shape[:axes])
     keep = torch.from_numpy(stored(shape)).view(*shape, *(1,) * (dy.dim() - len(shape)))
+    as_numbers = partial(torch.mul, dy, keep * torch.tensor(scale, dtype=dy.dtype), out=b.out)
     if axes is not None:
-        return partial(torch.mul, dy, keep * torch.tensor(scale, dtype=dy.dtype), out=b.out)
-    return partial(aten.native_dropout_backward.out, dy, keep, scale, out=b.out)
+        return as_numbers
+    return quickest(as_numbers, partial(aten.native_dropout_backward.out, dy, keep, scale, out=b.out))
 
 
 def alpha(b: Buffers) -> Run:
     x, y = b.x, b.out
-    dropped = torch.tensor(ALPHA_A * ALPHA + ALPHA_B, dtype=x.dtype)
-    shift = torch.tensor(ALPHA_B, dtype=x.dtype)
+    dropped = ALPHA_A * ALPHA + ALPHA_B
+    difference = torch.tensor(ALPHA_B - dropped, dtype=x.dtype)
 
     def by_bits() -> Any:
-        torch.add(shift, x, alpha=ALPHA_A, out=y)
-        return torch.where(kept16(x.numel()), y, dropped, out=y)
+        torch.add(difference, x, alpha=ALPHA_A, out=y)
+        return y.mul_(kept16(x.numel())).add_(dropped)
 
     return quickest(partial(torch.alpha_dropout, x, P, True), by_bits)
 

@@ -62,7 +62,7 @@ def batch_backward(b: Buffers) -> Run:
 
 
 def train_and_backward(b: Buffers) -> Run:
-    there = train(Buffers(**b.values | {"out": b.y}))
+    there = train(b.with_values(out=b.y))
     outputs = {"out0": b.dx, "out1": torch.empty_like(b.gamma), "out2": torch.empty_like(b.gamma)}
 
     def run() -> Any:
