@@ -182,7 +182,7 @@ def test_integers_and_lists_are_promoted(row: Function) -> None:
         name for name in argument_names(row, "array") if arrays_in(example.get(name)) and name not in in_place(row)
     ]
     rounded = {
-        name: mapped(value, lambda a: np.rint(4 * a) if a.dtype.kind == "f" else a) if name in names else value
+        name: mapped(value, lambda a: np.rint(4 * a) + 0.0 if a.dtype.kind == "f" else a) if name in names else value
         for name, value in cast(row, example, np.float64).items()
     }
     expected = call(row, rounded)
