@@ -137,7 +137,8 @@ def attempt(problem: Problem, rival: Rival, buffers: Buffers) -> tuple[Task, lis
         with task.context():
             return task, rival.arrays(task, task.run())
     except Exception as error:
-        raise ValueError(f"{rival.label}, {problem}: {type(error).__name__}: {str(error).splitlines()[0]}") from error
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"{rival.label}, {problem}: {said[:160]}") from error
 
 
 def measure_problem(

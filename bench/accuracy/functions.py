@@ -40,45 +40,48 @@ class FunctionJudge(Judge):
         self.problem = FunctionProblem(replace(spec, shapes={"judged": spec.judged}), "judged", dtype)
         self.wide: Arguments = {name: widened(value) for name, value in self.problem.arguments.items()}
         self.row = spec.row
-        want = self.row.oracle(**widened_arguments(self.wide))
-        self.want = results(want)
-        scale = None if self.row.scale is None else self.row.scale(want, **widened_arguments(self.wide))
-        self.scale = [None] * len(self.want) if scale is None else results(scale)
-        self.dtypes = [np.asarray(item).dtype for item in results(self.problem.trial.results)]
+        self.want = self.row.oracle(**widened_arguments(self.wide))
+        self.dtypes = [np.asarray(item).dtype.name for item in results(self.problem.trial.results)]
 
     def buffers(self) -> Buffers:
         return self.problem.buffers().map(np.copy)
 
     def judge(self, got: Sequence[Array | None], exact: bool = True) -> Judged | None:
-        want: Sequence[Any] = self.want
+        want = self.want
         if not exact and self.problem.spec.random:
             if self.problem.spec.given_choices is None:
                 return None
-            want = self.problem.spec.given_choices(self.wide, got)
-        errors = {
-            index: error
-            for index, pair in enumerate(zip(got, want, strict=False))
-            if (error := self._error(index, *pair)) is not None
-        }
-        if not errors:
+            want = tuple(self.problem.spec.given_choices(self.wide, got))
+        true = results(want)
+        scale = None if self.row.scale is None else self.row.scale(want, **widened_arguments(self.wide))
+        units = [None] * len(true) if scale is None else results(scale)
+        found = [
+            (_error(one, exactly, unit, dtype), name)
+            for one, exactly, unit, dtype, name in zip(got, true, units, self.dtypes, self._names(len(true)), strict=False)
+            if one is not None and exactly is not None
+        ]
+        if not found:
             return None
-        worst = max(errors, key=errors.__getitem__)
-        names = [result.name for result in self.row.returns]
-        return Judged(sample=errors[worst], worst_at=names[min(worst, len(names) - 1)])
+        error, name = max(found)
+        return Judged(sample=error, worst_at=name)
 
-    def _error(self, index: int, got: Array | None, want: Any) -> float | None:
-        if got is None or want is None:
-            return None
-        true = np.asarray(want)
-        if got.shape != true.shape:
-            return float("inf")
-        if true.dtype.kind in "iub":
-            return 0.0 if np.array_equal(got, true) else float("inf")
-        name = self.dtypes[index].name
-        scale = self.scale[index]
-        unit = None if scale is None else np.broadcast_to(np.asarray(scale, np.float64), true.shape)
-        error = ulp(got.astype(np.float64), true.astype(np.float64), name if name in BITS else "float64", unit)
-        return float(error.max(initial=0))
+    def _names(self, count: int) -> list[str]:
+        """Of the results; of a list of arrays they all have the name of the list."""
+        names = [result.name for result in self.row.returns]
+        return [names[min(index, len(names) - 1)] for index in range(count)]
+
+
+def _error(got: Array, want: Any, scale: Any, dtype: str) -> float:
+    """The largest error of one result; libraries may keep axes of length 1 that fastnn drops."""
+    true = np.asarray(want)
+    if got.size != true.size:
+        return float("inf")
+    got = got.reshape(true.shape)
+    if true.dtype.kind in "iub":
+        return 0.0 if np.array_equal(got, true) else float("inf")
+    unit = None if scale is None else np.broadcast_to(np.asarray(scale, np.float64), true.shape)
+    kind = dtype if dtype in BITS else "float64"
+    return float(ulp(got.astype(np.float64), true.astype(np.float64), kind, unit).max(initial=0))
 
 
 def widened_arguments(arguments: Arguments) -> Arguments:

@@ -40,7 +40,7 @@ def _mixed(a: Arguments, got: Sequence[Array | None]) -> list[Any]:
     if lam is None or permutation is None:
         return []
     weight, soft = float(lam), np.eye(CLASSES)[a["labels"]]
-    return [weight * part + (1 - weight) * part[permutation] for part in (a["x"], soft)]
+    return [*(weight * part + (1 - weight) * part[permutation] for part in (a["x"], soft)), lam, permutation]
 
 
 SPECS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,14 +21,19 @@ LAYERS: dict[str, tuple[tuple[int, ...], tuple[int, ...], Arguments]] = {
     "64 depthwise 3x3, 32x32, batch 1": ((1, 64, 32, 32), (64, 1, 3, 3), {"padding": 1, "groups": 64}),
 }
 TRAINED = tuple(LAYERS)[:3]
+LINES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Arguments]] = {
+    "64->64 3, 1024, batch 32": ((32, 64, 1024), (64, 64, 3), {"padding": 1}),
+    "64->64 3, 1024, batch 1": ((1, 64, 1024), (64, 64, 3), {"padding": 1}),
+}
 ODD = ((2, 6, 7, 9), (4, 3, 3, 3), {"padding": 1, "stride": 2, "groups": 2})
+ODD_LINE = ((2, 6, 9), (4, 3, 3), {"padding": 1, "stride": 2, "groups": 2})
 
 
 def forward(x: tuple[int, ...], weight: tuple[int, ...], options: Arguments) -> Build:
     return lambda make: {
         "x": make.normal(*x),
-        "weight": make.normal(*weight, std=(weight[1] * weight[2] * weight[3]) ** -0.5),
-        "bias": make.normal(weight[0]),
+        "weight": make.normal(*weight, std=math.prod(weight[1:]) ** -0.5),
+        "bias": make.parameter(weight[0]),
         **options,
     }
 
@@ -50,7 +56,7 @@ def backward(x: tuple[int, ...], weight: tuple[int, ...], options: Arguments) ->
 def flops(passes: int) -> Callable[[Arguments], int]:
     def count(a: Arguments) -> int:
         x, weight = a["x"].shape, a["weight"].shape
-        out = pixels(x[2], weight[2], a) * pixels(x[3], weight[3], a)
+        out = math.prod(pixels(size, kernel, a) for size, kernel in zip(x[2:], weight[2:], strict=True))
         return int(2 * passes * x[0] * out * a["weight"].size)
 
     return count
@@ -76,6 +82,20 @@ SPECS = (
         family=FAMILY,
         shapes={label: backward(*LAYERS[label]) for label in TRAINED},
         judged=backward(*ODD),
+        flops=flops(2),
+    ),
+    Spec(
+        function="conv1d",
+        family=FAMILY,
+        shapes={label: forward(*layer) for label, layer in LINES.items()},
+        judged=forward(*ODD_LINE),
+        flops=flops(1),
+    ),
+    Spec(
+        function="conv1d_backward",
+        family=FAMILY,
+        shapes={label: backward(*layer) for label, layer in LINES.items()},
+        judged=backward(*ODD_LINE),
         flops=flops(2),
     ),
 )

@@ -8,14 +8,21 @@ from .functions import Arguments, Build, Maker, Spec
 
 FAMILY = "linear"
 Layer = tuple[int, int, int]  # batch, inputs, outputs
-LAYERS: tuple[Layer, ...] = ((256, 784, 256), (16, 784, 256), (1, 784, 256), (256, 256, 128), (256, 128, 10), (256, 1024, 1024))
+LAYERS: tuple[Layer, ...] = (
+    (256, 784, 256),
+    (16, 784, 256),
+    (1, 784, 256),
+    (256, 256, 128),
+    (256, 128, 10),
+    (256, 1024, 1024),
+)
 
 
 def forward(batch: int, inputs: int, outputs: int, **options: Any) -> Build:
     return lambda make: {
         "x": make.normal(batch, inputs),
         "weight": make.normal(outputs, inputs, std=inputs**-0.5),
-        "bias": make.normal(outputs),
+        "bias": make.parameter(outputs),
         **options,
     }
 
@@ -26,6 +33,9 @@ def backward(batch: int, inputs: int, outputs: int) -> Build:
             "dy": make.normal(batch, outputs),
             "x": make.normal(batch, inputs),
             "weight": make.normal(outputs, inputs, std=inputs**-0.5),
+            "dx": make.normal(batch, inputs),
+            "dweight": make.parameter(outputs, inputs),
+            "dbias": make.parameter(outputs),
         }
 
     return build
@@ -54,6 +64,7 @@ SPECS = (
         family=FAMILY,
         shapes={_label(layer): backward(*layer) for layer in (LAYERS[0], LAYERS[1], LAYERS[-1])},
         judged=backward(5, 37, 11),
+        outputs=("dx", "dweight", "dbias"),
         flops=flops(2),
     ),
 )

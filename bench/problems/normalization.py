@@ -18,7 +18,7 @@ GROUPS = 8
 
 
 class Layout(NamedTuple):
-    """Which axes a normalisation reduces, in a shape in which each axis is either reduced or not."""
+    """Which axes a normalisation reduces."""
 
     shape: tuple[int, ...]
     reduced: tuple[int, ...]  # for the statistics
@@ -35,17 +35,16 @@ class Layout(NamedTuple):
 
 
 def layout(b: Buffers) -> Layout:
-    """The axes of the problem `b`, whose `norm` is the kind."""
-    shape = tuple(b.x.shape)
-    kind = b.norm
-    if kind == "batch":
-        axes = (0, *range(2, len(shape)))
-        return Layout(shape, axes, axes)
+    """The axes of the problem `b`, whose `norm` is the kind; all of space is one axis."""
+    shape, kind = tuple(b.x.shape), b.norm
     if kind in ("layer", "rms"):
-        return Layout(shape, (len(shape) - 1,), tuple(range(len(shape) - 1)))
-    groups = b.groups if kind == "group" else shape[1]
-    split = (shape[0], groups, shape[1] // groups, *shape[2:])
-    return Layout(split, tuple(range(2, len(split))), (0, *range(3, len(split))))
+        return Layout((math.prod(shape[:-1]), shape[-1]), (1,), (0,))
+    samples, channels, space = shape[0], shape[1], math.prod(shape[2:])
+    if kind == "batch":
+        return Layout((samples, channels, space), (0, 2), (0, 2))
+    if kind == "instance":
+        return Layout((samples, channels, space), (2,), (0, 2))
+    return Layout((samples, b.groups, channels // b.groups, space), (2, 3), (0, 3))
 
 
 def _batch(make: Maker, shape: tuple[int, ...]) -> Arguments:

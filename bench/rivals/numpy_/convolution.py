@@ -14,25 +14,37 @@ from ..base import Factory
 Offset = tuple[int, int, Array]  # of the window, and what of the padded image it sees
 
 
+def _image(array: Array) -> Array:
+    """A sequence as an image of one row."""
+    return array[:, :, None] if array.ndim == 3 else array
+
+
+def _steps(b: Buffers) -> tuple[int, int, int, int]:
+    """Stride down and across, padding above and at the left."""
+    stride, pad = b.get("stride", 1), b.get("padding", 0)
+    return (1, stride, 0, pad) if b.x.ndim == 3 else (stride, stride, pad, pad)
+
+
 class Windows:
     """The padded image, and its shifted views, one for each element of the kernel."""
 
-    def __init__(self, b: Buffers, out: tuple[int, int]) -> None:
-        pad = b.get("padding", 0)
-        n, c, height, width = b.x.shape
-        self.out, self.stride, self.kernel = out, b.get("stride", 1), b.weight.shape[2:]
-        self.padded = np.zeros((n, c, height + 2 * pad, width + 2 * pad), b.x.dtype) if pad else b.x
-        self.inside = self.padded[:, :, pad : pad + height, pad : pad + width]
+    def __init__(self, b: Buffers, out: tuple[int, ...]) -> None:
+        x = _image(b.x)
+        n, c, height, width = x.shape
+        *self.stride, top, left = _steps(b)
+        self.out, self.kernel = out, _image(b.weight).shape[2:]
+        self.padded = np.zeros((n, c, height + 2 * top, width + 2 * left), x.dtype) if left else x
+        self.image = (slice(None), slice(None), slice(top, top + height), slice(left, left + width))
 
     def fill(self, x: Array) -> None:
-        if self.inside.base is self.padded:
-            self.inside[...] = x
+        if self.padded.shape != x.shape:
+            self.padded[self.image] = x
 
     def views(self, image: Array | None = None) -> Iterator[Offset]:
         of = self.padded if image is None else image
-        s, (height, width) = self.stride, self.out
+        (down, across), (height, width) = self.stride, self.out
         for i, j in np.ndindex(*self.kernel):
-            yield i, j, of[:, :, i : i + s * height : s, j : j + s * width : s]
+            yield i, j, of[:, :, i : i + down * height : down, j : j + across * width : across]
 
 
 def columns(windows: Windows, groups: int) -> Array:
@@ -49,15 +61,15 @@ def gather(windows: Windows, into: Array) -> Array:
 
 
 def forward(b: Buffers) -> Run:
-    x, weight, y = b.x, b.weight, b.out
+    x, weight, y = _image(b.x), _image(b.weight), _image(b.out)
     groups, n, outputs = b.get("groups", 1), x.shape[0], weight.shape[0]
     windows = Windows(b, y.shape[2:])
-    bias = b.bias.reshape(-1, 1, 1)
+    bias = b.bias.reshape(-1, *(1,) * (b.x.ndim - 2))
     if groups == x.shape[1] == outputs:
         return _finished(b, _depthwise(windows, weight, x, y), bias)
     by_group = weight.reshape(groups, outputs // groups, -1)
     pixels = y.shape[2] * y.shape[3]
-    whole = windows.kernel == (1, 1) and windows.stride == 1
+    whole = windows.kernel == (1, 1) and windows.stride == [1, 1]
     work = None if whole else columns(windows, groups)
     result = y.reshape(n, groups, outputs // groups, pixels)
 
@@ -95,13 +107,12 @@ def _finished(b: Buffers, product: Run, bias: Array) -> Run:
 
 
 def backward(b: Buffers) -> Run:
-    dy, x, weight = b.dy, b.x, b.weight
+    dy, x, weight = _image(b.dy), _image(b.x), _image(b.weight)
     groups, n, outputs = b.get("groups", 1), x.shape[0], weight.shape[0]
     windows = Windows(b, dy.shape[2:])
     by_group = weight.reshape(groups, outputs // groups, -1)
     slope = dy.reshape(n, groups, outputs // groups, -1)
     work, image = columns(windows, groups), np.empty_like(windows.padded)
-    pad, (height, width) = b.get("padding", 0), x.shape[2:]
 
     def run() -> Any:
         windows.fill(x)
@@ -111,9 +122,11 @@ def backward(b: Buffers) -> Run:
         image.fill(0)
         for i, j, view in windows.views(image):
             view += spread[:, :, :, i, j].reshape(view.shape)
-        return image[:, :, pad : pad + height, pad : pad + width], dweight, dy.sum((0, 2, 3))
+        return image[windows.image], dweight, dy.sum((0, 2, 3))
 
     return run
 
 
-FACTORIES: dict[str, Factory] = {"conv2d": forward, "conv2d_backward": backward}
+FACTORIES: dict[str, Factory] = {
+    name: factory for n in "12" for name, factory in ((f"conv{n}d", forward), (f"conv{n}d_backward", backward))
+}

@@ -14,11 +14,12 @@ from ..base import Factory
 
 
 def product_sum(a: Array, b: Array, axes: tuple[int, ...]) -> Array:
-    """The sum of a * b along `axes`, which stay with length 1, without the product as an array."""
-    every = list(range(a.ndim))
-    kept = [axis for axis in every if axis not in axes]
-    found = np.einsum(a, every, b, every, kept)
-    return found.reshape([1 if axis in axes else size for axis, size in enumerate(a.shape)])
+    """The sum of a * b along `axes`, which stay with length 1; without the product as an array where rows are summed."""
+    if a.ndim - 1 not in axes:
+        return np.sum(a * b, axis=axes, keepdims=True)
+    rows = np.einsum("...i,...i->...", a, b)[..., None]
+    rest = axes[:-1]
+    return np.sum(rows, axis=rest, keepdims=True) if rest else rows
 
 
 def forward(b: Buffers) -> Run:

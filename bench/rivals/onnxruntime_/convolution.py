@@ -8,17 +8,17 @@ from ..base import Factory
 from .library import bound, node
 
 
-def conv2d(b: Buffers) -> Run | None:
-    fused = b.get("activation") == "relu"
+def convolution(b: Buffers) -> Run | None:
+    fused, dims = b.get("activation") == "relu", b.x.ndim - 2
     options = {
-        "strides": [b.get("stride", 1)] * 2,
-        "pads": [b.get("padding", 0)] * 4,
+        "strides": [b.get("stride", 1)] * dims,
+        "pads": [b.get("padding", 0)] * (2 * dims),
         "group": b.get("groups", 1),
     }
     nodes = [node("Conv", "x weight bias", "z" if fused else "y", **options)]
     if fused:
         nodes.append(node("Relu", "z", "y"))
-    return bound(nodes, {"x": b.x}, {"weight": b.weight, "bias": b.bias}, {"y": b.out})
+    return bound(nodes, {"x": b.x}, {"weight": b.weight, "bias": b.bias.astype(b.x.dtype)}, {"y": b.out})
 
 
-FACTORIES: dict[str, Factory] = {"conv2d": conv2d}
+FACTORIES: dict[str, Factory] = {"conv1d": convolution, "conv2d": convolution}

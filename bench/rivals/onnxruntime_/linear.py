@@ -13,7 +13,7 @@ def linear(b: Buffers) -> Run | None:
     nodes = [node("Gemm", "x weight bias", "z" if fused else "y", transB=1)]
     if fused:
         nodes.append(node("Relu", "z", "y"))
-    return bound(nodes, {"x": b.x}, {"weight": b.weight, "bias": b.bias}, {"y": b.out})
+    return bound(nodes, {"x": b.x}, {"weight": b.weight, "bias": b.bias.astype(b.x.dtype)}, {"y": b.out})
 
 
 FACTORIES: dict[str, Factory] = {"linear": linear}

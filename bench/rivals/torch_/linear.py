@@ -12,7 +12,7 @@ from .library import aten, nn, torch
 
 
 def forward(b: Buffers) -> Run:
-    x, weight, bias, y = b.x, b.weight, b.bias, b.out
+    x, weight, bias, y = b.x, b.weight, b.bias.to(b.x.dtype), b.out
     across = weight.t()
     if b.get("activation") != "relu":
         return quickest(

@@ -87,8 +87,8 @@ def layer_backward(b: Buffers) -> Run:
 
 
 def _geometry(b: Buffers) -> tuple[int, int, int, int]:
-    form = layout(b)
-    return form.shape[0], b.x.shape[1], b.x[0, 0].numel(), form.shape[1]
+    samples, channels = b.x.shape[:2]
+    return samples, channels, b.x[0, 0].numel(), layout(b).shape[1]
 
 
 def group(b: Buffers) -> Run:
@@ -124,8 +124,20 @@ def rms(b: Buffers) -> Run:
 
 
 def rms_backward(b: Buffers) -> Run:
-    inverse = b.inv_rms.reshape(*b.x.shape[:-1], 1)
-    return partial(aten._fused_rms_norm_backward, b.dy, b.x, [b.x.shape[-1]], inverse, b.gamma, [True, True])
+    """The kernel that fuses this exists for GPUs only."""
+    dy, x, gamma, dx = b.dy, b.x, b.gamma, b.out
+    inverse = b.inv_rms.reshape(*x.shape[:-1], 1)
+    normal, scaled = torch.empty_like(x), torch.empty_like(x)
+
+    def run() -> Any:
+        torch.mul(x, inverse, out=normal)
+        torch.mul(dy, normal, out=scaled)
+        dgamma = scaled.sum(0)
+        share = torch.mv(scaled, gamma).div_(x.shape[-1]).unsqueeze_(-1)
+        torch.mul(dy, gamma, out=dx)
+        return dx.sub_(normal.mul_(share)).mul_(inverse), dgamma
+
+    return run
 
 
 FACTORIES: dict[str, Factory] = {
