@@ -78,7 +78,7 @@ def common_array(title: str, names: Sequence[str], values: Sequence[Any]) -> lis
 def _array(title: str, name: str, value: Any) -> Array:
     try:
         array: Array = np.asanyarray(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last for PyTorch's tensors that require a gradient
         raise TypeError(f"{title}: {name} is {_kind(value)} that NumPy makes no array of: {error}") from None
     if array.dtype == object and not isinstance(value, np.ndarray):
         raise TypeError(
@@ -127,6 +127,13 @@ def same_shapes(title: str, dy: Array, saved: Array) -> Array:
     if dy.ndim == 0:
         return np.broadcast_to(dy, saved.shape)
     raise ValueError(f"{title}: dy has shape {dy.shape} and saved has shape {saved.shape}; expected the same shape")
+
+
+def flag(title: str, name: str, value: Any) -> bool:
+    """`value` as True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{title}: {name} is {_short(value)}, {_kind(value)}; expected True or False")
+    return bool(value)
 
 
 def parameter_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -242,6 +249,13 @@ def check_out(title: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
         same = array.ctypes.data == out.ctypes.data and _steps(array) == _steps(out) and array.shape == out.shape
         if not same and overlap(array, out):
             raise ValueError(f"{title}: out overlaps {name} in memory; expected {name} itself, or memory apart from it")
+
+
+def check_apart(title: str, out: Array | None, inputs: Mapping[str, Array | None]) -> None:
+    """`out` must not share memory with an input: for results that are not made element by element."""
+    for name, array in inputs.items():
+        if out is not None and array is not None and _overlap(array, out):
+            raise ValueError(f"{title}: out overlaps {name} in memory; expected memory apart from it")
 
 
 def plain(array: Array) -> Array:

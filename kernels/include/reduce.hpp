@@ -74,12 +74,19 @@ FASTNN_FN lanes16 load16_first(const T* p, int n) {
   });
 }
 
+template <int n>
+FASTNN_FN double sum_by_halves(double* lane) {
+  if constexpr (n > 1) {
+    for (int k = 0; k < n / 2; ++k) lane[k] += lane[k + n / 2];
+    return sum_by_halves<n / 2>(lane);
+  } else {
+    return lane[0];
+  }
+}
 FASTNN_FN double total(const lanes16& sums) {
   double lane[sum_lanes];
   for (int k = 0; k < lanes16::parts; ++k) store(lane + k * lanes<vdouble>, sums.part[k]);
-  for (int width = sum_lanes / 2; width > 0; width /= 2)
-    for (int k = 0; k < width; ++k) lane[k] += lane[k + width];
-  return lane[0];
+  return sum_by_halves<sum_lanes>(lane);
 }
 
 FASTNN_END

@@ -1,0 +1,216 @@
+// Cross-entropy and hinge loss over a column, or a vector of columns: what a walk (softmax_loops.hpp) is walked for.
+#pragma once
+#include "losses.hpp"
+#include "softmax_loops.hpp"
+
+FASTNN_BEGIN
+namespace {
+
+using fastnn_cpu::ClassLoss;
+
+// The labels of a vector of columns, or of one row in every lane, with the scores that they point to.
+template <class T>
+struct chosen {
+  using V = vector_of<T>;
+  static constexpr int n = lanes<V>;
+  int64_t at[n];     // offset of the score; -1: ignored, or there is no such column
+  double weight[n];  // 0 where it is ignored
+  V score;
+
+  FASTNN_FN chosen(const ClassLoss& job, const T* x, int64_t first, int columns, int64_t step, bool is_row) {
+    T lane[n] = {};
+    for (int j = 0; j < n; ++j) {
+      const int k = is_row ? 0 : j;
+      at[j] = -1;
+      weight[j] = 0.0;
+      if (k >= columns || job.labels[first + k] == job.ignored) continue;
+      const int64_t label = job.labels[first + k];
+      at[j] = label * step + k;
+      weight[j] = job.weight ? static_cast<const scalar_t<V>*>(job.weight)[label] : 1.0;
+      lane[j] = x[at[j]];
+    }
+    score = storage<T>::load(lane);
+  }
+  // The lanes that count are 1, the others 0.
+  FASTNN_FN V counts() const {
+    scalar_t<V> lane[n];
+    for (int j = 0; j < n; ++j) lane[j] = at[j] >= 0;
+    return load<V>(lane);
+  }
+  // Writes each lane of x to the place of its label.
+  FASTNN_FN void write(T* to, const wide<V>& x) const {
+    T lane[n];
+    storage<T>::store(lane, to_narrow(x));
+    for (int j = 0; j < n; ++j)
+      if (at[j] >= 0) to[at[j]] = lane[j];
+  }
+};
+
+FASTNN_FN vdouble where_not_zero(vdouble factor, vdouble product) {
+  return select(factor == vdouble(0.0), vdouble(0.0), product);
+}
+
+// What each class is to be, apart from the label: its share of the smoothing, or its target, times its weight.
+template <class T>
+struct spread_targets {
+  using V = vector_of<T>;
+  const ClassLoss& job;
+  const T* targets;  // of this column
+  V keep, share;
+
+  FASTNN_FN spread_targets(const ClassLoss& job, const T* targets)
+      : job(job),
+        targets(targets),
+        keep(static_cast<scalar_t<V>>(1.0 - job.smoothing)),
+        share(static_cast<scalar_t<V>>(job.smoothing / static_cast<double>(job.classes))) {}
+  FASTNN_FN V weight(const down&, int64_t c, int) const { return V(static_cast<const scalar_t<V>*>(job.weight)[c]); }
+  FASTNN_FN V weight(const along&, int64_t c, int n) const {
+    return load_some(static_cast<const scalar_t<V>*>(job.weight) + c, n);
+  }
+  template <class Walk>
+  FASTNN_FN V at(const Walk& walk, int64_t at, int64_t c, int n) const {
+    const V t = targets ? fmadd(load_some(targets + at, n), keep, share) : share;
+    return job.weight ? t * weight(walk, c, n) : t;
+  }
+};
+
+// Cross-entropy of softmax: with the target t of a class, T the sum of targets, L = log sum e^(x - max) and p = softmax,
+// loss = T L + sum t (max - x), gradient = p T - t. A label's own target is added in double, at its place. x may be g.
+template <bool spread, class Walk, class T>
+FASTNN_FN wide<vector_of<T>> cross_entropy_along(const ClassLoss& job, const Walk& walk, const T* x, T* g,
+                                                 const T* targets, const chosen<T>* label) {
+  using V = vector_of<T>;
+  const V maximum = walk.maximum(x);
+  const softmax_shift<V> shift = softmax_shift_of(maximum);
+  const spread_targets<T> target(job, targets);
+  wide<V> total = broadcast_wide<V>(0.0), loss = total, own = total;
+  if constexpr (spread) {
+    const auto each = [&](int64_t at, int64_t c, int n) { return target.at(walk, at, c, n); };
+    total = walk.template products<V>([&](int64_t at, int64_t c, int n) { return pair<V>{each(at, c, n), V(1.0f)}; });
+    loss = walk.template products<V>([&](int64_t at, int64_t c, int n) {
+      const V t = each(at, c, n), difference = maximum - load_some(x + at, n);
+      return pair<V>{t, select(t == V(0.0f), V(0.0f), difference)};
+    });
+  }
+  const softmax_sums<V> sums = exponential_sums(walk, x, maximum, shift, [&](int64_t at, V e, int n) {
+    if (keeps<T> && g) store_some(g + at, e, n);
+  });
+  if (label) {
+    own = load_wide<V>(label->weight) * broadcast_wide<V>(1.0 - job.smoothing);
+    total = total + own;
+    loss = loss + map(where_not_zero, own, own * (to_wide(maximum) - to_wide(label->score)));
+  }
+  loss = loss + total * sums.log();
+  const V counts = label ? label->counts() : V(1.0f);
+  const mask_t<V> counted = counts == V(1.0f);
+  if (g) {
+    const wide<V> scale = broadcast_wide<V>(job.scale), sum = sums.sum();
+    const two_part<V> factor = quotient(total * scale, sum);
+    const V negative(static_cast<scalar_t<V>>(-job.scale));
+    each_vector<V>(walk, [&](int64_t at, int64_t c, int n) {
+      V d = times(keeps<T> ? load_some(g + at, n) : softmax_exp(load_logits(x + at, n), shift), factor);
+      if constexpr (spread) d = fmadd(target.at(walk, at, c, n), negative, d);
+      store_some(g + at, select(counted, d, V(0.0f)), n);
+    });
+    if (label) {
+      const wide<V> e = to_wide(softmax_exp(label->score, shift));
+      const wide<V> share = broadcast_wide<V>(spread ? job.smoothing / static_cast<double>(job.classes) : 0.0);
+      const wide<V> wanted = own + share * load_wide<V>(label->weight);
+      label->write(g, (spread ? total * e / sum - wanted : (e - sum) / sum * own) * scale);
+    }
+  }
+  const wide<V> mask = to_wide(counts);
+  return map(where_not_zero, mask, loss);
+}
+
+// Hinge loss: sum over the other classes of max(0, x - score + margin). Scores equal to the label's count the margin
+// each, the label itself excepted: so infinite scores are compared, never subtracted from themselves.
+template <class Walk, class T>
+FASTNN_FN wide<vector_of<T>> hinge_along(const ClassLoss& job, const Walk& walk, const T* x, T* g,
+                                         const chosen<T>& label) {
+  using V = vector_of<T>;
+  const V zero(0.0f), one(1.0f), margin(static_cast<scalar_t<V>>(job.margin));
+  const V scale(static_cast<scalar_t<V>>(job.scale));
+  V active = zero, ties = zero;
+  const auto excess = [&](V v) { return select(v == label.score, margin, (v - label.score) + margin); };
+  const wide<V> sum = walk.template sum<V>([&](int64_t at, int64_t, int n) {
+    const V v = load_logits(x + at, n), h = excess(v);
+    const mask_t<V> tie = v == label.score;
+    ties = ties + select(tie, one, zero);
+    active = active + select(h > zero, one, zero);
+    return select(tie, zero, vmax(zero, h));
+  });
+  const wide<V> others = counted(walk, ties) - broadcast_wide<V>(1.0);
+  const V counts = label.counts();
+  const wide<V> mask = to_wide(counts);
+  if (g) {
+    const mask_t<V> in = counts == one;
+    each_vector<V>(walk, [&](int64_t at, int64_t, int n) {
+      const V h = excess(load_logits(x + at, n));
+      const V d = select(h > zero, scale, select(h == h, zero, h));
+      store_some(g + at, select(in, d, zero), n);
+    });
+    const wide<V> rest = counted(walk, active) - broadcast_wide<V>(job.margin > 0.0 ? 1.0 : 0.0);
+    label.write(g, map([](vdouble count, vdouble loss) { return select(loss == loss, count, loss); },
+                       rest * broadcast_wide<V>(-job.scale), sum));
+  }
+  return map(where_not_zero, mask, sum + others * broadcast_wide<V>(job.margin));
+}
+
+// Calls line(walk, scores, gradient or null, targets or null, first column, columns) for all columns [begin, end), rows
+// or vectors; what it returns are the losses, which are added up.
+template <class T, class Line>
+FASTNN_FN double by_lines(const ClassLoss& job, int64_t begin, int64_t end, Line line) {
+  using V = vector_of<T>;
+  const int64_t classes = job.classes, inner = job.inner;
+  const T *const x = static_cast<const T*>(job.scores), *const q = static_cast<const T*>(job.targets);
+  T* const g = static_cast<T*>(job.gradient);
+  double lane[lanes<V>];
+  compensated sum;
+  const auto enter = [&](const wide<V>& losses, int64_t first, int n) {
+    store(lane, losses);
+    for (int j = 0; j < n; ++j) {
+      sum.add(lane[j]);
+      if (job.losses) job.losses[first + j] = lane[j];
+    }
+  };
+  if (is_row(classes, inner)) {
+    const along walk = {classes};
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t at = row * classes;
+      enter(line(walk, x + at, g ? g + at : nullptr, q ? q + at : nullptr, row, 1), row, 1);
+    }
+  } else if (is_tiled(classes)) {
+    T tile[tile_elements], target_tile[tile_elements];
+    const tile_layout layout(classes, inner);
+    const down walk = {classes, layout.stride, lanes<V>};
+    layout.each(begin, end, [&](int64_t first, int columns) {
+      layout.load(tile, x, first, columns);
+      if (q) layout.load(target_tile, q, first, columns);
+      for (int j = 0; j < columns; j += lanes<V>) {
+        const int n = columns - j < lanes<V> ? columns - j : lanes<V>;
+        enter(line(walk, tile + j, g ? tile + j : nullptr, q ? target_tile + j : nullptr, first + j, n), first + j, n);
+      }
+      if (g) layout.store(g, tile, first, columns);
+    });
+  } else {
+    by_columns<V>(classes, inner, begin, end, [&](int64_t at, int n, int64_t first) {
+      const down walk = {classes, inner, n};
+      enter(line(walk, x + at, g ? g + at : nullptr, q ? q + at : nullptr, first, n), first, n);
+    });
+  }
+  return sum.value();
+}
+
+// How labels of a walk are looked up: `columns` of them side by side, or one for the whole row.
+template <class T>
+FASTNN_FN chosen<T> chosen_along(const ClassLoss& job, const down& walk, const T* x, int64_t first, int n) {
+  return chosen<T>(job, x, first, n, walk.stride, false);
+}
+template <class T>
+FASTNN_FN chosen<T> chosen_along(const ClassLoss& job, const along&, const T* x, int64_t first, int) {
+  return chosen<T>(job, x, first, 1, 1, true);
+}
+
+}  // namespace
+FASTNN_END

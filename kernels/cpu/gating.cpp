@@ -1,0 +1,173 @@
+// maxout, glu and swiglu for one instruction set. They run at the speed of memory: each array read or written once.
+// Operations an element of the output: maxout 2 a piece, glu and swiglu 25 forward and 35 backward.
+#include "gating.hpp"
+
+#include "../include/gating.hpp"
+#include "softmax_loops.hpp"
+
+FASTNN_BEGIN
+namespace {
+
+using namespace fastnn_cpu;
+
+template <class Op, class T>
+void forward(const void* from, void* to, int64_t, int64_t inner, int64_t begin, int64_t end) {
+  using V = vector_of<T>;
+  while (begin < end) {
+    const int64_t outer = begin / inner, i = begin - outer * inner;
+    const int64_t count = inner - i < end - begin ? inner - i : end - begin;
+    const T* const a = static_cast<const T*>(from) + 2 * outer * inner + i;
+    T* const y = static_cast<T*>(to) + begin;
+    along{count}.each_of<V>([&](int64_t at, int64_t, int n) {
+      store_some(y + at, Op::forward(load_some(a + at, n), load_some(a + inner + at, n)), n);
+    });
+    begin += count;
+  }
+}
+
+template <class Op, class T>
+void backward(const void* incoming, const void* from, void* to, int64_t, int64_t inner, int64_t begin, int64_t end) {
+  using V = vector_of<T>;
+  while (begin < end) {
+    const int64_t outer = begin / inner, i = begin - outer * inner;
+    const int64_t count = inner - i < end - begin ? inner - i : end - begin;
+    const T *const dy = static_cast<const T*>(incoming) + begin, *const a = static_cast<const T*>(from) + begin + outer * inner;
+    T* const da = static_cast<T*>(to) + begin + outer * inner;
+    along{count}.each_of<V>([&](int64_t at, int64_t, int n) {
+      V by_a, by_b;
+      Op::backward(load_some(dy + at, n), load_some(a + at, n), load_some(a + inner + at, n), by_a, by_b);
+      store_some(da + at, by_a, n);
+      store_some(da + inner + at, by_b, n);
+    });
+    begin += count;
+  }
+}
+
+// The first of the largest, or the first NaN
+template <class V>
+FASTNN_FN mask_t<V> takes_over(V x, V best) {
+  return (x > best) | ((x != x) & (best == best));
+}
+
+template <class T>
+FASTNN_FN vector_of<T> largest(const T* x, const down& walk) {
+  using V = vector_of<T>;
+  V best = load_some(x, walk.n);
+  walk.each([&](int64_t at, int64_t, int n) {
+    const V v = load_some(x + at, n);
+    best = select(takes_over(v, best), v, best);
+  });
+  return best;
+}
+template <class T>
+FASTNN_FN void largest_backward(vector_of<T> dy, const T* x, T* dx, const down& walk) {
+  using V = vector_of<T>;
+  V best = load_some(x, walk.n), index(0.0f), piece(0.0f);
+  const V one(1.0f);
+  walk.each([&](int64_t at, int64_t, int n) {
+    const V v = load_some(x + at, n);
+    const mask_t<V> takes = takes_over(v, best);
+    best = select(takes, v, best);
+    index = select(takes, piece, index);
+    piece = piece + one;
+  });
+  piece = V(0.0f);
+  walk.each([&](int64_t at, int64_t, int n) {
+    store_some(dx + at, select(index == piece, dy, V(0.0f)), n);
+    piece = piece + one;
+  });
+}
+
+// Few adjacent pieces of numbers that are computed as they are: loops that the compiler turns into shuffles.
+template <int pieces, class T>
+void adjacent(const T* x, T* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    T best = x[i * pieces];
+    for (int k = 1; k < pieces; ++k) {
+      const T v = x[i * pieces + k];
+      best = (v > best) | ((v != v) & (best == best)) ? v : best;
+    }
+    y[i] = best;
+  }
+}
+template <int pieces, class T>
+void adjacent_backward(const T* dy, const T* x, T* dx, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    T best = x[i * pieces];
+    int index = 0;
+    for (int k = 1; k < pieces; ++k) {
+      const T v = x[i * pieces + k];
+      const bool takes = (v > best) | ((v != v) & (best == best));
+      best = takes ? v : best;
+      index = takes ? k : index;
+    }
+    for (int k = 0; k < pieces; ++k) dx[i * pieces + k] = index == k ? dy[i] : T(0);
+  }
+}
+
+template <class T>
+void maxout(const void* from, void* to, int64_t pieces, int64_t inner, int64_t begin, int64_t end) {
+  using V = vector_of<T>;
+  const T* const x = static_cast<const T*>(from);
+  T* const y = static_cast<T*>(to);
+  if constexpr (keeps<T>) {
+    if (inner == 1 && pieces == 2) return adjacent<2>(x + begin * 2, y + begin, end - begin);
+    if (inner == 1 && pieces == 3) return adjacent<3>(x + begin * 3, y + begin, end - begin);
+    if (inner == 1 && pieces == 4) return adjacent<4>(x + begin * 4, y + begin, end - begin);
+  }
+  if (inner < tile_columns && is_tiled(pieces)) {
+    T tile[tile_elements];
+    const tile_layout layout(pieces, inner);
+    layout.each(begin, end, [&](int64_t first, int columns) {
+      layout.load(tile, x, first, columns);
+      for (int j = 0; j < columns; j += lanes<V>) {
+        const int n = columns - j < lanes<V> ? columns - j : lanes<V>;
+        store_some(y + first + j, largest(tile + j, down{pieces, layout.stride, lanes<V>}), n);
+      }
+    });
+    return;
+  }
+  by_columns<V>(pieces, inner, begin, end, [&](int64_t at, int n, int64_t first) {
+    store_some(y + first, largest(x + at, down{pieces, inner, n}), n);
+  });
+}
+
+template <class T>
+void maxout_backward(const void* incoming, const void* from, void* to, int64_t pieces, int64_t inner, int64_t begin,
+                     int64_t end) {
+  using V = vector_of<T>;
+  const T *const dy = static_cast<const T*>(incoming), *const x = static_cast<const T*>(from);
+  T* const dx = static_cast<T*>(to);
+  if constexpr (keeps<T>) {
+    if (inner == 1 && pieces == 2) return adjacent_backward<2>(dy + begin, x + begin * 2, dx + begin * 2, end - begin);
+    if (inner == 1 && pieces == 3) return adjacent_backward<3>(dy + begin, x + begin * 3, dx + begin * 3, end - begin);
+    if (inner == 1 && pieces == 4) return adjacent_backward<4>(dy + begin, x + begin * 4, dx + begin * 4, end - begin);
+  }
+  if (inner < tile_columns && is_tiled(pieces)) {
+    T tile[tile_elements];
+    const tile_layout layout(pieces, inner);
+    layout.each(begin, end, [&](int64_t first, int columns) {
+      layout.load(tile, x, first, columns);
+      for (int j = 0; j < columns; j += lanes<V>) {
+        const int n = columns - j < lanes<V> ? columns - j : lanes<V>;
+        largest_backward(load_some(dy + first + j, n), tile + j, tile + j, down{pieces, layout.stride, lanes<V>});
+      }
+      layout.store(dx, tile, first, columns);
+    });
+    return;
+  }
+  by_columns<V>(pieces, inner, begin, end, [&](int64_t at, int n, int64_t first) {
+    largest_backward(load_some(dy + first, n), x + at, dx + at, down{pieces, inner, n});
+  });
+}
+
+#define FASTNN_EACH_DTYPE(f) {f<float>, f<double>, f<binary16>, f<bfloat16>}
+#define FASTNN_EACH_DTYPE_OF(f, op) {f<op, float>, f<op, double>, f<op, binary16>, f<op, bfloat16>}
+constexpr Gating table = {
+    {FASTNN_EACH_DTYPE(maxout), FASTNN_EACH_DTYPE_OF(forward, glu), FASTNN_EACH_DTYPE_OF(forward, swiglu)},
+    {FASTNN_EACH_DTYPE(maxout_backward), FASTNN_EACH_DTYPE_OF(backward, glu), FASTNN_EACH_DTYPE_OF(backward, swiglu)}};
+
+}  // namespace
+FASTNN_END
+
+FASTNN_FAMILY_TABLE(Gating, gating, (fastnn::table))
