@@ -349,3 +349,10 @@ def real_number(
         *([f"below {below:g}"] if below != math.inf else []),
     ]
     raise ValueError(f"{title}: {name} is {_short(value)}; expected a number that is {' and '.join(bounds)}")
+
+
+def flag(title: str, name: str, value: Any) -> bool:
+    """An option that is on or off: a bool, or the number 0 or 1."""
+    if isinstance(value, (bool, np.bool_)) or (type(value) is int and value in (0, 1)):
+        return bool(value)
+    raise TypeError(f"{title}: {name} is {_short(value)}, {_kind(value)}; expected True or False")
