@@ -87,7 +87,7 @@ struct row_scan {
     const auto where = [&](int64_t k) { return lane + B(static_cast<uint>(first + k)); };
     if constexpr (stride == 2) {  // elements next to each other come from one pair of vectors
       const auto pair = [&](int64_t k) { return deinterleave(S::load(from + k), S::load(from + k + lanes<V>)); };
-      split<V> both = pair(0);
+      even_odd<V> both = pair(0);
       auto state = P::template start<V>(both.even, where(0));
       if (d == 1) {
         for (int64_t k = 1; k < n; ++k) {

@@ -62,12 +62,12 @@ FASTNN_FN vfloat narrow(doubles x) {
 }
 
 // Shuffles stay within halves of a register: a permutation of the quarters follows.
-FASTNN_FN split<vfloat> deinterleave(vfloat a, vfloat b) {
+FASTNN_FN even_odd<vfloat> deinterleave(vfloat a, vfloat b) {
   const __m256d even = _mm256_castps_pd(_mm256_shuffle_ps(a.v, b.v, 0x88));
   const __m256d odd = _mm256_castps_pd(_mm256_shuffle_ps(a.v, b.v, 0xdd));
   return {_mm256_castpd_ps(_mm256_permute4x64_pd(even, 0xd8)), _mm256_castpd_ps(_mm256_permute4x64_pd(odd, 0xd8))};
 }
-FASTNN_FN split<vdouble> deinterleave(vdouble a, vdouble b) {
+FASTNN_FN even_odd<vdouble> deinterleave(vdouble a, vdouble b) {
   return {_mm256_permute4x64_pd(_mm256_unpacklo_pd(a.v, b.v), 0xd8),
           _mm256_permute4x64_pd(_mm256_unpackhi_pd(a.v, b.v), 0xd8)};
 }

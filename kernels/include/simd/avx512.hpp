@@ -78,12 +78,12 @@ FASTNN_FN vfloat narrow(doubles x) {
   return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(x.part[0].v)), _mm512_cvtpd_ps(x.part[1].v), 1);
 }
 
-FASTNN_FN split<vfloat> deinterleave(vfloat a, vfloat b) {
+FASTNN_FN even_odd<vfloat> deinterleave(vfloat a, vfloat b) {
   const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
   const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
   return {_mm512_permutex2var_ps(a.v, even, b.v), _mm512_permutex2var_ps(a.v, odd, b.v)};
 }
-FASTNN_FN split<vdouble> deinterleave(vdouble a, vdouble b) {
+FASTNN_FN even_odd<vdouble> deinterleave(vdouble a, vdouble b) {
   const __m512i even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
   const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi64(1));
   return {_mm512_permutex2var_pd(a.v, even, b.v), _mm512_permutex2var_pd(a.v, odd, b.v)};

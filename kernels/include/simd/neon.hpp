@@ -107,8 +107,8 @@ struct doubles {
 FASTNN_FN doubles widen(vfloat x) { return {{vcvt_f64_f32(vget_low_f32(x.v)), vcvt_high_f64_f32(x.v)}}; }
 FASTNN_FN vfloat narrow(doubles x) { return vcvt_high_f32_f64(vcvt_f32_f64(x.part[0].v), x.part[1].v); }
 
-FASTNN_FN split<vfloat> deinterleave(vfloat a, vfloat b) { return {vuzp1q_f32(a.v, b.v), vuzp2q_f32(a.v, b.v)}; }
-FASTNN_FN split<vdouble> deinterleave(vdouble a, vdouble b) { return {vuzp1q_f64(a.v, b.v), vuzp2q_f64(a.v, b.v)}; }
+FASTNN_FN even_odd<vfloat> deinterleave(vfloat a, vfloat b) { return {vuzp1q_f32(a.v, b.v), vuzp2q_f32(a.v, b.v)}; }
+FASTNN_FN even_odd<vdouble> deinterleave(vdouble a, vdouble b) { return {vuzp1q_f64(a.v, b.v), vuzp2q_f64(a.v, b.v)}; }
 FASTNN_FN joined<vfloat> interleave(vfloat even, vfloat odd) {
   return {vzip1q_f32(even.v, odd.v), vzip2q_f32(even.v, odd.v)};
 }

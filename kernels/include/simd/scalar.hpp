@@ -108,15 +108,15 @@ FASTNN_FN V load_first(const scalar_t<V>* p, int n, V fill);
 
 // Vectors of neighbouring elements, by the parity of their number or as they lie in memory.
 template <class V>
-struct split {
+struct even_odd {
   V even, odd;
 };
 template <class V>
 struct joined {
   V first, second;
 };
-FASTNN_FN split<float> deinterleave(float a, float b) { return {a, b}; }
-FASTNN_FN split<double> deinterleave(double a, double b) { return {a, b}; }
+FASTNN_FN even_odd<float> deinterleave(float a, float b) { return {a, b}; }
+FASTNN_FN even_odd<double> deinterleave(double a, double b) { return {a, b}; }
 FASTNN_FN joined<float> interleave(float even, float odd) { return {even, odd}; }
 FASTNN_FN joined<double> interleave(double even, double odd) { return {even, odd}; }
 

@@ -52,10 +52,10 @@ struct doubles {
 FASTNN_FN doubles widen(vfloat x) { return {{_mm_cvtps_pd(x.v), _mm_cvtps_pd(_mm_movehl_ps(x.v, x.v))}}; }
 FASTNN_FN vfloat narrow(doubles x) { return _mm_movelh_ps(_mm_cvtpd_ps(x.part[0].v), _mm_cvtpd_ps(x.part[1].v)); }
 
-FASTNN_FN split<vfloat> deinterleave(vfloat a, vfloat b) {
+FASTNN_FN even_odd<vfloat> deinterleave(vfloat a, vfloat b) {
   return {_mm_shuffle_ps(a.v, b.v, 0x88), _mm_shuffle_ps(a.v, b.v, 0xdd)};
 }
-FASTNN_FN split<vdouble> deinterleave(vdouble a, vdouble b) {
+FASTNN_FN even_odd<vdouble> deinterleave(vdouble a, vdouble b) {
   return {_mm_unpacklo_pd(a.v, b.v), _mm_unpackhi_pd(a.v, b.v)};
 }
 FASTNN_FN joined<vfloat> interleave(vfloat even, vfloat odd) {
