@@ -241,11 +241,13 @@ def check_out(title: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
         raise ValueError(f"{title}: out has shape {out.shape}; expected {shape}")
     if not out.flags.writeable:
         raise ValueError(f"{title}: out is read-only; expected a writeable array")
-    if out.size and 0 in _steps(out):
+    if out.size and not out.flags.c_contiguous and 0 in _steps(out):
         raise ValueError(
             f"{title}: out has strides {out.strides}, so that its elements share memory; expected one place for each"
         )
     for name, array in inputs.items():
+        if array is out or not np.may_share_memory(array, out):
+            continue
         same = array.ctypes.data == out.ctypes.data and _steps(array) == _steps(out) and array.shape == out.shape
         if not same and overlap(array, out):
             raise ValueError(f"{title}: out overlaps {name} in memory; expected {name} itself, or memory apart from it")
@@ -330,7 +332,9 @@ def real_number(
     if type(value) is float:
         number = value
     else:
-        if isinstance(value, (str, bytes, bool, np.bool_, complex, np.complexfloating)) or not hasattr(value, "__float__"):
+        if isinstance(value, (str, bytes, bool, np.bool_, complex, np.complexfloating)) or not hasattr(
+            value, "__float__"
+        ):
             raise TypeError(f"{title}: {name} is {_short(value)}, {_kind(value)}; expected a real number")
         if np.ndim(value) != 0:
             raise TypeError(f"{title}: {name} is an array of shape {np.shape(value)}; expected a real number")
