@@ -250,7 +250,7 @@ def check_out(title: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
 def check_apart(title: str, out: Array | None, inputs: Mapping[str, Array | None]) -> None:
     """`out` must not share memory with an input: for results that are not made element by element."""
     for name, array in inputs.items():
-        if out is not None and array is not None and _overlap(array, out):
+        if out is not None and array is not None and overlap(array, out):
             raise ValueError(f"{title}: out overlaps {name} in memory; expected memory apart from it")
 
 
