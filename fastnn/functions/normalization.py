@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import (
     check_out,
+    check_updated,
+    checked_axis,
     common_array,
-    float_dtype,
+    overlap,
     parameter_dtype,
     plain,
     real_array,
+    real_number,
     receiver,
-    same_shapes,
     stored,
 )
 from fastnn.dispatch import implementation
 from fastnn.function import public
-from fastnn.fusion import Activation, Fused, fused
+from fastnn.fusion import Activation, fused
 from fastnn.table.normalization import ROWS
 
 __all__ = [row.name for row in ROWS]
@@ -54,12 +56,12 @@ def batch_norm_train(
     if count <= 1:
         raise ValueError(
             f"{title}: x has shape {x.shape}, that is {count} value{'s' * (count != 1)} per channel, of which there is "
-            "no variance; expected 2 or more. Ways out: batch_norm_infer (a layer's eval mode), which takes the running "
-            "statistics; group_norm or layer_norm, which need no batch; or dropping the last, smaller batch"
+            "no variance; expected 2 or more. Ways out: batch_norm_infer (a layer's eval mode), which takes the "
+            "running statistics; group_norm or layer_norm, which need no batch; or dropping the last, smaller batch"
         )
     dtype = parameter_dtype(x.dtype)
     gamma, beta = _affine(title, gamma, beta, (channels,), dtype)
-    momentum, eps = _momentum(title, momentum), _eps(title, eps)
+    momentum, eps = real_number(title, "momentum", momentum, low=0.0, high=1.0), _eps(title, eps)
     then = fused(title, activation, x.dtype)
     inputs = {"x": x, "gamma": gamma, "beta": beta}
     check_out(title, out, x.shape, x.dtype, inputs)
@@ -378,7 +380,9 @@ def _instances(x: Array) -> _Shape:
 
 
 def _groups(title: str, x: Array, groups: int) -> _Shape:
-    count = _integer(title, "groups", groups)
+    if isinstance(groups, (bool, np.bool_)) or not isinstance(groups, SupportsIndex):
+        raise TypeError(f"{title}: groups is {groups!r} of type {type(groups).__name__}; expected an int")
+    count = operator.index(groups)
     channels, positions = x.shape[1], math.prod(x.shape[2:])
     if count < 1 or channels % count != 0:
         raise ValueError(
@@ -394,14 +398,7 @@ def _groups(title: str, x: Array, groups: int) -> _Shape:
 def _row_array(title: str, x: npt.ArrayLike, axis: int) -> tuple[Array, int]:
     """The array, and the first of the axes that are normalised."""
     array = real_array(title, "x", x)
-    first = _integer(title, "axis", axis)
-    if array.ndim == 0:
-        raise ValueError(f"{title}: x is a single number; expected an array of one axis or more")
-    if not -array.ndim <= first < array.ndim:
-        raise ValueError(
-            f"{title}: axis is {first} and x has {array.ndim} axes; expected {-array.ndim} to {array.ndim - 1}"
-        )
-    first %= array.ndim
+    first = checked_axis(title, axis, "x", array.ndim)
     if 0 in array.shape[first:]:
         raise ValueError(f"{title}: x has shape {array.shape}, nothing along axis {first} or after; expected 1 or more")
     return array, first
@@ -452,56 +449,17 @@ def _checked_running(
         other = "running_var" if name == "running_mean" else "running_mean"
         if array is None:
             raise ValueError(f"{title}: {name} is None and {other} is not; expected both, or None for both")
-        if not isinstance(array, np.ndarray):
-            raise TypeError(
-                f"{title}: {name} is of type {type(array).__name__}; expected a numpy.ndarray, to be updated in place"
-            )
-        if not array.dtype.isnative or float_dtype(array.dtype) != array.dtype:
-            raise TypeError(
-                f"{title}: {name} has dtype {array.dtype}; expected float16, bfloat16, float32 or float64 in native "
-                "byte order, to be updated in place"
-            )
-        if array.shape != (channels,):
-            raise ValueError(f"{title}: {name} has shape {array.shape}; expected {(channels,)}")
-        if not array.flags.writeable:
-            raise ValueError(f"{title}: {name} is read-only; expected a writeable array, to be updated in place")
-        if channels > 1 and array.strides == (0,):
-            raise ValueError(f"{title}: the elements of {name} share memory; expected one place for each")
+        check_updated(title, name, array, (channels,))
         for known, value in {**others, **given}.items():
-            if known != name and value is not None and np.may_share_memory(array, value):
+            if known != name and value is not None and overlap(array, value):
                 raise ValueError(f"{title}: {name} overlaps {known} in memory; expected memory apart from it")
     assert mean is not None and variance is not None
     _check_variance(title, variance)
     return mean, variance
 
 
-def _integer(title: str, name: str, value: Any) -> int:
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{title}: {name} is {value!r} of type {type(value).__name__}; expected an int") from None
-
-
-def _number(title: str, name: str, value: Any, expected: str) -> float:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{title}: {name} is {value!r} of type {type(value).__name__}; expected {expected}")
-    return float(value)
-
-
-def _eps(title: str, eps: Any) -> float:
-    number = _number(title, "eps", eps, "a number above 0")
-    if not 0 < number < math.inf:
-        raise ValueError(f"{title}: eps is {eps!r}; expected a finite number above 0")
-    return number
-
-
-def _momentum(title: str, momentum: Any) -> float:
-    number = _number(title, "momentum", momentum, "a number from 0 to 1, the weight of the new batch")
-    if not 0 <= number <= 1:
-        raise ValueError(f"{title}: momentum is {momentum!r}; expected the weight of the new batch, from 0 to 1")
-    return number
+def _eps(title: str, eps: float) -> float:
+    return real_number(title, "eps", eps, above=0.0)
 
 
 def _machine_eps(dtype: np.dtype[Any]) -> float:

@@ -120,9 +120,8 @@ struct Batch {
       for (int64_t step = first_step(piece); step < end_step(piece); ++step)
         run(step * args.channels * args.inner + j0, n, each<P>(constant(which) + j0)...);
     } else {
-      rows(unit, first_step(piece), end_step(piece), [&](int64_t at, int64_t n, int64_t c) {
-        run(at, n, same<P, vector_of<T>>(constant(which)[c])...);
-      });
+      rows(unit, first_step(piece), end_step(piece),
+           [&](int64_t at, int64_t n, int64_t c) { run(at, n, same<P, vector_of<T>>(constant(which)[c])...); });
     }
   }
   void write_forward(Writer<T>& to, int64_t unit, int64_t piece) const {
@@ -149,8 +148,7 @@ struct Forward {
   void start(int64_t unit) const {
     const BatchNorm& a = b.args;
     if (!b.grid.columns) {
-      for (int64_t c = b.first(unit); c < b.end(unit); ++c)
-        b.set(B::hi, c, shift_of(b.x + c * a.inner, a.inner));
+      for (int64_t c = b.first(unit); c < b.end(unit); ++c) b.set(B::hi, c, shift_of(b.x + c * a.inner, a.inner));
       return;
     }
     const int64_t samples = between(1, sum_lanes / a.inner, a.outer);
@@ -222,12 +220,10 @@ struct Backward {
   Backward(const BatchNorm& a, const void* incoming) : b(a, true), dy(static_cast<const D*>(incoming)) {}
 
   void start(int64_t unit) const {
-    for (int64_t c = b.first(unit); c < b.end(unit); ++c)
-      b.set(B::hi, c, b.parameter(b.args.mean)[c]);
+    for (int64_t c = b.first(unit); c < b.end(unit); ++c) b.set(B::hi, c, b.parameter(b.args.mean)[c]);
   }
   void sums(int64_t unit, int64_t piece) const {
-    b.accumulate(gradient_terms<T, D>{dy, b.x}, unit, b.first_step(piece), b.end_step(piece),
-            b.partial(piece, 0));
+    b.accumulate(gradient_terms<T, D>{dy, b.x}, unit, b.first_step(piece), b.end_step(piece), b.partial(piece, 0));
   }
   bool combine(int64_t unit, bool) const {
     const BatchNorm& a = b.args;

@@ -99,8 +99,7 @@ FASTNN_FN void add_block(const Terms& terms, lanes16* sums, Load load, int64_t a
     for (V& sum : block) sum = V(0.0f);
     const V c = centre(k);
     load.at = begin;
-    for (int64_t u = 0; u < some; ++u, load.at += apart)
-      terms.add(block, [&](const auto* p) { return load(p, k); }, c);
+    for (int64_t u = 0; u < some; ++u, load.at += apart) terms.add(block, [&](const auto* p) { return load(p, k); }, c);
     for (int j = 0; j < Terms::count; ++j) add_to(sums[j], k, block[j]);
   }
 }

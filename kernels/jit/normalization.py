@@ -72,7 +72,7 @@ def batch_norm_backward(
     dbeta: Array,
     activation: Fused | None,
 ) -> None:
-    """dx, dgamma and dbeta. beta and dz matter with an activation only: dz takes its gradient, in the dtype computed in."""
+    """dx, dgamma and dbeta. beta and dz matter with an activation only: dz takes its gradient."""
     wide, incoming, result = _wide(x), _wide(dy), _room(dx)
     if activation is not None and x.size:
         z = np.empty_like(wide)
@@ -90,7 +90,7 @@ def batch_norm_backward(
 
 
 def row_norm(x: Array, y: Array, gamma: Array, beta: Array, mean: Array | None, inv_std: Array, eps: float) -> None:
-    """y, mean and inv_std of x[samples, groups, channels, inner]; mean None: RMS norm. gamma, beta: [groups * channels]."""
+    """y, mean and inv_std of x[samples, groups, channels, inner]; mean None: RMS norm. gamma, beta: [columns]."""
     if x.size == 0:
         return
     wide, result, columns = _wide(x), _room(y), (x.shape[1], x.shape[2])

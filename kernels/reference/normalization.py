@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.fusion import Fused
-from fastnn.table.normalization import activate, activation_gradient, gradient, moments
+from fastnn.table.normalization_oracles import activate, activation_gradient, gradient, moments
 
 Array = npt.NDArray[Any]
 
@@ -74,7 +74,7 @@ def batch_norm_backward(
 
 
 def row_norm(x: Array, y: Array, gamma: Array, beta: Array, mean: Array | None, inv_std: Array, eps: float) -> None:
-    """y, mean and inv_std of x[samples, groups, channels, inner]; mean None: RMS norm. gamma, beta: [groups * channels]."""
+    """y, mean and inv_std of x[samples, groups, channels, inner]; mean None: RMS norm. gamma, beta: [columns]."""
     if x.size == 0:
         return
     with np.errstate(all="ignore"):
