@@ -65,7 +65,7 @@ def batch_norm_train(
     then = fused(title, activation, x.dtype)
     inputs = {"x": x, "gamma": gamma, "beta": beta}
     check_out(title, out, x.shape, x.dtype, inputs)
-    running = _checked_running(title, running_mean, running_var, channels, {**inputs, "out": out})
+    running = _checked_running(title, running_mean, running_var, channels, {"x": x, "out": out})
     y = receiver(out, x.shape, x.dtype)
     mean, inv_std, variance = np.empty(channels, dtype), np.empty(channels, dtype), np.empty(channels)
     shape = (x.shape[0], channels, -1)
@@ -409,7 +409,8 @@ def _last_axes(x: Array, first: int) -> _Shape:
 
 
 def _gradient_arrays(title: str, dy: npt.ArrayLike, x: Array) -> tuple[Array, Array]:
-    dy, x = common_array(title, ("dy", "x"), (dy, x))
+    if type(dy) is not np.ndarray or dy.dtype != x.dtype:
+        dy, x = common_array(title, ("dy", "x"), (dy, x))
     if dy.shape != x.shape:
         raise ValueError(f"{title}: dy has shape {dy.shape} and x has shape {x.shape}; expected the same shape")
     return dy, x
@@ -426,6 +427,8 @@ def _affine(
 
 
 def _parameter(title: str, name: str, value: npt.ArrayLike, shape: _Shape, dtype: np.dtype[Any]) -> Array:
+    if type(value) is np.ndarray and value.dtype == dtype and value.shape == shape and value.flags.carray:
+        return value  # the short way
     array = real_array(title, name, value)
     if array.shape != shape:
         raise ValueError(f"{title}: {name} has shape {array.shape}; expected {shape}")
@@ -450,10 +453,12 @@ def _checked_running(
         if array is None:
             raise ValueError(f"{title}: {name} is None and {other} is not; expected both, or None for both")
         check_updated(title, name, array, (channels,))
-        for known, value in {**others, **given}.items():
-            if known != name and value is not None and overlap(array, value):
+        for known, value in others.items():
+            if value is not None and overlap(array, value):
                 raise ValueError(f"{title}: {name} overlaps {known} in memory; expected memory apart from it")
     assert mean is not None and variance is not None
+    if overlap(mean, variance):
+        raise ValueError(f"{title}: running_mean overlaps running_var in memory; expected memory apart from it")
     _check_variance(title, variance)
     return mean, variance
 

@@ -234,6 +234,8 @@ def row_norm_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray
         with nogil:
             call(args, runtime.pool[0])
     if wanted:
-        dgamma[...] = sums[0].reshape(len(dgamma), -1).sum(1)
+        if x.shape[2] != shape[2]:
+            sums = sums.reshape(2, -1, x.shape[3]).sum(2)
+        dgamma[...] = sums[0]
         if dbeta is not None:
-            dbeta[...] = sums[1].reshape(len(dgamma), -1).sum(1)
+            dbeta[...] = sums[1]
