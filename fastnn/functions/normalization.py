@@ -67,22 +67,28 @@ def batch_norm_train(
     check_out(title, out, x.shape, x.dtype, inputs)
     running = _checked_running(title, running_mean, running_var, channels, {"x": x, "out": out})
     y = receiver(out, x.shape, x.dtype)
-    mean, inv_std, variance = np.empty(channels, dtype), np.empty(channels, dtype), np.empty(channels)
+    mean, inv_std, batch = np.empty(channels, dtype), np.empty(channels, dtype), np.empty((2, channels))
     shape = (x.shape[0], channels, -1)
     implementation("normalization").batch_norm_train(
-        plain(x).reshape(shape), y.reshape(shape), gamma, beta, mean, inv_std, variance, eps, then
+        plain(x).reshape(shape), y.reshape(shape), gamma, beta, mean, inv_std, batch[1], eps, then
     )
     if running is not None:
-        _update_running(running, mean, variance, count, momentum)
+        batch[0] = mean
+        _update(running, batch, count, momentum)
     return stored(y, out), mean, inv_std
 
 
-def _update_running(running: tuple[Array, Array], mean: Array, variance: Array, count: int, momentum: float) -> None:
-    """The convention of running averages, here and nowhere else: see CONVENTION in the table."""
-    unbiased = variance * (count / (count - 1))
+def _update(running: tuple[Array, Array], batch: Array, count: int, momentum: float) -> None:
+    """The convention of running averages, here and nowhere else: see CONVENTION in the table.
+
+    `batch` is the mean and the biased variance, float64, and is changed.
+    """
     with np.errstate(all="ignore"):
-        for average, batch in zip(running, (mean, unbiased), strict=True):
-            average[...] = momentum * batch.astype(np.float64) + (1 - momentum) * average.astype(np.float64)
+        batch[1] *= count / (count - 1)
+        batch *= momentum
+        for average, new in zip(running, batch, strict=True):
+            old = average if average.itemsize > 2 else average.astype(np.float32)
+            average[...] = new + (1 - momentum) * old
 
 
 @public(_ROW["batch_norm_infer"])

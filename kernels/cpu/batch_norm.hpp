@@ -11,6 +11,7 @@ struct Batch {
   using P = parameter_of<T>;
   const BatchNorm& args;
   const BatchGrid grid;
+  const bool backwards;
   const int64_t spread;  // constants of a channel: one, or one for each of its elements
   const T *const x, *const dy;
   T* const y;
@@ -22,6 +23,7 @@ struct Batch {
   Batch(const BatchNorm& a, bool reducing)
       : args(a),
         grid(batch_grid(a.outer, a.channels, a.inner, sizeof(T), reducing)),
+        backwards(reducing),
         spread(grid.columns ? a.inner : 1),
         x(static_cast<const T*>(a.x)),
         dy(static_cast<const T*>(a.dy)),
@@ -48,14 +50,19 @@ struct Batch {
   }
   double* flag(int64_t unit) const { return partials + 3 * grid.pieces * args.channels + unit; }
 
-  // f(at, n, channel) for every run of one channel's elements
+  // f(at, n, channel, ahead) for every run of one channel's elements; the next run begins `ahead` elements later, 0 for
+  // unknown. What was read last is still in the cache, and first if `backwards`.
   template <class F>
-  FASTNN_FN void rows(int64_t unit, int64_t begin, int64_t last, F f) const {
-    const int64_t c1 = end(unit);
-    for (int64_t step = begin; step < last; ++step) {
+  FASTNN_FN void rows(int64_t unit, int64_t begin, int64_t last, bool backwards, F f) const {
+    const int64_t c0 = first(unit), count = end(unit) - c0;
+    const int64_t jump = backwards ? -(args.channels + count - 1) : args.channels - count + 1;
+    for (int64_t k = 0; k < last - begin; ++k) {
+      const int64_t step = backwards ? last - 1 - k : begin + k;
       const int64_t n = step / grid.segments, from = (step - n * grid.segments) * grid.segment;
       const int64_t length = between(0, args.inner - from, grid.segment);
-      for (int64_t c = first(unit); c < c1; ++c) f((n * args.channels + c) * args.inner + from, length, c);
+      const int64_t at = (n * args.channels + c0) * args.inner + from;
+      const int64_t next = grid.segments == 1 && k + 1 < last - begin ? jump * args.inner : 0;
+      for (int64_t c = 0; c < count; ++c) f(at + c * args.inner, length, c0 + c, c + 1 < count ? args.inner : next);
     }
   }
 
@@ -66,8 +73,8 @@ struct Batch {
     const int64_t c0 = first(unit);
     for (auto& of_channel : sums)
       for (auto& sum : of_channel) sum = broadcast16(0.0);
-    rows(unit, begin, last, [&](int64_t at, int64_t n, int64_t c) {
-      add_run(terms, at, n, static_cast<double>(constant(hi)[c]), sums[c - c0]);
+    rows(unit, begin, last, false, [&](int64_t at, int64_t n, int64_t c, int64_t ahead) __attribute__((always_inline)) {
+      add_run(terms, at, n, static_cast<double>(constant(hi)[c]), sums[c - c0], ahead);
     });
     for (int64_t c = c0; c < end(unit); ++c)
       for (int k = 0; k < Terms::count; ++k) out[k * args.channels + c] = total(sums[c - c0][k]);
@@ -114,22 +121,24 @@ struct Batch {
 
   // run(at, n, constants...) for every run of a piece of a unit
   template <class Run, class... Constants>
-  FASTNN_FN void write(int64_t unit, int64_t piece, Run run, Constants... which) const {
+  FASTNN_FN void write(Writer<T>& to, int64_t unit, int64_t piece, Run run, Constants... which) const {
     if (grid.columns) {
       const int64_t j0 = first(unit) * args.inner, n = end(unit) * args.inner - j0;
       for (int64_t step = first_step(piece); step < end_step(piece); ++step)
         run(step * args.channels * args.inner + j0, n, each<P>(constant(which) + j0)...);
     } else {
-      rows(unit, first_step(piece), end_step(piece),
-           [&](int64_t at, int64_t n, int64_t c) { run(at, n, same<P, vector_of<T>>(constant(which)[c])...); });
+      rows(unit, first_step(piece), end_step(piece), backwards,
+           [&](int64_t at, int64_t n, int64_t c, int64_t ahead) __attribute__((always_inline)) {
+             to.expect(ahead);
+             run(at, n, same<P, vector_of<T>>(constant(which)[c])...);
+           });
     }
   }
   void write_forward(Writer<T>& to, int64_t unit, int64_t piece) const {
     const auto f = [](auto... v) { return by_channel::forward(v...); };
-    const auto run = [&](int64_t at, int64_t n, const auto&... constants) {
-      to.run(at, n, f, each<T>(x + at), constants...);
-    };
-    write(unit, piece, run, hi, lo, scale, beta);
+    const auto run = [&](int64_t at, int64_t n, const auto&... constants)
+                         __attribute__((always_inline)) { to.run(at, n, f, each<T>(x + at), constants...); };
+    write(to, unit, piece, run, hi, lo, scale, beta);
   }
 };
 
@@ -166,17 +175,16 @@ struct Forward {
   bool combine(int64_t unit, bool again) const {
     const BatchNorm& a = b.args;
     const double n = static_cast<double>(a.outer * a.inner);
-    bool rough = false;
+    double* const rough = b.partial(0, 2);
+    bool some = false;
     for (int64_t c = b.first(unit); c < b.end(unit); ++c) {
+      if (again && rough[c] == 0) continue;
       const double shift = b.constant(B::hi)[c * b.spread];
       const moments m = moments_of(shift, b.sum_of(0, c), b.sum_of(1, c), n);
-      rough = rough || m.rough;
-    }
-    for (int64_t c = b.first(unit); c < b.end(unit); ++c) {
-      const double shift = b.constant(B::hi)[c * b.spread];
-      const moments m = moments_of(shift, b.sum_of(0, c), b.sum_of(1, c), n);
-      if (rough && !again) {
-        b.set(B::hi, c, m.rough ? static_cast<P>(m.mean) : static_cast<P>(shift));
+      rough[c] = m.rough && !again;
+      if (rough[c] != 0) {
+        b.set(B::hi, c, static_cast<P>(m.mean));
+        some = true;
         continue;
       }
       const centre<P> mean = centre_of<P>(m.mean, m.rest);
@@ -194,7 +202,7 @@ struct Forward {
       b.set(B::scale, c, b.parameter(a.gamma)[c] * inv_std);
       b.set(B::beta, c, b.parameter(a.beta)[c]);
     }
-    return rough && !again;
+    return some;
   }
   void write(int64_t unit, int64_t piece) const {
     const BatchNorm& a = b.args;
@@ -243,10 +251,10 @@ struct Backward {
   void write(int64_t unit, int64_t piece) const {
     Writer<T> to(b.y, b.args.streaming);
     const auto f = [](auto... v) { return by_channel::backward(v...); };
-    const auto run = [&](int64_t at, int64_t n, const auto&... constants) {
+    const auto run = [&](int64_t at, int64_t n, const auto&... constants) __attribute__((always_inline)) {
       to.run(at, n, f, each<D>(dy + at), each<T>(b.x + at), constants...);
     };
-    b.write(unit, piece, run, B::hi, B::lo, B::scale, B::mean_dy, B::slope);
+    b.write(to, unit, piece, run, B::hi, B::lo, B::scale, B::mean_dy, B::slope);
   }
 };
 

@@ -61,6 +61,13 @@ FASTNN_FN void store16(double* p, const lanes16& a) {
   for (int k = 0; k < lanes16::parts; ++k) store(p + k * lanes<vdouble>, a.part[k]);
 }
 
+// Rows of a channel lie far apart, and the processor cannot know which comes next.
+template <class T>
+FASTNN_FN void prefetch_block(const T* p) {
+  constexpr int64_t line = 64, bytes = together * sum_lanes * sizeof(T);
+  for (int64_t at = 0; at < bytes; at += line) __builtin_prefetch(reinterpret_cast<const char*>(p) + at, 0, 3);
+}
+
 // Terms add elements, get(p) of an array p, about a centre.
 template <class T>
 struct spread_terms {
@@ -73,6 +80,7 @@ struct spread_terms {
     sums[0] = sums[0] + d;
     sums[1] = fmadd(d, d, sums[1]);
   }
+  FASTNN_FN void fetch(int64_t at) const { prefetch_block(x + at); }
 };
 template <class T, class D>
 struct gradient_terms {
@@ -86,6 +94,10 @@ struct gradient_terms {
     sums[0] = sums[0] + g;
     sums[1] = fmadd(g, d, sums[1]);
     sums[2] = sums[2] + d;
+  }
+  FASTNN_FN void fetch(int64_t at) const {
+    prefetch_block(x + at);
+    prefetch_block(dy + at);
   }
 };
 
@@ -106,7 +118,7 @@ FASTNN_FN void add_block(const Terms& terms, lanes16* sums, Load load, int64_t a
 
 // Adds the n elements from `at` on. Those beyond the last of a vector are zeros about a centre of zero.
 template <class Terms>
-FASTNN_FN void add_run(const Terms& terms, int64_t at, int64_t n, double centre, lanes16* sums) {
+FASTNN_FN void add_run(const Terms& terms, int64_t at, int64_t n, double centre, lanes16* sums, int64_t ahead = 0) {
   using V = typename Terms::V;
   using P = scalar_t<V>;
   static constexpr P ones[sum_lanes] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
@@ -115,8 +127,10 @@ FASTNN_FN void add_run(const Terms& terms, int64_t at, int64_t n, double centre,
   const V same(static_cast<P>(centre));
   const auto of_all = [&](int) { return same; };
   int64_t i = 0;
-  for (; i + together * sum_lanes <= n; i += together * sum_lanes)
+  for (; i + together * sum_lanes <= n; i += together * sum_lanes) {
+    if (ahead != 0) terms.fetch(at + i + ahead);
     add_block(terms, local, load_whole{at + i}, sum_lanes, together, of_all);
+  }
   if (const int64_t whole = (n - i) / sum_lanes; whole > 0) {
     add_block(terms, local, load_whole{at + i}, sum_lanes, whole, of_all);
     i += whole * sum_lanes;
@@ -154,21 +168,33 @@ FASTNN_FN P reciprocal_root(double variance, double eps) {
 
 // ---- results ----
 
-// Stores n results: whole(i) computes those of a vector, partial(i, count) the first `count` of one.
+// Stores n results: whole(i) computes those of a vector, partial(i, count) the first `count` of one. The output may be
+// what they are computed from.
+//
+// Stores that straddle cache lines cost most, and arrays that NumPy allocates begin 16 bytes past one. So the first
+// vector is followed by aligned ones that overlap it, and they by the last; whatever overlaps is computed before any of
+// it is stored.
 template <class T, class Whole, class Partial>
-FASTNN_FN void store_run(T* out, int64_t n, bool streaming, Whole whole, Partial partial) {
+FASTNN_FN void store_run(T* out, int64_t n, bool streaming, int64_t ahead, Whole whole, Partial partial) {
   using S = storage<T>;
   constexpr int width = lanes<vector_of<T>>;
   int64_t i = 0;
-  // Stores that straddle cache lines cost most, and arrays that NumPy allocates begin 16 bytes past one.
   if (n >= 4 * width) {
     const auto misaligned = reinterpret_cast<std::uintptr_t>(out) % (width * sizeof(T));
-    if (misaligned % sizeof(T) == 0 && misaligned != 0) {
-      i = static_cast<int64_t>((width * sizeof(T) - misaligned) / sizeof(T));
-      S::store_first(out, partial(0, static_cast<int>(i)), static_cast<int>(i));
-    }
-    if (S::streams && streaming && misaligned % sizeof(T) == 0)
+    const bool alignable = misaligned % sizeof(T) == 0;
+    const auto head = alignable ? width - static_cast<int64_t>(misaligned / sizeof(T)) : width;
+    const auto first = whole(0), second = whole(head), last = whole(n - width);
+    S::store(out, first);
+    S::store(out + head, second);
+    i = head + width;
+    if (S::streams && streaming && alignable)
       for (; i + width <= n; i += width) S::stream(out + i, whole(i));
+    for (; i + width <= n; i += width) {
+      __builtin_prefetch(out + i + ahead, 1, 3);
+      S::store(out + i, whole(i));
+    }
+    S::store(out + n - width, last);
+    return;
   }
   for (; i + width <= n; i += width) S::store(out + i, whole(i));
   if (i < n) S::store_first(out + i, partial(i, static_cast<int>(n - i)), static_cast<int>(n - i));
@@ -208,15 +234,18 @@ class Writer {
     if (streaming_) stream_fence();
   }
 
+  // The next run begins this many elements after the one before it.
+  FASTNN_FN void expect(int64_t jump) { jump_ = jump; }
+
   // f of the operands for n elements, which are those from `at` on.
   template <class F, class... Operands>
   FASTNN_FN void run(int64_t at, int64_t n, F f, const Operands&... operands) {
-    if (!fusion_) return store(out_ + at, 0, n, streaming_, f, operands...);
+    if (!fusion_) return store(out_ + at, 0, n, streaming_, jump_, f, operands...);
     if (at != begin_ + filled_ && filled_ > 0) flush();
     for (int64_t from = 0; from < n;) {
       if (filled_ == 0) begin_ = at + from;
       const int64_t part = n - from < block - filled_ ? n - from : block - filled_;
-      store(buffer_ + filled_, from, part, false, f, operands...);
+      store(buffer_ + filled_, from, part, false, 0, f, operands...);
       filled_ += part;
       from += part;
       if (filled_ == block) flush();
@@ -228,14 +257,15 @@ class Writer {
   static constexpr bool narrow = sizeof(T) < sizeof(P);
 
   template <class U, class F, class... Operands>
-  static FASTNN_FN void store(U* to, int64_t from, int64_t n, bool streaming, F f, const Operands&... operands) {
+  static FASTNN_FN void store(U* to, int64_t from, int64_t n, bool streaming, int64_t ahead, F f,
+                              const Operands&... operands) {
     store_run(
-        to, n, streaming, [&](int64_t i) { return f(operands.whole(from + i)...); },
+        to, n, streaming, ahead, [&](int64_t i) { return f(operands.whole(from + i)...); },
         [&](int64_t i, int count) { return f(operands.partial(from + i, count)...); });
   }
   template <class U, class From>
   static FASTNN_FN void convert(U* to, const From* from, int64_t n) {
-    store(to, 0, n, false, [](auto v) { return v; }, each<From>(from));
+    store(to, 0, n, false, 0, [](auto v) { return v; }, each<From>(from));
   }
 
   __attribute__((noinline)) void flush() {
@@ -288,7 +318,7 @@ class Writer {
   const T* const dy_ = nullptr;
   const Fusion* fusion_ = nullptr;
   const bool streaming_ = false;
-  int64_t begin_ = 0, filled_ = 0;
+  int64_t begin_ = 0, filled_ = 0, jump_ = 0;
   alignas(64) P buffer_[block];
 };
 

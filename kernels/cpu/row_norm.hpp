@@ -89,6 +89,7 @@ struct weighted_terms {
     sums[1] = fmadd(g, d, sums[1]);
     sums[2] = sums[2] + d;
   }
+  FASTNN_FN void fetch(int64_t) const {}
 };
 
 template <class T>
