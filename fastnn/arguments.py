@@ -256,7 +256,7 @@ def check_out(title: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
 def check_apart(title: str, out: Array | None, inputs: Mapping[str, Array | None]) -> None:
     """`out` must not share memory with an input: for results that are not made element by element."""
     for name, array in inputs.items():
-        if out is not None and array is not None and _overlap(array, out):
+        if out is not None and array is not None and overlap(array, out):
             raise ValueError(f"{title}: out overlaps {name} in memory; expected memory apart from it")
 
 
@@ -332,9 +332,7 @@ def real_number(
     if type(value) is float:
         number = value
     else:
-        if isinstance(value, (str, bytes, bool, np.bool_, complex, np.complexfloating)) or not hasattr(
-            value, "__float__"
-        ):
+        if isinstance(value, (str, bytes, bool, np.bool_, complex, np.complexfloating)) or not hasattr(value, "__float__"):
             raise TypeError(f"{title}: {name} is {_short(value)}, {_kind(value)}; expected a real number")
         if np.ndim(value) != 0:
             raise TypeError(f"{title}: {name} is an array of shape {np.shape(value)}; expected a real number")

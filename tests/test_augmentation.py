@@ -50,7 +50,7 @@ def test_cutout_sizes() -> None:
         assert heights.max() == tall and widths.max() == wide and heights.min() >= (tall + 1) // 2
         np.testing.assert_array_equal(gone.sum(axis=(2, 3)), heights * widths)
     assert not fnn.cutout(x, 80, seed=1).any()
-    assert not fnn.cutout(x, 10**30, seed=1).any()
+    assert not fnn.cutout(x, 10**18, seed=1).any()
 
 
 def test_cutout_centres_are_even() -> None:
@@ -198,6 +198,6 @@ def test_bad_mixup() -> None:
     with pytest.raises(ValueError, match=r"mixup: x has shape \(\)"):
         fnn.mixup(np.float32(1), labels, classes=3, seed=1)
     before = x.copy()
-    with pytest.raises(ValueError, match="mixup: out shares memory with x"):
+    with pytest.raises(ValueError, match="mixup: out overlaps x in memory; expected memory apart"):
         fnn.mixup(x, labels, classes=3, seed=1, out=x)
     np.testing.assert_array_equal(x, before)
