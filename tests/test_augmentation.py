@@ -145,12 +145,15 @@ def test_permutations_are_even() -> None:
     assert len(counts) == 24 and abs(statistic - 23) <= 5 * math.sqrt(46)
 
 
-def test_lam_and_permutation_share_no_words() -> None:
-    assert PLACES > 2**62
-    first = fnn.mixup(images(3, 2), np.eye(3), seed=4)
-    again = fnn.mixup(images(3, 2), np.eye(3), seed=4)
+def test_mixup_repeats_and_has_streams() -> None:
+    x, labels = images(9, 2), np.eye(9)
+    first, again = (fnn.mixup(x, labels, seed=4, offset=2) for _ in range(2))
     for one, other in zip(first, again, strict=True):
         assert_same_bits(one, other)
+    assert fnn.mixup(x, labels, seed=4, offset=3)[2] != first[2]
+    keys = fnn.philox(9, seed=4, offset=2, first=PLACES)  # blocks of their own, apart from those of lam
+    order = sorted(range(9), key=lambda n: (int(keys[n, 0]) << 32) + int(keys[n, 1]))
+    assert first[3].tolist() == order
 
 
 # ---- what is refused ----
