@@ -32,9 +32,9 @@ _OUT = Argument(name="out", doc="where the result goes, the input itself include
 
 def _masked(unit: str) -> str:
     return (
-        f"The mask depends on seed, offset and the number of the {unit} alone, not on threads, strides, instruction set "
-        "or backend: equal arguments give equal masks, so backward needs nothing saved. For a fresh mask take the next "
-        "offset."
+        f"The mask depends on seed, offset and the number of the {unit} alone, not on threads, strides, instruction "
+        "set or backend: equal arguments give equal masks, so backward needs nothing saved. For a fresh mask take the "
+        "next offset."
     )
 
 
