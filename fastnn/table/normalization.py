@@ -757,9 +757,7 @@ ROWS: tuple[Function, ...] = (
             _ROW_X,
             Argument(name="gamma", role="parameter", doc="scale of each element, of shape x.shape[axis:]; None for 1"),
             _AXIS,
-            Argument(
-                name="eps", doc="number added to the mean of the squares, above 0; None for the eps of x's dtype"
-            ),
+            Argument(name="eps", doc="number added to the mean of the squares, above 0; None for the eps of x's dtype"),
             _OUT,
         ),
         returns=(_Y, _statistic("inv_rms", "1 / sqrt(mean(x^2) + eps)", "x.shape[:axis]")),
