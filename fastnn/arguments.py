@@ -79,7 +79,7 @@ def common_array(title: str, names: Sequence[str], values: Sequence[Any]) -> lis
 def _array(title: str, name: str, value: Any) -> Array:
     try:
         array: Array = np.asanyarray(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last for PyTorch's tensors that require a gradient
         raise TypeError(f"{title}: {name} is {_kind(value)} that NumPy makes no array of: {error}") from None
     if array.dtype == object and not isinstance(value, np.ndarray):
         raise TypeError(
@@ -128,6 +128,13 @@ def same_shapes(title: str, dy: Array, saved: Array) -> Array:
     if dy.ndim == 0:
         return np.broadcast_to(dy, saved.shape)
     raise ValueError(f"{title}: dy has shape {dy.shape} and saved has shape {saved.shape}; expected the same shape")
+
+
+def flag(title: str, name: str, value: Any) -> bool:
+    """`value` as True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{title}: {name} is {_short(value)}, {_kind(value)}; expected True or False")
+    return bool(value)
 
 
 def parameter_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -241,7 +248,7 @@ def check_out(title: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
         )
     for name, array in inputs.items():
         same = array.ctypes.data == out.ctypes.data and _steps(array) == _steps(out) and array.shape == out.shape
-        if not same and _overlap(array, out):
+        if not same and overlap(array, out):
             raise ValueError(f"{title}: out overlaps {name} in memory; expected {name} itself, or memory apart from it")
 
 
@@ -266,6 +273,13 @@ def checked_number(title: str, name: str, value: object, low: float, high: float
     if not (math.isfinite(number) and low <= number <= high):
         raise ValueError(f"{title}: {name} is {number:g}; {expected}")
     return number
+
+
+def check_apart(title: str, out: Array | None, inputs: Mapping[str, Array | None]) -> None:
+    """`out` must not share memory with an input: for results that are not made element by element."""
+    for name, array in inputs.items():
+        if out is not None and array is not None and _overlap(array, out):
+            raise ValueError(f"{title}: out overlaps {name} in memory; expected memory apart from it")
 
 
 def plain(array: Array) -> Array:
@@ -295,9 +309,67 @@ def _steps(array: Array) -> list[int]:
     return [step for step, length in zip(array.strides, array.shape, strict=True) if length > 1]
 
 
-def _overlap(a: Array, b: Array) -> bool:
+def overlap(a: Array, b: Array) -> bool:
+    """Do two arrays share memory? Yes, too, where that is too hard to tell."""
     effort: Any = 10_000  # NumPy's declaration knows only 0 and -1
     try:
         return np.shares_memory(a, b, max_work=effort)
     except np.exceptions.TooHardError:
         return True
+
+
+def check_updated(
+    title: str, name: str, array: Any, shape: tuple[int, ...] | None = None, dtype: np.dtype[Any] | None = None
+) -> None:
+    """An argument that is updated in place must be an array that can take the result as it is."""
+    wanted = "float16, bfloat16, float32 or float64" if dtype is None else str(dtype)
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{title}: {name} is {_kind(array)}; expected a numpy.ndarray of {wanted} to update in place")
+    if not array.dtype.isnative:
+        raise TypeError(f"{title}: {name} has non-native byte order ({array.dtype.str}); expected {wanted}")
+    if (float_dtype(array.dtype) if dtype is None else dtype) != array.dtype:
+        raise TypeError(f"{title}: {name} has dtype {array.dtype}; expected {wanted}")
+    if shape is not None and array.shape != shape:
+        raise ValueError(f"{title}: {name} has shape {array.shape}; expected {shape}")
+    if not array.flags.writeable:
+        raise ValueError(f"{title}: {name} is read-only; expected a writeable array")
+    if array.size and 0 in _steps(array):
+        raise ValueError(
+            f"{title}: {name} has strides {array.strides}, so that its elements share memory; expected one place for each"
+        )
+
+
+def real_number(
+    title: str,
+    name: str,
+    value: Any,
+    *,
+    low: float = -math.inf,
+    above: float = -math.inf,
+    high: float = math.inf,
+    below: float = math.inf,
+    infinite: bool = False,
+) -> float:
+    """`value` as a float within the bounds: at least `low`, more than `above`, at most `high`, less than `below`."""
+    if type(value) is float:
+        number = value
+    else:
+        if isinstance(value, (str, bytes, bool, np.bool_, complex, np.complexfloating)) or not hasattr(value, "__float__"):
+            raise TypeError(f"{title}: {name} is {_short(value)}, {_kind(value)}; expected a real number")
+        if np.ndim(value) != 0:
+            raise TypeError(f"{title}: {name} is an array of shape {np.shape(value)}; expected a real number")
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+    if low <= number <= high and (infinite or math.isfinite(number)):
+        if (number > above or above == -math.inf) and (number < below or below == math.inf):
+            return number
+    bounds = [
+        *(["finite"] if not infinite else []),
+        *([f"at least {low:g}"] if low != -math.inf else []),
+        *([f"above {above:g}"] if above != -math.inf else []),
+        *([f"at most {high:g}"] if high != math.inf else []),
+        *([f"below {below:g}"] if below != math.inf else []),
+    ]
+    raise ValueError(f"{title}: {name} is {_short(value)}; expected a number that is {' and '.join(bounds)}")

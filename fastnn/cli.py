@@ -1,4 +1,4 @@
-"""The command `fastnn`: info, bench, certify."""
+"""The command `fastnn`: info, bench, certify, randomness."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_info(commands)
     _add_bench(commands)
     _add_certify(commands)
+    _add_randomness(commands)
     args = parser.parse_args(argv)
     try:
         return int(args.run(args))
@@ -63,6 +64,14 @@ def _add_certify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     certify.add_arguments(parser)
     parser.set_defaults(run=certify.main)
+
+
+def _add_randomness(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from fastnn import randomness
+
+    parser = commands.add_parser("randomness", help="statistical tests of the masks of dropout")
+    randomness.add_arguments(parser)
+    parser.set_defaults(run=randomness.main)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def num_threads(n: int) -> Iterator[None]:
 def misaligned(array: Array) -> Array:
     """A copy one byte off its alignment."""
     memory = np.empty(array.nbytes + 1, np.uint8)
-    copy = memory[1:].view(array.dtype) if array.ndim == 0 else memory[1:].view(array.dtype).reshape(array.shape)
+    copy = memory[1:].view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy
 

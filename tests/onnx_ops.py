@@ -101,8 +101,10 @@ def rms_norm(a: Attributes, x: Array, scale: Array) -> Array:
 
 
 def dropout(a: Attributes, x: Array, ratio: Array | None = None, training: Array | None = None) -> Any:
-    p = 0.0 if training is None or not training else 0.5 if ratio is None else float(ratio)
+    p = a.get("ratio", 0.5) if ratio is None else float(ratio)
     seed = a.get("seed", 0)
+    if training is None or not training:
+        return fnn.dropout_infer(x, p), fnn.dropout_mask(x.shape, 0.0, seed=seed)
     return fnn.dropout(x, p, seed=seed), fnn.dropout_mask(x.shape, p, seed=seed)
 
 

@@ -182,7 +182,7 @@ def test_integers_and_lists_are_promoted(row: Function) -> None:
         name for name in argument_names(row, "array") if arrays_in(example.get(name)) and name not in in_place(row)
     ]
     rounded = {
-        name: mapped(value, lambda a: np.rint(4 * a) if a.dtype.kind == "f" else a) if name in names else value
+        name: mapped(value, lambda a: np.rint(4 * a) + 0.0 if a.dtype.kind == "f" else a) if name in names else value
         for name, value in cast(row, example, np.float64).items()
     }
     expected = call(row, rounded)
@@ -201,8 +201,8 @@ def spread(array: Array) -> Array:
     """A copy whose elements lie apart, backwards along every second axis."""
     steps = [(-1) ** axis * (axis + 2) for axis in range(array.ndim)]
     room = np.zeros([length * abs(step) for length, step in zip(array.shape, steps, strict=True)], array.dtype)
-    view = room[tuple(slice(None, None, abs(step)) for step in steps)]
-    view = view[tuple(slice(None, None, 1 if step > 0 else -1) for step in steps)]
+    view = room[(..., *(slice(None, None, abs(step)) for step in steps))]
+    view = view[(..., *(slice(None, None, 1 if step > 0 else -1) for step in steps))]
     view[...] = array
     return view
 
@@ -351,3 +351,67 @@ def test_out_that_cannot_take_the_result(row: Function) -> None:
 def test_unknown_arguments(row: Function) -> None:
     with pytest.raises(TypeError, match=row.name):
         getattr(fnn, row.name)(**ready(row), no_such_argument=1)
+
+
+def answered_or_refused(row: Function, given: Example, what: str) -> None:
+    """Whatever is passed: results, or an error that names the function."""
+    try:
+        getattr(fnn, row.name)(**{name: mapped(value, np.copy) for name, value in given.items()})
+    except MemoryError:
+        return
+    except (TypeError, ValueError) as error:
+        assert str(error).startswith(row.name), f"{what}: {error}"
+
+
+def strange(array: Array) -> dict[str, Array]:
+    """Arrays of other shapes made of an array."""
+    shapes = {"0-d": array.reshape(-1)[:1].reshape(()) if array.size else array, "flat": array.reshape(-1)}
+    shapes |= {"one axis more": array[..., None], "one more in front": array[None]}
+    for axis in range(array.ndim):
+        shapes[f"nothing along axis {axis}"] = np.take(array, [], axis=axis)
+        shapes[f"twice along axis {axis}"] = np.concatenate([array, array], axis=axis)
+        shapes[f"one less along axis {axis}"] = np.delete(array, slice(1), axis=axis)
+        shapes[f"one along axis {axis}"] = array.take([0], axis=axis, mode="clip") if array.size else array
+    return shapes
+
+
+@every_row
+def test_strange_shapes(row: Function) -> None:
+    for example in examples(row):
+        given = cast(row, example, FLOAT32)
+        arrays = [name for name, value in given.items() if isinstance(value, np.ndarray)]
+        for name in arrays:
+            for what, array in strange(given[name]).items():
+                answered_or_refused(row, {**given, name: array}, f"{name}: {what}")
+        for together in zip(*(strange(given[name]).items() for name in arrays), strict=False):
+            changed = {name: array for name, (_, array) in zip(arrays, together, strict=True)}
+            answered_or_refused(row, {**given, **changed}, f"{arrays}: {[what for what, _ in together]}")
+
+
+STRANGE = [
+    *(None, -1, 0, 3, 10**30, -(10**30), 2**63, True, 0.5, -0.5, np.nan, np.inf, 1j, "", "relu", b"same"),
+    *(
+        [],
+        (),
+        (1, 2),
+        (0, 0),
+        (-1, -1),
+        (2**62, 2),
+        ((1, 2), (3, 4)),
+        ((1, 2, 3),),
+        {},
+        object(),
+        ("leaky_relu", np.nan),
+    ),
+    *(np.int8(1), np.uint64(2**63), np.float32(0.5), np.array(1), np.array([1, 2]), np.array(0.5)),
+]
+
+
+@every_row
+def test_strange_options(row: Function) -> None:
+    for example in examples(row)[:2]:
+        given = cast(row, example, FLOAT32)
+        for name in argument_names(row, "option"):
+            if not isinstance(given.get(name), np.ndarray):
+                for value in STRANGE:
+                    answered_or_refused(row, {**given, name: value}, f"{name}={value!r}")

@@ -2,4 +2,131 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+import math
+import operator
+from typing import Any, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnn.arguments import Array, check_out, parameter_dtype, plain, real_array, receiver, stored
+from fastnn.dispatch import implementation
+from fastnn.function import public
+from fastnn.functions.dropout import checked_word, explained, philox
+from fastnn.table.augmentation import PLACES, ROWS, boxes, places, symmetric_beta
+
+__all__ = [row.name for row in ROWS]
+
+_ROW = {row.name: row for row in ROWS}
+
+
+@explained
+@public(_ROW["cutout"])
+def cutout(
+    x: npt.ArrayLike,
+    size: SupportsIndex | tuple[SupportsIndex, SupportsIndex],
+    *,
+    seed: SupportsIndex,
+    offset: SupportsIndex = 0,
+    fill: float = 0.0,
+    start: SupportsIndex = 0,
+    out: Array | None = None,
+) -> Array:
+    title = "cutout"
+    sides = _sides(title, size)
+    key, stream = checked_word(title, "seed", seed), checked_word(title, "offset", offset)
+    first = checked_word(title, "start", start, 63)
+    value = _number(title, "fill", fill)
+    array = real_array(title, "x", x)
+    if array.ndim != 4:
+        raise ValueError(f"{title}: x has shape {array.shape}; expected (N, C, H, W)")
+    check_out(title, out, array.shape, array.dtype, {"x": array})
+    y = receiver(out, array.shape, array.dtype)
+    words = philox(len(array), seed=key, offset=stream, first=first)
+    with np.errstate(over="ignore"):
+        element = np.array(value).astype(array.dtype)
+    implementation("augmentation").cutout(plain(array), y, boxes(words, *array.shape[2:], sides), element)
+    return stored(y, out)
+
+
+def _sides(title: str, size: object) -> tuple[int, int]:
+    expected = "expected an int of at least 1, or a pair of them"
+    values = size if isinstance(size, (tuple, list)) else (size, size)
+    for value in values:
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, SupportsIndex):
+            raise TypeError(f"{title}: size is {size!r} of type {type(size).__name__}; {expected}")
+    sides = [operator.index(value) for value in values]
+    if len(sides) != 2 or min(sides) < 1:
+        raise ValueError(f"{title}: size is {size!r}; {expected}")
+    return min(sides[0], 2**31), min(sides[1], 2**31)  # no image is larger
+
+
+def _number(title: str, name: str, value: object) -> float:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{title}: {name} is {value!r} of type {type(value).__name__}; expected a number")
+    return float(value)
+
+
+@explained
+@public(_ROW["mixup"])
+def mixup(
+    x: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    alpha: float = 1.0,
+    *,
+    seed: SupportsIndex,
+    offset: SupportsIndex = 0,
+    classes: SupportsIndex | None = None,
+    per_sample: bool = False,
+    out: Array | None = None,
+) -> tuple[Array, Array, Any, npt.NDArray[np.int64]]:
+    title = "mixup"
+    shape = _number(title, "alpha", alpha)
+    if not 0 <= shape < math.inf:
+        raise ValueError(f"{title}: alpha is {alpha!r}; expected a finite number of at least 0")
+    key, stream = checked_word(title, "seed", seed), checked_word(title, "offset", offset)
+    array = real_array(title, "x", x)
+    if array.ndim == 0:
+        raise ValueError(f"{title}: x has shape (); expected (N, ...)")
+    dtype = parameter_dtype(array.dtype)
+    soft = _soft_labels(title, labels, classes, len(array), dtype)
+    check_out(title, out, array.shape, array.dtype, {"x": array, "labels": soft})
+    if out is not None and np.may_share_memory(out, array):
+        raise ValueError(f"{title}: out shares memory with x, which is read in another order; expected memory apart")
+    count = len(array)
+    lam = symmetric_beta(philox(count if per_sample else 1, seed=key, offset=stream), shape)
+    permutation = places(philox(count, seed=key, offset=stream, first=PLACES))
+    y = receiver(out, array.shape, array.dtype)
+    blended = np.empty(soft.shape, soft.dtype)
+    for each, result in ((array, y), (soft, blended)):
+        weights = np.broadcast_to(lam.astype(parameter_dtype(each.dtype)), count)
+        implementation("augmentation").mix(plain(each), permutation, np.ascontiguousarray(weights), result)
+    rounded = lam.astype(dtype)
+    return stored(y, out), blended, rounded if per_sample else rounded[0], permutation
+
+
+def _soft_labels(title: str, labels: object, classes: object, count: int, dtype: np.dtype[Any]) -> Array:
+    """Labels as an array of shape (N, K): soft ones as they are, integer ones as rows of 0 and 1."""
+    array = real_array(title, "labels", labels)
+    if array.ndim not in (1, 2) or len(array) != count:
+        raise ValueError(
+            f"{title}: labels has shape {array.shape}; expected ({count},) of ints, or ({count}, K) of soft labels"
+        )
+    if array.ndim == 2:
+        if classes is not None and checked_word(title, "classes", classes) != array.shape[1]:
+            raise ValueError(
+                f"{title}: classes is {classes!r}, and labels has shape {array.shape}; expected no classes"
+            )
+        return array
+    numbers = np.asarray(labels)
+    if numbers.dtype.kind not in "iu" and count:
+        raise TypeError(f"{title}: labels has dtype {numbers.dtype} and one axis; expected ints, or soft labels (N, K)")
+    if classes is None:
+        raise TypeError(f"{title}: labels are ints, and classes is not given; expected the number of classes")
+    limit = checked_word(title, "classes", classes, 31)
+    if count and not (int(numbers.min()) >= 0 and int(numbers.max()) < limit):
+        wrong = numbers[(numbers < 0) | (numbers >= limit)][0]
+        raise ValueError(f"{title}: labels has {wrong} in it; expected ints from 0 to classes - 1 = {limit - 1}")
+    soft = np.zeros((count, limit), dtype)
+    soft[np.arange(count), numbers.astype(np.int64)] = 1
+    return soft

@@ -2,4 +2,244 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnn.arguments import (
+    Array,
+    check_apart,
+    check_out,
+    common_array,
+    parameter_dtype,
+    plain,
+    real_array,
+    receiver,
+    stored,
+)
+from fastnn.dispatch import implementation
+from fastnn.function import public
+from fastnn.fusion import Activation, fused
+from fastnn.sliding import Padding, padding_per_axis, per_axis, window_count
+from fastnn.table.convolution import AXES, ROWS
+
+__all__ = [row.name for row in ROWS]
+
+_ROW = {row.name: row for row in ROWS}
+Sizes = int | Sequence[int]
+
+
+class _Convolution(NamedTuple):
+    """Checked arguments: arrays of one dtype, (N, C, H, W), and what the kernels take beside them."""
+
+    x: Array
+    weight: Array
+    options: tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]  # stride, padding before, dilation, groups
+    y_shape: tuple[int, int, int, int]
+
+
+def _same_dtype(title: str, names: Sequence[str], values: Sequence[Any]) -> list[Array]:
+    """The arrays in their one float dtype; integers and bools take that of the others."""
+    found = [np.dtype(value.dtype) for value in values if isinstance(value, np.ndarray)]
+    floats = {dtype for dtype in found if dtype.kind not in "biu"}
+    arrays = common_array(title, names, values)
+    if len(floats) > 1:
+        described = ", ".join(
+            f"{name} has dtype {value.dtype}"
+            for name, value in zip(names, values, strict=True)
+            if hasattr(value, "dtype")
+        )
+        raise TypeError(f"{title}: {described}; expected one dtype: convert with astype")
+    return arrays
+
+
+def _checked(
+    title: str, x: Array, weight: Array, stride: Any, padding: Any, dilation: Any, groups: Any, axes: int
+) -> _Convolution:
+    """Everything about shapes and options, and the arrays with two spatial axes."""
+    spatial = AXES[axes]
+    for name, array, layout in (("x", x, f"(N, C, {spatial})"), ("weight", weight, f"(O, C / groups, {spatial})")):
+        if array.ndim != axes + 2:
+            raise ValueError(f"{title}: {name} has shape {array.shape}; expected {axes + 2} axes, {layout}")
+    (count,) = per_axis(title, "groups", groups, 1)
+    outputs, inner = weight.shape[:2]
+    if x.shape[1] % count or outputs % count:
+        raise ValueError(
+            f"{title}: groups is {count}; expected a divisor of x's {x.shape[1]} channels and of weight's {outputs}"
+        )
+    if inner * count != x.shape[1]:
+        raise ValueError(
+            f"{title}: weight has shape {weight.shape}, which is for {inner * count} input channels in {count} "
+            f"group{'s' * (count != 1)}; x has shape {x.shape}, with {x.shape[1]}"
+        )
+    kernel, lengths = weight.shape[2:], x.shape[2:]
+    if 0 in kernel:
+        raise ValueError(f"{title}: weight has shape {weight.shape}; expected a kernel of at least one element")
+    steps = per_axis(title, "stride", stride, axes)
+    spread = per_axis(title, "dilation", dilation, axes)
+    pairs = padding_per_axis(title, padding, lengths, kernel, steps, spread)
+    sizes = [
+        window_count(title, axis, *rest)
+        for axis, *rest in zip(spatial.split(", "), lengths, kernel, steps, spread, pairs, strict=True)
+    ]
+    above = (1,) * (2 - axes)  # a one-dimensional convolution is one over a single row
+    padding_before = (*(0 for _ in above), *(before for before, _ in pairs))
+    return _Convolution(
+        plain(x).reshape(*x.shape[:2], *above, *lengths),
+        plain(weight).reshape(outputs, inner, *above, *kernel),
+        ((*above, *steps), padding_before, (*above, *spread), count),  # type: ignore[arg-type]
+        (x.shape[0], outputs, *above, *sizes),  # type: ignore[arg-type]
+    )
+
+
+def _bias(title: str, bias: Any, dtype: np.dtype[Any], outputs: int) -> Array | None:
+    if bias is None:
+        return None
+    array = plain(real_array(title, "bias", bias))
+    if array.shape != (outputs,):
+        raise ValueError(f"{title}: bias has shape {array.shape}; expected {(outputs,)}, one number per output channel")
+    with np.errstate(over="ignore"):
+        return array.astype(parameter_dtype(dtype), copy=False)
+
+
+def _forward(
+    title: str,
+    axes: int,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    activation: Activation,
+    out: Array | None,
+) -> Array:
+    x, weight = _same_dtype(title, ("x", "weight"), (x, weight))
+    made = _checked(title, x, weight, stride, padding, dilation, groups, axes)
+    offset = _bias(title, bias, x.dtype, weight.shape[0])
+    chosen = fused(title, activation, x.dtype)
+    shape = (*made.y_shape[:2], *made.y_shape[4 - axes :])
+    check_out(title, out, shape, x.dtype, {})
+    check_apart(title, out, {"x": x, "weight": weight, "bias": offset})
+    result = receiver(out, shape, x.dtype)
+    if result.size:
+        name, params = (None, ()) if chosen is None else chosen
+        y = result.reshape(made.y_shape)
+        implementation("convolution").forward(made.x, made.weight, offset, y, *made.options, name, params)
+    return stored(result, out)
+
+
+def _backward(
+    title: str,
+    axes: int,
+    dy: Any,
+    x: Any,
+    weight: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    wanted: tuple[bool, bool, bool],
+    out: Array | None,
+) -> tuple[Array | None, Array | None, Array | None]:
+    dy, x, weight = _same_dtype(title, ("dy", "x", "weight"), (dy, x, weight))
+    made = _checked(title, x, weight, stride, padding, dilation, groups, axes)
+    shape = (*made.y_shape[:2], *made.y_shape[4 - axes :])
+    if dy.shape != shape:
+        raise ValueError(f"{title}: dy has shape {dy.shape}; expected that of the convolution's result, {shape}")
+    check_out(title, out, x.shape, x.dtype, {})
+    check_apart(title, out, {"dy": dy, "x": x, "weight": weight})
+    if out is not None and not wanted[0]:
+        raise ValueError(f"{title}: out is for dx, which input_gradient=False leaves out; expected one or the other")
+    dy = plain(dy).reshape(made.y_shape)
+    kernels = implementation("convolution")
+    dx = dweight = dbias = None
+    if wanted[0]:
+        dx = receiver(out, x.shape, x.dtype)
+        if dy.size:
+            kernels.input_gradient(dy, made.weight, dx.reshape(made.x.shape), *made.options)
+        else:
+            dx[...] = 0
+        dx = stored(dx, out)
+    if wanted[1]:
+        dweight = np.zeros(weight.shape, x.dtype)
+        if dy.size and x.size:
+            kernels.weight_gradient(dy, made.x, dweight.reshape(made.weight.shape), *made.options)
+    if wanted[2]:
+        dbias = np.zeros(weight.shape[0], parameter_dtype(x.dtype))
+        if dy.size:
+            kernels.bias_gradient(dy, dbias)
+    return dx, dweight, dbias
+
+
+@public(_ROW["conv2d"])
+def conv2d(
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    stride: Sizes = 1,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+    activation: Activation = None,
+    *,
+    out: Array | None = None,
+) -> Array:
+    return _forward("conv2d", 2, x, weight, bias, stride, padding, dilation, groups, activation, out)
+
+
+@public(_ROW["conv2d_backward"])
+def conv2d_backward(
+    dy: npt.ArrayLike,
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    stride: Sizes = 1,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+    *,
+    input_gradient: bool = True,
+    weight_gradient: bool = True,
+    bias_gradient: bool = True,
+    out: Array | None = None,
+) -> tuple[Array | None, Array | None, Array | None]:
+    wanted = (bool(input_gradient), bool(weight_gradient), bool(bias_gradient))
+    return _backward("conv2d_backward", 2, dy, x, weight, stride, padding, dilation, groups, wanted, out)
+
+
+@public(_ROW["conv1d"])
+def conv1d(
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    stride: Sizes = 1,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+    activation: Activation = None,
+    *,
+    out: Array | None = None,
+) -> Array:
+    return _forward("conv1d", 1, x, weight, bias, stride, padding, dilation, groups, activation, out)
+
+
+@public(_ROW["conv1d_backward"])
+def conv1d_backward(
+    dy: npt.ArrayLike,
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    stride: Sizes = 1,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+    *,
+    input_gradient: bool = True,
+    weight_gradient: bool = True,
+    bias_gradient: bool = True,
+    out: Array | None = None,
+) -> tuple[Array | None, Array | None, Array | None]:
+    wanted = (bool(input_gradient), bool(weight_gradient), bool(bias_gradient))
+    return _backward("conv1d_backward", 1, dy, x, weight, stride, padding, dilation, groups, wanted, out)

@@ -2,4 +2,212 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+import functools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnn.arguments import check_out, check_updated, common_array, overlap, parameter_dtype, real_array
+from fastnn.dispatch import implementation
+from fastnn.function import public
+from fastnn.fusion import Activation, Fused, fused
+from fastnn.kernels.cpu import linear as native
+from fastnn.table import FUNCTIONS
+
+__all__ = ["linear", "linear_backward"]
+
+Array = npt.NDArray[Any]
+
+
+@public(FUNCTIONS["linear"])
+def linear(
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    activation: Activation = None,
+    *,
+    z: Array | None = None,
+    out: Array | None = None,
+) -> Array:
+    kernels = implementation("linear")
+    if kernels is native and z is None:
+        known = None if activation is None else _known(activation, getattr(x, "dtype", None))
+        if known is not None or activation is None:
+            y = native._short(x, weight, bias, known, out)
+            if y is not None:
+                return y  # type: ignore[no-any-return]
+    title = "linear"
+    x, weight = _factors(title, x, weight)
+    chosen = fused(title, activation, x.dtype)
+    shape = (*x.shape[:-1], weight.shape[0])
+    inputs = {"x": x, "weight": weight}
+    if bias is not None:
+        bias = _bias(title, bias, weight, x.dtype)
+        inputs["bias"] = bias
+    check_out(title, out, shape, x.dtype, {})
+    if z is not None:
+        check_updated(title, "z", z, shape, x.dtype)
+    _check_apart(title, {"out": out, "z": z}, inputs)
+    y, flat_z = _plain(out, shape, x.dtype), None if z is None else _plain(z, shape, z.dtype)
+    plain_bias = None if bias is None else np.require(bias, requirements=["C", "A"])
+    kernels.forward(
+        _rows(x), np.require(weight, requirements=["C", "A"]), plain_bias, chosen, _rows(y), _optional_rows(flat_z)
+    )
+    _write_back(z, flat_z)
+    return _write_back(out, y)
+
+
+@public(FUNCTIONS["linear_backward"])
+def linear_backward(
+    dy: npt.ArrayLike,
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    saved: npt.ArrayLike | None = None,
+    activation: Activation = None,
+    *,
+    need_dx: bool = True,
+    need_dweight: bool = True,
+    need_dbias: bool = True,
+    accumulate: bool = False,
+    dx: Array | None = None,
+    dweight: Array | None = None,
+    dbias: Array | None = None,
+    dz: Array | None = None,
+) -> tuple[Array | None, Array | None, Array | None]:
+    title = "linear_backward"
+    x, weight = _factors(title, x, weight)
+    dtype, number = x.dtype, parameter_dtype(x.dtype)
+    shape = (*x.shape[:-1], weight.shape[0])
+    chosen = fused(title, activation, dtype)
+    dy = _beside(title, "dy", dy, shape, dtype)
+    inputs = {"dy": dy, "x": x, "weight": weight}
+    if chosen is not None:
+        if saved is None:
+            what = "y" if chosen.op.saves == "output" else "z, the value before the activation"
+            raise TypeError(f"{title}: saved is None and activation is {chosen.name!r}; expected {what}")
+        saved = inputs["saved"] = _beside(title, "saved", saved, shape, dtype)
+    elif saved is not None:
+        raise ValueError(f"{title}: saved goes with an activation, and activation is None")
+    results = {"dx": (dx, x.shape, dtype), "dweight": (dweight, weight.shape, dtype), "dbias": (dbias, shape[-1:], number)}
+    needed = {"dx": bool(need_dx), "dweight": bool(need_dweight), "dbias": bool(need_dbias)}
+    for name, (given, wanted, kind) in results.items():
+        if given is not None:
+            check_updated(title, name, given, wanted, kind)
+        elif accumulate and needed[name] and name != "dx":
+            raise ValueError(f"{title}: accumulate adds to {name}, which is None; expected an array of shape {wanted}")
+    if dz is not None:
+        check_updated(title, "dz", dz, shape, number)
+    _check_apart(title, {"dx": dx, "dweight": dweight, "dbias": dbias}, inputs)
+    same = dz is not None and dz.dtype == dy.dtype and _same_place(dz, dy)
+    others = {name: array for name, array in inputs.items() if not (same and name == "dy")}
+    _check_apart(title, {"dz": dz, "dx": dx, "dweight": dweight, "dbias": dbias}, others)
+    made = {
+        name: _plain(given, wanted, kind, keep=accumulate) if needed[name] else None
+        for name, (given, wanted, kind) in results.items()
+    }
+    scratch = None if dz is None else _plain(dz, shape, number)
+    kernels = implementation("linear")
+    kernels.backward(
+        _rows(dy),
+        _rows(x),
+        np.require(weight, requirements=["C", "A"]),
+        None if chosen is None else _rows(saved),
+        chosen,
+        _optional_rows(scratch),
+        _optional_rows(made["dx"]),
+        made["dweight"],
+        made["dbias"],
+        bool(accumulate),
+    )
+    if chosen is not None:
+        _write_back(dz, scratch)
+    first, second, third = (
+        None if made[name] is None else _write_back(given, made[name]) for name, (given, _, _) in results.items()
+    )
+    return first, second, third
+
+
+@functools.lru_cache(maxsize=256)
+def _hashed(activation: Activation, dtype: np.dtype[Any]) -> Fused | None:
+    return fused("linear", activation, dtype)
+
+
+def _known(activation: Activation, dtype: Any) -> Fused | None:
+    """The checked activation, kept from call to call; None for what is not hashable, or no dtype that has kernels."""
+    try:
+        return _hashed(activation, dtype) if isinstance(dtype, np.dtype) and dtype.itemsize <= 8 else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _factors(title: str, x: Any, weight: Any) -> tuple[Array, Array]:
+    """x and weight of one dtype, their shapes checked."""
+    x, weight = map(np.asarray, common_array(title, ("x", "weight"), (x, weight)))
+    if weight.ndim != 2:
+        raise ValueError(f"{title}: weight has shape {weight.shape}; expected two axes, (out, in)")
+    if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"{title}: x has shape {x.shape} and weight {weight.shape}; expected x (..., {weight.shape[1]})")
+    return x, weight
+
+
+def _bias(title: str, bias: Any, weight: Array, dtype: np.dtype[Any]) -> Array:
+    array = np.asarray(real_array(title, "bias", bias))
+    if array.shape != weight.shape[:1]:
+        raise ValueError(f"{title}: bias has shape {array.shape}; expected {weight.shape[:1]}")
+    return array.astype(parameter_dtype(dtype), copy=False)
+
+
+def _beside(title: str, name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An input of y's shape, in x's dtype, which it may not exceed."""
+    array = np.asarray(real_array(title, name, value))
+    if array.shape != shape:
+        raise ValueError(f"{title}: {name} has shape {array.shape}; expected {shape}, as y has")
+    if array.dtype != dtype:
+        raise TypeError(f"{title}: {name} has dtype {array.dtype} beside x of {dtype}; expected the same dtype")
+    return array
+
+
+def _check_apart(title: str, written: dict[str, Array | None], inputs: dict[str, Array]) -> None:
+    """What is written must not overlap anything else: products read their factors many times."""
+    others = dict(inputs)
+    for name, array in written.items():
+        if array is None:
+            continue
+        for other, value in others.items():
+            if overlap(array, value):
+                raise ValueError(f"{title}: {name} overlaps {other} in memory; expected memory apart from it")
+        others[name] = array
+
+
+def _same_place(a: Array, b: Array) -> bool:
+    return a.ctypes.data == b.ctypes.data and a.strides == b.strides and a.shape == b.shape
+
+
+def _plain(array: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any], *, keep: bool = False) -> Array:
+    """Contiguous memory for a result: `array` itself where that is, with what it holds where that is to be kept."""
+    if array is None:
+        return np.empty(shape, dtype)
+    plain = np.asarray(array)
+    if plain.flags.carray:
+        return plain
+    return np.array(plain, order="C") if keep else np.empty(shape, dtype)
+
+
+def _write_back(array: Array | None, result: Array | None) -> Any:
+    """The caller's array, holding the result; the result where there is none."""
+    if array is None or result is None:
+        return result
+    if not np.may_share_memory(array, result):
+        np.asarray(array)[...] = result
+    return array
+
+
+def _rows(array: Any) -> Array:
+    """Contiguous, all axes but the last one as one."""
+    contiguous = np.require(array, requirements=["C", "A"])
+    return contiguous.reshape(-1 if contiguous.size else int(np.prod(contiguous.shape[:-1])), contiguous.shape[-1])
+
+
+def _optional_rows(array: Array | None) -> Array | None:
+    return None if array is None else _rows(array)

@@ -21,14 +21,6 @@ using std::uint64_t;
 
 constexpr int64_t aligned_from = 512;  // elements
 
-// Elements in front of the first whole vector that lies in one piece in y, or 0 where none ever does.
-template <class T, int width>
-FASTNN_FN int64_t head_of(const T* y, int64_t n) {
-  const auto misaligned = reinterpret_cast<std::uintptr_t>(y) % (width * sizeof(T));
-  if (n < aligned_from || misaligned % sizeof(T) != 0 || misaligned == 0) return 0;
-  return static_cast<int64_t>((width * sizeof(T) - misaligned) / sizeof(T));
-}
-
 // y = f(x, kept) over n elements, the first of which has number `first`. Every vector, whole or not, goes through the
 // same formula.
 template <class T, class F>
@@ -38,9 +30,8 @@ FASTNN_FN void masked(const void* from, void* to, int64_t n, uint64_t first, con
   constexpr int width = lanes<V>;
   const T* const x = static_cast<const T*>(from);
   T* const y = static_cast<T*>(to);
-  const int64_t head = head_of<T, width>(y, n);
-  const bool past_caches = S::streams && streaming && n >= aligned_from &&
-                           reinterpret_cast<std::uintptr_t>(y + head) % (width * sizeof(T)) == 0;
+  const int64_t head = n < aligned_from ? 0 : head_of(y);
+  const bool past_caches = streaming && n >= aligned_from && can_stream(y + head);
   const philox<vwords> generator(draw.seed, draw.offset);
   const u32 threshold = draw.threshold;
   const auto partial = [&](int64_t i, int count, const u16* halves) {

@@ -17,10 +17,13 @@ static inline int ndarray_ndim(PyObject* a) { return PyArray_NDIM(reinterpret_ca
 static inline npy_intp ndarray_size(PyObject* a) { return PyArray_SIZE(reinterpret_cast<PyArrayObject*>(a)); }
 static inline char* ndarray_data(PyObject* a) { return PyArray_BYTES(reinterpret_cast<PyArrayObject*>(a)); }
 
-static inline bool ndarray_same_type_and_shape(PyObject* a, PyObject* b) {
-  return ndarray_type(a) == ndarray_type(b) && ndarray_ndim(a) == ndarray_ndim(b) &&
+static inline bool ndarray_same_shape(PyObject* a, PyObject* b) {
+  return ndarray_ndim(a) == ndarray_ndim(b) &&
          PyArray_CompareLists(PyArray_DIMS(reinterpret_cast<PyArrayObject*>(a)),
                               PyArray_DIMS(reinterpret_cast<PyArrayObject*>(b)), ndarray_ndim(a));
+}
+static inline bool ndarray_same_type_and_shape(PyObject* a, PyObject* b) {
+  return ndarray_type(a) == ndarray_type(b) && ndarray_same_shape(a, b);
 }
 static inline PyObject* ndarray_like(PyObject* a) {
   return PyArray_NewLikeArray(reinterpret_cast<PyArrayObject*>(a), NPY_CORDER, nullptr, 0);
@@ -57,4 +60,12 @@ static inline bool ndarray_may_be_written(PyObject* out, PyObject* in) {
   if (same) return true;
   const ndarray_extent to(a), from(b);
   return to.end <= from.begin || from.end <= to.begin;
+}
+
+static inline bool ndarray_is_writeable(PyObject* a) { return PyArray_ISWRITEABLE(reinterpret_cast<PyArrayObject*>(a)); }
+// For certain: the memory between first and last element counts.
+static inline bool ndarray_disjoint(PyObject* a, PyObject* b) {
+  if (ndarray_size(a) == 0 || ndarray_size(b) == 0) return true;
+  const ndarray_extent one(reinterpret_cast<PyArrayObject*>(a)), other(reinterpret_cast<PyArrayObject*>(b));
+  return one.end <= other.begin || other.end <= one.begin;
 }

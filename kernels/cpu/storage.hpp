@@ -1,6 +1,8 @@
 // How each dtype lies in memory and which V computes it: float and double as they are, the 16-bit formats through
 // float.
 #pragma once
+#include <cstdint>
+
 #include "../include/simd.hpp"
 
 FASTNN_BEGIN
@@ -64,5 +66,18 @@ template <>
 struct storage<binary16> : half_storage<binary16, convert_binary16> {};
 template <>
 struct storage<bfloat16> : half_storage<bfloat16, convert_bfloat16> {};
+
+// Elements of y in front of the first vector that does not straddle cache lines; 0 where none ever lies so.
+template <class T>
+FASTNN_FN long long head_of(const T* y) {
+  constexpr auto bytes = lanes<typename storage<T>::V> * sizeof(T);
+  const auto misaligned = reinterpret_cast<std::uintptr_t>(y) % bytes;
+  return misaligned % sizeof(T) != 0 || misaligned == 0 ? 0 : static_cast<long long>((bytes - misaligned) / sizeof(T));
+}
+// May vectors be streamed to y?
+template <class T>
+FASTNN_FN bool can_stream(const T* y) {
+  return storage<T>::streams && reinterpret_cast<std::uintptr_t>(y) % (lanes<typename storage<T>::V> * sizeof(T)) == 0;
+}
 
 FASTNN_END

@@ -5,7 +5,7 @@
 // only place with intrinsics; formulas use nothing but the names listed here.
 //
 //   V(c)                         every lane = the scalar c
-//   + - * /  unary -             IEEE, round to nearest even, never contracted (the build passes -ffp-contract=off)
+//   + - * /  unary -  vsqrt(x)   IEEE, round to nearest even, never contracted (the build passes -ffp-contract=off)
 //   < <= > >= == !=              a mask_t<V>; masks know & | !
 //   select(m, a, b)              m ? a : b, lane by lane
 //   fmadd(a, b, c)               a b + c  (rounded once where traits<V>::fused, twice on x86-64-v2)
@@ -20,7 +20,11 @@
 //   ldexp(x, n)                  x 2^n, rounded once (gradual underflow, overflow) for 1/2 <= |x| < 2 and |n| <= 2 *
 //   bias nearest(x)                   x rounded to the nearest integer, ties to even, for |x| <= 2^22 (float), 2^51
 //   (double) load<V>(p), store(p, x)      lanes<V> values, any alignment
+//   fold_sum(x)                  the scalar sum of the lanes, the upper half added to the lower one until one is left
 //   widen(x), narrow(d)          a vfloat as the vdoubles d.part[...], exactly, and back, rounded once
+//   deinterleave(a, b)           the elements a, b one behind the other: .even those with even numbers, .odd the others
+//   interleave(even, odd)        back: .first and .second, as stored one behind the other
+//   store64(p, u, base)          unsigned lanes as 64-bit integers, base added to each
 //   at_least16<V>(p, c)          mask: is lane i's 16-bit number p[i] >= c? For c from 0 to 65535, any alignment
 //
 // Beside V stands the word type W, for random numbers: u32, or vwords, which holds one 32-bit word of each of

@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from fastnn.kernels.jit.intrinsics import fmadd
 from fastnn.kernels.jit.parallel import run_ranges
 from fastnn.kernels.jit.philox import BLOCK_HALVES, fill
 
 Array = npt.NDArray[Any]
 
-_LENGTH = 1 << 12  # elements drawn at a time; a multiple of BLOCK_HALVES
+_LENGTH = 1 << 11  # elements drawn at a time; a multiple of BLOCK_HALVES
 _PIECE = 1 << 14  # elements of the 16-bit formats widened at a time
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "boundscheck": False}
 
@@ -44,6 +45,22 @@ def _mask(kept: Any, first: Any, threshold: int, seed: Any, offset: Any) -> None
 
 
 @njit(**_OPTIONS)
+def _copy(to: Any, x: Any) -> None:
+    for i in range(x.size):  # Numba's own assignment of slices is slower
+        to[i] = x[i]
+
+
+@njit(**_OPTIONS)
+def _select(out: Any, x: Any, halves: Any, threshold: int, shifted: bool, scale: Any, shift: Any, dropped: Any) -> None:
+    if shifted:
+        for i in range(out.size):
+            out[i] = fmadd(scale, x[i], shift) if halves[i] >= threshold else dropped
+    else:
+        for i in range(out.size):
+            out[i] = scale * x[i] if halves[i] >= threshold else dropped
+
+
+@njit(**_OPTIONS)
 def _affine(
     x: Any,
     out: Any,
@@ -64,13 +81,8 @@ def _affine(
         n = min(_LENGTH, out.size - begin)
         count = (skipped + n + BLOCK_HALVES - 1) // BLOCK_HALVES
         fill(pairs, number + np.uint64(begin // BLOCK_HALVES), count, seed, offset)
-        work[:n] = x[begin : begin + n]
-        if shifted:
-            for i in range(n):
-                out[begin + i] = scale * work[i] + shift if halves[skipped + i] >= threshold else dropped
-        else:
-            for i in range(n):
-                out[begin + i] = scale * work[i] if halves[skipped + i] >= threshold else dropped
+        _copy(work, x[begin : begin + n])
+        _select(out[begin : begin + n], work, halves[skipped:], threshold, shifted, scale, shift, dropped)
 
 
 @njit(**_OPTIONS)

@@ -39,13 +39,14 @@ def run(loop: Entry, out: Any, operands: tuple[Any, ...]) -> None:
     run_ranges(out.size, share)
 
 
-def run_ranges(n: int, function: Callable[[int, int], None]) -> None:
-    """Call function(begin, end) for ranges that make up n elements, on several threads where there are many."""
-    threads = _threads(n)
-    if threads == 1:
+def run_ranges(n: int, function: Callable[[int, int], None], each: int = 1) -> None:
+    """Call function(begin, end) for ranges of n items of `each` elements, on several threads if they are many."""
+    threads = min(n, _threads(n * each))
+    if threads <= 1:
         function(0, n)
         return
-    length = -(-n // (threads * _GRAIN)) * _GRAIN
+    grain = _GRAIN if each == 1 else 1
+    length = -(-n // (threads * grain)) * grain
     shares = [(begin, min(n, begin + length)) for begin in range(0, n, length)]
     waiting = [_submit(threads - 1, function, *share) for share in shares[1:]]
     function(*shares[0])
@@ -56,8 +57,8 @@ def run_ranges(n: int, function: Callable[[int, int], None]) -> None:
             future.result()
 
 
-def _threads(n: int) -> int:
-    return 1 if n < 2 * SHARE else min(get_num_threads(), n // SHARE)
+def _threads(elements: int) -> int:
+    return 1 if elements < 2 * SHARE else min(get_num_threads(), elements // SHARE)
 
 
 def _cut(operand: Any, share: slice) -> Any:

@@ -18,7 +18,7 @@ _WEYL_LOW, _WEYL_HIGH = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _MASK, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
-@njit(nogil=True, error_model="numpy", boundscheck=False, inline="always")
+@njit(nogil=True, error_model="numpy", boundscheck=False)
 def fill(pairs: Any, number: Any, count: int, seed: Any, offset: Any) -> None:
     """The words of the blocks number, number + 1 ..., two in each of pairs[: 2 * count]. All but count are uint64."""
     for i in range(count):

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.broadcast import align_parameter, reduce_to
+from fastnn.kernels.reference.rounding import compute_dtype, rounded, store, widen
 from fastnn.op import Op
 from fastnn.oracle import numpy64
 from fastnn.table.activations import OPS
@@ -22,7 +23,7 @@ Array = npt.NDArray[Any]
 def forward(name: str, x: Array, *params: Any, out: Array | None = None) -> Array:
     """Evaluate the activation `name` at `x`."""
     op = OPS[name]
-    y = op.forward(numpy64, _widen(x), *_parameters(op, x, params))
+    y = op.forward(numpy64, widen(x), *_parameters(op, x, params))
     return _store(y, x.dtype, out)
 
 
@@ -30,19 +31,14 @@ def backward(name: str, dy: Array, saved: Array, *params: Any, out: Array | None
     """dx from dy, or (dx, dparam) where the op has a learned parameter; `out` receives dx."""
     op = OPS[name]
     aligned = _parameters(op, saved, params)
-    wide, incoming = _widen(saved), _widen(dy)
+    wide, incoming = widen(saved), widen(dy)
     with np.errstate(all="ignore"):
         dx = incoming * op.gradient(numpy64, wide, *aligned)
         if op.param_gradient is None or op.learned is None:
             return _store(dx, saved.dtype, out)
         dparam = incoming * op.param_gradient(numpy64, wide, *aligned)
     dparam = reduce_to(np.asarray(dparam), np.shape(params[op.learned]))
-    return _store(dx, saved.dtype, out), _round(dparam, compute_dtype(saved.dtype))
-
-
-def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype that parameters, and gradients of parameters, have beside an array of `dtype`."""
-    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+    return _store(dx, saved.dtype, out), rounded(dparam, compute_dtype(saved.dtype))
 
 
 def _parameters(op: Op, x: Array, params: tuple[Any, ...]) -> list[Array]:
@@ -53,20 +49,9 @@ def _parameters(op: Op, x: Array, params: tuple[Any, ...]) -> list[Array]:
     return arrays
 
 
-def _widen(value: Array) -> Array:
-    with np.errstate(all="ignore"):  # a signalling NaN is not worth a warning
-        return value.astype(np.float64)
-
-
-def _round(value: Array, dtype: np.dtype[Any]) -> Array:
-    with np.errstate(all="ignore"):
-        return np.asarray(value, np.float64).astype(compute_dtype(dtype)).astype(dtype, copy=False)
-
-
 def _store(value: Array, dtype: np.dtype[Any], out: Array | None) -> Array:
     """The rounded result, in `out` where there is one. `out` may alias an input, so it is written last."""
-    rounded = _round(value, dtype)
     if out is None:
-        return rounded
-    out[...] = rounded
+        return rounded(value, dtype)
+    store(value, out)
     return out

@@ -40,6 +40,16 @@ FASTNN_FN void store_binary16(u16* p, vfloat x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT));
 }
 
+FASTNN_FN float fold_sum(vfloat x) {
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(x.v), _mm256_extractf128_ps(x.v, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+FASTNN_FN double fold_sum(vdouble x) {
+  const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(x.v), _mm256_extractf128_pd(x.v, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+}
+
 // One vector of floats as doubles, and back with one rounding.
 struct doubles {
   vdouble part[2];
@@ -49,6 +59,34 @@ FASTNN_FN doubles widen(vfloat x) {
 }
 FASTNN_FN vfloat narrow(doubles x) {
   return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(x.part[0].v)), _mm256_cvtpd_ps(x.part[1].v), 1);
+}
+
+// Shuffles stay within halves of a register: a permutation of the quarters follows.
+FASTNN_FN even_odd<vfloat> deinterleave(vfloat a, vfloat b) {
+  const __m256d even = _mm256_castps_pd(_mm256_shuffle_ps(a.v, b.v, 0x88));
+  const __m256d odd = _mm256_castps_pd(_mm256_shuffle_ps(a.v, b.v, 0xdd));
+  return {_mm256_castpd_ps(_mm256_permute4x64_pd(even, 0xd8)), _mm256_castpd_ps(_mm256_permute4x64_pd(odd, 0xd8))};
+}
+FASTNN_FN even_odd<vdouble> deinterleave(vdouble a, vdouble b) {
+  return {_mm256_permute4x64_pd(_mm256_unpacklo_pd(a.v, b.v), 0xd8),
+          _mm256_permute4x64_pd(_mm256_unpackhi_pd(a.v, b.v), 0xd8)};
+}
+FASTNN_FN joined<vfloat> interleave(vfloat even, vfloat odd) {
+  const __m256 low = _mm256_unpacklo_ps(even.v, odd.v), high = _mm256_unpackhi_ps(even.v, odd.v);
+  return {_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31)};
+}
+FASTNN_FN joined<vdouble> interleave(vdouble even, vdouble odd) {
+  const __m256d low = _mm256_unpacklo_pd(even.v, odd.v), high = _mm256_unpackhi_pd(even.v, odd.v);
+  return {_mm256_permute2f128_pd(low, high, 0x20), _mm256_permute2f128_pd(low, high, 0x31)};
+}
+FASTNN_FN void store64(void* p, vbits32 u, long long base) {
+  const __m256i b = _mm256_set1_epi64x(base);
+  const __m128i low = _mm256_castsi256_si128(u.v), high = _mm256_extracti128_si256(u.v, 1);
+  _mm256_storeu_si256(static_cast<__m256i*>(p), _mm256_add_epi64(_mm256_cvtepu32_epi64(low), b));
+  _mm256_storeu_si256(static_cast<__m256i*>(p) + 1, _mm256_add_epi64(_mm256_cvtepu32_epi64(high), b));
+}
+FASTNN_FN void store64(void* p, vbits64 u, long long base) {
+  _mm256_storeu_si256(static_cast<__m256i*>(p), _mm256_add_epi64(u.v, _mm256_set1_epi64x(base)));
 }
 
 template <>

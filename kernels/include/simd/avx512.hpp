@@ -55,6 +55,18 @@ FASTNN_FN void store_binary16(u16* p, vfloat x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT));
 }
 
+FASTNN_FN float fold_sum(vfloat x) {
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(x.v), _mm512_extractf32x8_ps(x.v, 1));
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+FASTNN_FN double fold_sum(vdouble x) {
+  const __m256d four = _mm256_add_pd(_mm512_castpd512_pd256(x.v), _mm512_extractf64x4_pd(x.v, 1));
+  const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+}
+
 // One vector of floats as doubles, and back with one rounding.
 struct doubles {
   vdouble part[2];
@@ -64,6 +76,36 @@ FASTNN_FN doubles widen(vfloat x) {
 }
 FASTNN_FN vfloat narrow(doubles x) {
   return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(x.part[0].v)), _mm512_cvtpd_ps(x.part[1].v), 1);
+}
+
+FASTNN_FN even_odd<vfloat> deinterleave(vfloat a, vfloat b) {
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
+  return {_mm512_permutex2var_ps(a.v, even, b.v), _mm512_permutex2var_ps(a.v, odd, b.v)};
+}
+FASTNN_FN even_odd<vdouble> deinterleave(vdouble a, vdouble b) {
+  const __m512i even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
+  const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi64(1));
+  return {_mm512_permutex2var_pd(a.v, even, b.v), _mm512_permutex2var_pd(a.v, odd, b.v)};
+}
+FASTNN_FN joined<vfloat> interleave(vfloat even, vfloat odd) {
+  const __m512i first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
+  return {_mm512_permutex2var_ps(even.v, first, odd.v), _mm512_permutex2var_ps(even.v, second, odd.v)};
+}
+FASTNN_FN joined<vdouble> interleave(vdouble even, vdouble odd) {
+  const __m512i first = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+  const __m512i second = _mm512_add_epi64(first, _mm512_set1_epi64(4));
+  return {_mm512_permutex2var_pd(even.v, first, odd.v), _mm512_permutex2var_pd(even.v, second, odd.v)};
+}
+FASTNN_FN void store64(void* p, vbits32 u, long long base) {
+  const __m512i b = _mm512_set1_epi64(base);
+  const __m256i low = _mm512_castsi512_si256(u.v), high = _mm512_extracti64x4_epi64(u.v, 1);
+  _mm512_storeu_si512(p, _mm512_add_epi64(_mm512_cvtepu32_epi64(low), b));
+  _mm512_storeu_si512(static_cast<__m512i*>(p) + 1, _mm512_add_epi64(_mm512_cvtepu32_epi64(high), b));
+}
+FASTNN_FN void store64(void* p, vbits64 u, long long base) {
+  _mm512_storeu_si512(p, _mm512_add_epi64(u.v, _mm512_set1_epi64(base)));
 }
 
 template <>

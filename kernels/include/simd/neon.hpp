@@ -55,6 +55,7 @@ FASTNN_BEGIN
   FASTNN_FN V operator*(V a, V b) { return vmulq_##T(a.v, b.v); }                                      \
   FASTNN_FN V operator/(V a, V b) { return vdivq_##T(a.v, b.v); }                                      \
   FASTNN_FN V operator-(V a) { return vnegq_##T(a.v); }                                                \
+  FASTNN_FN V vsqrt(V x) { return vsqrtq_##T(x.v); }                                                   \
   FASTNN_FN V fmadd(V a, V b, V c) { return vfmaq_##T(c.v, a.v, b.v); }                                \
   FASTNN_FN V fnmadd(V a, V b, V c) { return vfmsq_##T(c.v, a.v, b.v); }                               \
   FASTNN_FN V fmsub(V a, V b, V c) { return vfmaq_##T(vnegq_##T(c.v), a.v, b.v); }                     \
@@ -93,12 +94,35 @@ FASTNN_FN void narrow16(u16* p, vbits32 b) { vst1_u16(p, vmovn_u32(b.v)); }
 FASTNN_FN vfloat load_binary16(const u16* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 FASTNN_FN void store_binary16(u16* p, vfloat x) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x.v))); }
 
+FASTNN_FN float fold_sum(vfloat x) {
+  const float32x2_t two = vadd_f32(vget_low_f32(x.v), vget_high_f32(x.v));
+  return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
+}
+FASTNN_FN double fold_sum(vdouble x) { return vgetq_lane_f64(x.v, 0) + vgetq_lane_f64(x.v, 1); }
+
 // One vector of floats as doubles, and back with one rounding.
 struct doubles {
   vdouble part[2];
 };
 FASTNN_FN doubles widen(vfloat x) { return {{vcvt_f64_f32(vget_low_f32(x.v)), vcvt_high_f64_f32(x.v)}}; }
 FASTNN_FN vfloat narrow(doubles x) { return vcvt_high_f32_f64(vcvt_f32_f64(x.part[0].v), x.part[1].v); }
+
+FASTNN_FN even_odd<vfloat> deinterleave(vfloat a, vfloat b) { return {vuzp1q_f32(a.v, b.v), vuzp2q_f32(a.v, b.v)}; }
+FASTNN_FN even_odd<vdouble> deinterleave(vdouble a, vdouble b) { return {vuzp1q_f64(a.v, b.v), vuzp2q_f64(a.v, b.v)}; }
+FASTNN_FN joined<vfloat> interleave(vfloat even, vfloat odd) {
+  return {vzip1q_f32(even.v, odd.v), vzip2q_f32(even.v, odd.v)};
+}
+FASTNN_FN joined<vdouble> interleave(vdouble even, vdouble odd) {
+  return {vzip1q_f64(even.v, odd.v), vzip2q_f64(even.v, odd.v)};
+}
+FASTNN_FN void store64(void* p, vbits32 u, long long base) {
+  const uint64x2_t b = vdupq_n_u64(static_cast<u64>(base));
+  vst1q_u64(static_cast<uint64_t*>(p), vaddw_u32(b, vget_low_u32(u.v)));
+  vst1q_u64(static_cast<uint64_t*>(p) + 2, vaddw_high_u32(b, u.v));
+}
+FASTNN_FN void store64(void* p, vbits64 u, long long base) {
+  vst1q_u64(static_cast<uint64_t*>(p), vaddq_u64(u.v, vdupq_n_u64(static_cast<u64>(base))));
+}
 
 template <>
 FASTNN_FN maskf at_least16<vfloat>(const u16* p, u32 bound) {

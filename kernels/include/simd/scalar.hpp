@@ -38,6 +38,15 @@ FASTNN_FN float vmin(float a, float b) { return a < b ? a : b; }
 FASTNN_FN double vmin(double a, double b) { return a < b ? a : b; }
 FASTNN_FN float vmax(float a, float b) { return a > b ? a : b; }
 FASTNN_FN double vmax(double a, double b) { return a > b ? a : b; }
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+FASTNN_FN float vsqrt(float x) { return sqrtf(x); }
+FASTNN_FN double vsqrt(double x) { return sqrt(x); }
+#else
+FASTNN_FN float vsqrt(float x) { return __builtin_sqrtf(x); }
+FASTNN_FN double vsqrt(double x) { return __builtin_sqrt(x); }
+#endif
+FASTNN_FN float fold_sum(float x) { return x; }
+FASTNN_FN double fold_sum(double x) { return x; }
 FASTNN_FN bool any(bool m) { return m; }
 FASTNN_FN bool all(bool m) { return m; }
 
@@ -97,6 +106,25 @@ FASTNN_FN void store(double* p, double x) { *p = x; }
 template <class V>
 FASTNN_FN V load_first(const scalar_t<V>* p, int n, V fill);
 
+// Vectors of neighbouring elements, by the parity of their number or as they lie in memory.
+template <class V>
+struct even_odd {
+  V even, odd;
+};
+template <class V>
+struct joined {
+  V first, second;
+};
+FASTNN_FN even_odd<float> deinterleave(float a, float b) { return {a, b}; }
+FASTNN_FN even_odd<double> deinterleave(double a, double b) { return {a, b}; }
+FASTNN_FN joined<float> interleave(float even, float odd) { return {even, odd}; }
+FASTNN_FN joined<double> interleave(double even, double odd) { return {even, odd}; }
+
+FASTNN_FN void store64(void* p, u64 u, long long base) {
+  const u64 sum = u + static_cast<u64>(base);
+  FASTNN_MEMCPY(p, &sum, sizeof sum);
+}
+FASTNN_FN void store64(void* p, u32 u, long long base) { store64(p, static_cast<u64>(u), base); }
 template <class V>
 FASTNN_FN mask_t<V> at_least16(const u16* p, u32 bound);
 template <>

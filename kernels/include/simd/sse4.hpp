@@ -39,12 +39,39 @@ FASTNN_FN void narrow16(u16* p, vbits32 b) {
 FASTNN_FN vfloat load_binary16(const u16* p) { return binary16_to_float<vfloat>(widen16(p)); }
 FASTNN_FN void store_binary16(u16* p, vfloat x) { narrow16(p, float_to_binary16(x)); }
 
+FASTNN_FN float fold_sum(vfloat x) {
+  const __m128 two = _mm_add_ps(x.v, _mm_movehl_ps(x.v, x.v));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+FASTNN_FN double fold_sum(vdouble x) { return _mm_cvtsd_f64(_mm_add_sd(x.v, _mm_unpackhi_pd(x.v, x.v))); }
+
 // One vector of floats as doubles, and back with one rounding.
 struct doubles {
   vdouble part[2];
 };
 FASTNN_FN doubles widen(vfloat x) { return {{_mm_cvtps_pd(x.v), _mm_cvtps_pd(_mm_movehl_ps(x.v, x.v))}}; }
 FASTNN_FN vfloat narrow(doubles x) { return _mm_movelh_ps(_mm_cvtpd_ps(x.part[0].v), _mm_cvtpd_ps(x.part[1].v)); }
+
+FASTNN_FN even_odd<vfloat> deinterleave(vfloat a, vfloat b) {
+  return {_mm_shuffle_ps(a.v, b.v, 0x88), _mm_shuffle_ps(a.v, b.v, 0xdd)};
+}
+FASTNN_FN even_odd<vdouble> deinterleave(vdouble a, vdouble b) {
+  return {_mm_unpacklo_pd(a.v, b.v), _mm_unpackhi_pd(a.v, b.v)};
+}
+FASTNN_FN joined<vfloat> interleave(vfloat even, vfloat odd) {
+  return {_mm_unpacklo_ps(even.v, odd.v), _mm_unpackhi_ps(even.v, odd.v)};
+}
+FASTNN_FN joined<vdouble> interleave(vdouble even, vdouble odd) {
+  return {_mm_unpacklo_pd(even.v, odd.v), _mm_unpackhi_pd(even.v, odd.v)};
+}
+FASTNN_FN void store64(void* p, vbits32 u, long long base) {
+  const __m128i b = _mm_set1_epi64x(base);
+  _mm_storeu_si128(static_cast<__m128i*>(p), _mm_add_epi64(_mm_cvtepu32_epi64(u.v), b));
+  _mm_storeu_si128(static_cast<__m128i*>(p) + 1, _mm_add_epi64(_mm_cvtepu32_epi64(_mm_srli_si128(u.v, 8)), b));
+}
+FASTNN_FN void store64(void* p, vbits64 u, long long base) {
+  _mm_storeu_si128(static_cast<__m128i*>(p), _mm_add_epi64(u.v, _mm_set1_epi64x(base)));
+}
 
 template <>
 FASTNN_FN maskf at_least16<vfloat>(const u16* p, u32 bound) {

@@ -55,6 +55,7 @@
   FASTNN_FN V operator-(V a) { return from_bits<V>(bits(a) ^ B(format<S>::sign)); } \
   FASTNN_FN V vmin(V a, V b) { return P##_min_##T(a.v, b.v); }                      \
   FASTNN_FN V vmax(V a, V b) { return P##_max_##T(a.v, b.v); }                      \
+  FASTNN_FN V vsqrt(V x) { return P##_sqrt_##T(x.v); }                              \
   template <>                                                                       \
   FASTNN_FN V load<V>(const S* p) {                                                 \
     return P##_loadu_##T(p);                                                        \

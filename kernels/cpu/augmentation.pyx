@@ -1,0 +1,98 @@
+# cython: language_level=3, freethreading_compatible=True
+"""Augmentation of batches of images, on contiguous arrays."""
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdint cimport int64_t
+
+cimport numpy as cnp
+
+from runtime cimport Runtime, dtype_float64, dtype_index, kRuntimeCapsule
+
+from fastnn.kernels.cpu.runtime import api
+
+cnp.import_array()
+
+cdef extern from "streaming.hpp" namespace "fastnn_cpu" nogil:
+    int64_t streaming_from()
+
+cdef extern from "augmentation.hpp" namespace "fastnn_cpu" nogil:
+    struct Cutout:
+        int64_t channels, height, width
+        const int64_t* boxes
+        const void* fill
+    struct Augmentation:
+        void (*mix[4])(const void*, const void*, void*, int64_t, double, bint) noexcept nogil
+        void (*cutout[4])(const void*, void*, int64_t, int64_t, const Cutout&) noexcept nogil
+    const Augmentation& augmentation(int isa)
+
+cdef Runtime* runtime = <Runtime*> PyCapsule_GetPointer(api, kRuntimeCapsule)
+
+cdef int64_t chunk = 16 * 1024  # elements a thread takes at a time
+cdef int64_t parallel_from = 128 * 1024
+
+cdef struct MixJob:
+    const Augmentation* loops
+    int dtype, item
+    const char* x
+    char* y
+    const int64_t* permutation
+    const void* weights
+    int64_t inner
+    bint streaming
+
+cdef struct CutoutJob:
+    const Augmentation* loops
+    int dtype
+    const void* x
+    void* y
+    Cutout cutout
+
+
+cdef void mix_body(void* context, int64_t begin, int64_t end) noexcept nogil:
+    cdef MixJob* job = <MixJob*> context
+    cdef int64_t sample = begin // job.inner, at = begin, stop, other
+    cdef double weight
+    while at < end:
+        stop = min(end, (sample + 1) * job.inner)
+        other = at + (job.permutation[sample] - sample) * job.inner
+        weight = (<const double*> job.weights)[sample] if job.dtype == dtype_float64 else (<const float*> job.weights)[sample]
+        job.loops.mix[job.dtype](job.x + at * job.item, job.x + other * job.item, job.y + at * job.item, stop - at, weight,
+                                 job.streaming)
+        sample, at = sample + 1, stop
+
+
+cdef void cutout_body(void* context, int64_t begin, int64_t end) noexcept nogil:
+    cdef CutoutJob* job = <CutoutJob*> context
+    job.loops.cutout[job.dtype](job.x, job.y, begin, end, job.cutout)
+
+
+def mix(cnp.ndarray x, cnp.ndarray permutation, cnp.ndarray weights, cnp.ndarray out) -> None:
+    """out[n] = weights[n] x[n] + (1 - weights[n]) x[permutation[n]]; out lies apart from x."""
+    cdef MixJob job
+    cdef int64_t n = out.size
+    job.loops = &augmentation(runtime.active_isa())
+    job.dtype, job.item = dtype_index(runtime, cnp.PyArray_TYPE(out)), <int> cnp.PyArray_ITEMSIZE(out)
+    job.x, job.y = cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(out)
+    job.permutation, job.weights = <const int64_t*> cnp.PyArray_DATA(permutation), cnp.PyArray_DATA(weights)
+    job.inner = n // out.shape[0] if n else 0
+    job.streaming = out.nbytes >= streaming_from()
+    with nogil:
+        if n < parallel_from:
+            mix_body(&job, 0, n)
+        else:
+            runtime.pool.parallel_for(n, chunk, mix_body, &job)
+
+
+def cutout(cnp.ndarray x, cnp.ndarray out, cnp.ndarray boxes, cnp.ndarray fill) -> None:
+    """out = x (N, C, H, W), except `fill` in each sample's box (top, bottom, left, right); out may be x."""
+    cdef CutoutJob job
+    cdef int64_t planes = out.shape[0] * out.shape[1], size = out.shape[2] * out.shape[3]
+    job.loops = &augmentation(runtime.active_isa())
+    job.dtype = dtype_index(runtime, cnp.PyArray_TYPE(out))
+    job.x, job.y = cnp.PyArray_DATA(x), cnp.PyArray_DATA(out)
+    job.cutout = Cutout(out.shape[1], out.shape[2], out.shape[3], <const int64_t*> cnp.PyArray_DATA(boxes),
+                        cnp.PyArray_DATA(fill))
+    with nogil:
+        if planes * size < parallel_from:
+            cutout_body(&job, 0, planes)
+        else:
+            runtime.pool.parallel_for(planes, chunk // (size + 1) + 1, cutout_body, &job)

@@ -1,0 +1,217 @@
+// Gradients by the weights and the bias.
+#pragma once
+#include "../include/reduce.hpp"
+
+#include "convolution_pack.hpp"
+#include "scratch.hpp"
+
+FASTNN_BEGIN
+namespace {
+
+template <class V>
+using GradientTile = void (*)(const scalar_t<V>*, long long, const scalar_t<V>* const*, long long, long long, long long,
+                              scalar_t<V>*, long long, bool);
+
+template <class V, int rows>
+struct gradient_tiles_of {
+  static constexpr GradientTile<V> column[3] = {gradient_tile<V, rows, 1>, gradient_tile<V, rows, 2>, gradient_tile < V,
+                                                rows, 3 <= tile_columns(tile_rows) ? 3 : 2 > };
+};
+template <class V>
+const GradientTile<V>* gradient_tiles(i64 rows) {
+  switch (rows) {
+    case 1:
+      return gradient_tiles_of<V, 1>::column;
+    case 2:
+      return gradient_tiles_of<V, 2>::column;
+    case 3:
+      return gradient_tiles_of<V, 3>::column;
+    case 4:
+      return gradient_tiles_of<V, 4>::column;
+    case 5:
+      return gradient_tiles_of<V, 5>::column;
+    case 6:
+      return gradient_tiles_of<V, 6>::column;
+    case 7:
+      return gradient_tiles_of < V, 7 <= tile_rows ? 7 : 1 > ::column;
+    default:
+      return gradient_tiles_of<V, tile_rows>::column;
+  }
+}
+
+template <class T>
+struct WeightAdder {
+  using V = typename storage<T>::V;
+  using N = computed<T>;
+
+  const WeightGradient& g;
+  const Window& w;
+  const Layout& l;
+  i64 width;  // numbers per weight in `totals`: the outputs, or lanes
+  N *source, *dy, *totals;
+  Run* run;
+
+  explicit WeightAdder(const WeightGradient& gradient) : g(gradient), w(g.window), l(g.layout) {}
+
+  // False where there is no memory.
+  bool prepare() {
+    constexpr i64 slack = 8 * lanes<V>;
+    width = g.lanes ? gradient_lanes : round_up(g.outputs, lanes<V>);
+    const i64 sources = round_up(l.block * l.channel + slack, 16), total = round_up(l.block * w.taps * width, 16);
+    const i64 positions = l.gathered ? l.positions : l.tile_rows * l.tile_cols;
+    const i64 dys = round_up(positions * (g.lanes ? 1 : width) + slack, 16);
+    const i64 runs = l.gathered ? l.positions : l.tile_rows;
+    char* at = static_cast<char*>(
+        scratch((sources + total + dys) * static_cast<i64>(sizeof(N)) + runs * static_cast<i64>(sizeof(Run))));
+    if (at == nullptr) return false;
+    source = reinterpret_cast<N*>(at);
+    totals = source + sources;
+    dy = totals + total;
+    run = reinterpret_cast<Run*>(dy + dys);
+    clear<V>(dy, dys - slack);
+    return true;
+  }
+
+  void task(i64 index) {
+    const i64 inner_block = index % g.inner_blocks;
+    index /= g.inner_blocks;
+    const i64 output_block = index % g.output_blocks;
+    index /= g.output_blocks;
+    const i64 group = index % g.groups, slice = index / g.groups;
+    const i64 begin = inner_block * l.block, end = g.inner - begin < l.block ? g.inner : begin + l.block;
+    const i64 first = output_block * g.outputs;
+    const i64 outputs = g.outer - first < g.outputs ? g.outer - first : g.outputs;
+    const i64 plane = w.source_rows * w.source_cols, image = g.groups * g.inner * plane;
+    const T* const from = static_cast<const T*>(g.source) + (group * g.inner + begin) * plane;
+    clear<V>(totals, (end - begin) * w.taps * width);
+    for (i64 tile = l.tiles * slice / g.slices; tile < l.tiles * (slice + 1) / g.slices; ++tile) {
+      const i64 runs = runs_of(l, w, g.images, tile, run);
+      pack(source, l, w, from, image, end - begin, run, runs);
+      pack_dy(group * g.outer + first, outputs, runs);
+      i64 height = runs, length = run[0].length;
+      if (l.gathered || length == l.pitch) {
+        length = run[runs - 1].at + run[runs - 1].length;
+        height = 1;
+      }
+      if (g.lanes)
+        add_lanes(end - begin, height, length);
+      else
+        add(end - begin, outputs, height, length);
+    }
+    finish(slice, group, begin, end, first, outputs);
+  }
+
+  // [position, output], or as it is where there is one output
+  void pack_dy(i64 channel, i64 outputs, i64 runs) {
+    const i64 plane = w.rows * w.cols, image = g.groups * g.outer * plane, step = g.lanes ? 1 : width;
+    N* to = dy;
+    for (i64 r = 0; r < runs; to += run[r].length * step, ++r) {
+      const T* from =
+          static_cast<const T*>(g.dy) + run[r].image * image + channel * plane + run[r].row * w.cols + run[r].col;
+      if (g.lanes) {
+        copy(to, from, run[r].length, 1);
+        continue;
+      }
+      for (i64 o = 0; o < outputs; ++o, from += plane)
+        for (i64 j = 0; j < run[r].length; ++j) to[j * step + o] = widened(from[j]);
+    }
+  }
+
+  // What the weights of rows [q, q + rows) meet at the first position of the tile
+  void first_elements(const N** x, i64 q, i64 rows) const {
+    for (i64 a = 0; a < rows; ++a) x[a] = source + (q + a) / w.taps * l.channel + l.offset[(q + a) % w.taps];
+  }
+
+  void add(i64 channels, i64 outputs, i64 height, i64 length) {
+    const i64 vectors = round_up(outputs, lanes<V>) / lanes<V>;
+    const N* x[tile_rows];
+    for (i64 q = 0; q < channels * w.taps; q += tile_rows) {
+      const i64 rows = channels * w.taps - q < tile_rows ? channels * w.taps - q : tile_rows;
+      first_elements(x, q, rows);
+      const GradientTile<V>* const tiles = gradient_tiles<V>(rows);
+      for (i64 v = 0; v < vectors;) {
+        const i64 columns = next_columns(vectors - v, tile_columns(tile_rows));
+        tiles[columns - 1](dy + v * lanes<V>, width, x, l.pitch, height, length, totals + q * width + v * lanes<V>,
+                           width, false);
+        v += columns;
+      }
+    }
+  }
+
+  void add_lanes(i64 channels, i64 height, i64 length) {
+    constexpr int most = gradient_rows<V>;
+    const N* x[most];
+    for (i64 q = 0; q < channels * w.taps;) {
+      const i64 left = channels * w.taps - q, rows = left >= most ? most : left >= 3 && most > 3 ? 3 : 1;
+      first_elements(x, q, rows);
+      const auto tile = rows == most ? gradient_lanes_tile<V, most>
+                        : rows == 3  ? gradient_lanes_tile<V, 3>
+                                     : gradient_lanes_tile<V, 1>;
+      tile(dy, x, l.pitch, height, length, totals + q * gradient_lanes);
+      q += rows;
+    }
+  }
+
+  void finish(i64 slice, i64 group, i64 begin, i64 end, i64 first, i64 outputs) {
+    for (i64 c = begin; c < end; ++c)
+      for (i64 t = 0; t < w.taps; ++t) {
+        N* const total = totals + ((c - begin) * w.taps + t) * width;
+        if (g.lanes)
+          for (int half = gradient_lanes / 2; half > 0; half /= 2)
+            for (int k = 0; k < half; ++k) total[k] += total[k + half];
+        for (i64 o = 0; o < outputs; ++o) {
+          if (g.slices > 1)
+            static_cast<N*>(
+                g.partial)[(((slice * g.groups + group) * g.inner + c) * w.taps + t) * g.outer + first + o] = total[o];
+          else
+            narrow_to(static_cast<T*>(g.weight) + ((group * g.outer + first + o) * g.inner + c) * w.taps + t, total[o]);
+        }
+      }
+  }
+};
+
+template <class T>
+void weight_gradient(void* context, std::int64_t begin, std::int64_t end) {
+  WeightGradient& g = *static_cast<WeightGradient*>(context);
+  WeightAdder<T> adder(g);
+  if (!adder.prepare()) {
+    __atomic_store_n(&g.failed, 1, __ATOMIC_RELAXED);
+    return;
+  }
+  for (i64 task = begin; task < end; ++task) adder.task(task);
+}
+
+template <class T>
+void add_slices(void* context, std::int64_t begin, std::int64_t end) {
+  using N = computed<T>;
+  const WeightGradient& g = *static_cast<WeightGradient*>(context);
+  const i64 taps = g.window.taps, all = g.groups * g.inner * taps * g.outer;
+  for (i64 channel = begin; channel < end; ++channel)
+    for (i64 t = 0; t < taps; ++t)
+      for (i64 o = 0; o < g.outer; ++o) {
+        const N* const part = static_cast<const N*>(g.partial) + (channel * taps + t) * g.outer + o;
+        N sum = part[0];
+        for (i64 s = 1; s < g.slices; ++s) sum += part[s * all];
+        const i64 group = channel / g.inner, c = channel % g.inner;
+        narrow_to(static_cast<T*>(g.weight) + ((group * g.outer + o) * g.inner + c) * taps + t, sum);
+      }
+}
+
+template <class T>
+void bias_gradient(void* context, std::int64_t begin, std::int64_t end) {
+  using S = storage<T>;
+  const BiasGradient& b = *static_cast<BiasGradient*>(context);
+  for (i64 channel = begin; channel < end; ++channel) {
+    lanes16 sums = broadcast16(0.0);
+    for (i64 image = 0; image < b.images; ++image) {
+      const T* const dy = static_cast<const T*>(b.dy) + (image * b.channels + channel) * b.positions;
+      i64 i = 0;
+      for (; i + sum_lanes <= b.positions; i += sum_lanes) sums = sums + load16<S>(dy + i);
+      if (i < b.positions) sums = sums + load16_first<S>(dy + i, static_cast<int>(b.positions - i));
+    }
+    static_cast<computed<T>*>(b.total)[channel] = static_cast<computed<T>>(total(sums));
+  }
+}
+
+}  // namespace
+FASTNN_END

@@ -1,0 +1,26 @@
+from typing import Any
+
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+def forward(
+    x: Array, weight: Array, bias: Array | None, activation: Any, y: Array, z: Array | None
+) -> None: ...
+def _finish(product: Array, bias: Array | None, activation: Any, y: Array, z: Array | None) -> None: ...
+def _gradient(dy: Array, saved: Array | None, activation: Any, dz: Array | None, sums: Array | None) -> None: ...
+def _widen(tile: Array, to: Array) -> None: ...
+def _store(product: Array, tile: Array, accumulate: bool) -> None: ...
+def backward(
+    dy: Array,
+    x: Array,
+    weight: Array,
+    saved: Array | None,
+    activation: Any,
+    dz: Array | None,
+    dx: Array | None,
+    dweight: Array | None,
+    dbias: Array | None,
+    accumulate: bool,
+) -> None: ...
+def _short(x: Any, weight: Any, bias: Any, activation: Any, out: Any) -> Any: ...

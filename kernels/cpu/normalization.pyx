@@ -1,0 +1,239 @@
+# cython: language_level=3, freethreading_compatible=True
+"""The native backend of the normalisations. Arguments are checked, C-contiguous and aligned; fastnn/functions sees to that.
+
+x[outer, channels, inner] is normalised by channel, x[samples, groups, channels, inner] by sample and group. gamma, beta and the
+statistics have the dtype that is computed in. Results go to the arrays given; y may be x, dx may be dy or x.
+"""
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cimport numpy as cnp
+
+from pool cimport PoolApi
+from runtime cimport Loop, Runtime, dtype_float32, dtype_float64, dtype_index, kRuntimeCapsule, pass_backward, pass_forward
+
+import numpy as np
+
+from fastnn.kernels.cpu import activations as _activations  # which tells the runtime of its loops
+from fastnn.kernels.cpu.runtime import api
+
+cnp.import_array()
+
+cdef extern from "streaming.hpp" namespace "fastnn_cpu" nogil:
+    int64_t streaming_from()
+
+cdef extern from "normalization.hpp" namespace "fastnn_cpu" nogil:
+    struct Fusion:
+        Loop forward, backward
+        bint saves_output
+        int parameters
+        const void* values[2]
+    struct BatchNorm:
+        int64_t outer, channels, inner
+        const void* x
+        const void* dy
+        void* y
+        void* dz
+        const void* gamma
+        const void* beta
+        void* mean
+        void* inv_std
+        double* variance
+        double* dgamma
+        double* dbeta
+        double eps
+        Fusion fusion
+        bint streaming
+        double* scratch
+    struct RowNorm:
+        int64_t samples, groups, channels, inner
+        bint centred
+        const void* x
+        const void* dy
+        void* y
+        const void* gamma
+        const void* beta
+        void* mean
+        void* inv_std
+        double* dgamma
+        double* dbeta
+        double eps
+        bint streaming
+        double* scratch
+    struct BatchGrid:
+        pass
+    BatchGrid batch_grid(int64_t outer, int64_t channels, int64_t inner, int64_t item, bint reducing)
+    int64_t batch_scratch(const BatchGrid&, int64_t channels, int64_t inner)
+    int64_t row_scratch(int64_t samples, int64_t groups, int64_t channels, int64_t inner)
+    int64_t short_row
+    ctypedef void (*BatchPass)(const BatchNorm&, const PoolApi&) noexcept nogil
+    ctypedef void (*RowPass)(const RowNorm&, const PoolApi&) noexcept nogil
+    struct Normalization:
+        BatchPass batch_train[4]
+        BatchPass batch_infer[4]
+        BatchPass batch_backward[4]
+        BatchPass batch_backward_fused[4]
+        RowPass row_forward[4]
+        RowPass row_backward[4]
+    const Normalization& normalization(int isa)
+
+cdef Runtime* runtime = <Runtime*> PyCapsule_GetPointer(api, kRuntimeCapsule)
+
+# The parameters of an activation, as numbers of either dtype.
+cdef struct Values:
+    double wide[2]
+    float single[2]
+
+
+cdef int fuse(Fusion* fusion, Values* values, activation, int dtype) except -1:
+    cdef int k, isa = runtime.active_isa(), computed = dtype_float64 if dtype == dtype_float64 else dtype_float32
+    if activation is None:
+        return 0
+    name = activation.name.encode()
+    fusion.forward = runtime.activation_loop(isa, name, pass_forward, computed)
+    fusion.backward = runtime.activation_loop(isa, name, pass_backward, computed)
+    fusion.saves_output = activation.op.saves == "output"
+    fusion.parameters = len(activation.params)
+    for k in range(fusion.parameters):
+        values.wide[k] = activation.params[k]
+        values.single[k] = <float> values.wide[k]
+        fusion.values[k] = <void*> &values.wide[k] if computed == dtype_float64 else <void*> &values.single[k]
+    return 0
+
+
+cdef inline void* data(cnp.ndarray array) noexcept:
+    return cnp.PyArray_DATA(array)
+
+
+cdef inline int dtype_of(cnp.ndarray x) noexcept:
+    return dtype_index(runtime, cnp.PyArray_TYPE(x))
+
+
+cdef inline bint streams(cnp.ndarray y, cnp.ndarray x) noexcept:
+    return cnp.PyArray_NBYTES(y) >= streaming_from() and data(y) != data(x)
+
+
+cdef void shape_of(BatchNorm* args, cnp.ndarray x) noexcept:
+    args.outer, args.channels, args.inner = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1), cnp.PyArray_DIM(x, 2)
+
+
+cdef object scratch_for(BatchNorm* args, cnp.ndarray x, bint reducing):
+    cdef BatchGrid grid = batch_grid(args.outer, args.channels, args.inner, cnp.PyArray_ITEMSIZE(x), reducing)
+    cdef cnp.ndarray scratch = np.empty(batch_scratch(grid, args.channels, args.inner))
+    args.scratch = <double*> data(scratch)
+    return scratch
+
+
+def batch_norm_train(cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarray beta, cnp.ndarray mean, cnp.ndarray inv_std,
+                     cnp.ndarray variance, double eps, activation) -> None:
+    """y, mean, inv_std and the biased variance (float64) of x[outer, channels, inner], none of which may be 0."""
+    cdef BatchNorm args
+    cdef Values values
+    cdef int dtype = dtype_of(x)
+    cdef BatchPass call = normalization(runtime.active_isa()).batch_train[dtype]
+    shape_of(&args, x)
+    fuse(&args.fusion, &values, activation, dtype)
+    scratch = scratch_for(&args, x, True)
+    args.x, args.y, args.gamma, args.beta = data(x), data(y), data(gamma), data(beta)
+    args.mean, args.inv_std, args.variance = data(mean), data(inv_std), <double*> data(variance)
+    args.eps, args.streaming = eps, streams(y, x)
+    with nogil:
+        call(args, runtime.pool[0])
+
+
+def batch_norm_infer(cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarray beta, cnp.ndarray mean, cnp.ndarray variance,
+                     double eps, activation) -> None:
+    """y of x[outer, channels, inner] by given statistics; variance is float64."""
+    cdef BatchNorm args
+    cdef Values values
+    cdef int dtype = dtype_of(x)
+    cdef BatchPass call = normalization(runtime.active_isa()).batch_infer[dtype]
+    if cnp.PyArray_SIZE(x) == 0:
+        return
+    shape_of(&args, x)
+    fuse(&args.fusion, &values, activation, dtype)
+    scratch = scratch_for(&args, x, False)
+    args.x, args.y, args.gamma, args.beta = data(x), data(y), data(gamma), data(beta)
+    args.mean, args.variance = data(mean), <double*> data(variance)
+    args.eps, args.streaming = eps, streams(y, x)
+    with nogil:
+        call(args, runtime.pool[0])
+
+
+def batch_norm_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray dz, cnp.ndarray gamma, cnp.ndarray beta,
+                        cnp.ndarray mean, cnp.ndarray inv_std, cnp.ndarray dgamma, cnp.ndarray dbeta, activation) -> None:
+    """dx, dgamma and dbeta. beta and dz matter with an activation only: dz takes its gradient, in the dtype computed in."""
+    cdef BatchNorm args
+    cdef Values values
+    cdef int dtype = dtype_of(x)
+    cdef const Normalization* loops = &normalization(runtime.active_isa())
+    cdef BatchPass call = loops.batch_backward[dtype] if activation is None else loops.batch_backward_fused[dtype]
+    cdef cnp.ndarray dgamma64 = np.zeros(len(gamma)), dbeta64 = np.zeros(len(gamma))
+    if cnp.PyArray_SIZE(x):
+        shape_of(&args, x)
+        fuse(&args.fusion, &values, activation, dtype)
+        scratch = scratch_for(&args, x, True)
+        args.x, args.dy, args.y, args.dz, args.gamma, args.beta = data(x), data(dy), data(dx), data(dz), data(gamma), data(beta)
+        args.mean, args.inv_std = data(mean), data(inv_std)
+        args.dgamma, args.dbeta = <double*> data(dgamma64), <double*> data(dbeta64)
+        args.streaming = streams(dx, x) and data(dx) != data(dy) and data(dx) != data(dz)
+        with nogil:
+            call(args, runtime.pool[0])
+    dgamma[...], dbeta[...] = dgamma64, dbeta64
+
+
+cdef tuple merged(cnp.ndarray x, gamma, beta):
+    """x's shape (samples, groups, channels, inner), gamma and beta with short rows made elements of their own."""
+    samples, groups, channels, inner = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
+    if 1 < inner < short_row:
+        gamma, beta = (None if p is None else np.repeat(p, inner) for p in (gamma, beta))
+        channels, inner = channels * inner, 1
+    return (samples, groups, channels, inner), gamma, beta
+
+
+def row_norm(cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarray beta, mean, cnp.ndarray inv_std, double eps) -> None:
+    """y, mean and inv_std of x[samples, groups, channels, inner]; mean None: RMS norm. gamma and beta are [groups * channels]."""
+    cdef RowNorm args
+    cdef int dtype = dtype_of(x)
+    cdef RowPass call = normalization(runtime.active_isa()).row_forward[dtype]
+    if cnp.PyArray_SIZE(x) == 0:
+        return
+    (args.samples, args.groups, args.channels, args.inner), gamma, beta = merged(x, gamma, beta)
+    args.centred = mean is not None
+    args.x, args.y, args.gamma, args.beta = data(x), data(y), data(gamma), data(beta)
+    args.inv_std = data(inv_std)
+    if args.centred:
+        args.mean = data(mean)
+    args.eps, args.streaming = eps, streams(y, x)
+    with nogil:
+        call(args, runtime.pool[0])
+
+
+def row_norm_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray gamma, mean, cnp.ndarray inv_std, dgamma, dbeta) -> None:
+    """dx, and dgamma and dbeta where they are not None."""
+    cdef RowNorm args
+    cdef int dtype = dtype_of(x)
+    cdef RowPass call = normalization(runtime.active_isa()).row_backward[dtype]
+    cdef cnp.ndarray scratch, sums = np.zeros(0)
+    wanted = dgamma is not None
+    shape, gamma, _ = merged(x, gamma, None)
+    if wanted:
+        sums = np.zeros((2, shape[1] * shape[2]))
+    if cnp.PyArray_SIZE(x):
+        args.samples, args.groups, args.channels, args.inner = shape
+        scratch = np.empty(row_scratch(args.samples, args.groups, args.channels, args.inner) if wanted or args.inner > 1 else 0)
+        args.centred = mean is not None
+        args.x, args.dy, args.y, args.gamma = data(x), data(dy), data(dx), data(gamma)
+        args.inv_std = data(inv_std)
+        if args.centred:
+            args.mean = data(mean)
+        if wanted:
+            args.dgamma = <double*> data(sums)
+            args.dbeta = args.dgamma + args.groups * args.channels
+        args.streaming, args.scratch = streams(dx, x) and data(dx) != data(dy), <double*> data(scratch)
+        with nogil:
+            call(args, runtime.pool[0])
+    if wanted:
+        dgamma[...] = sums[0].reshape(len(dgamma), -1).sum(1)
+        if dbeta is not None:
+            dbeta[...] = sums[1].reshape(len(dgamma), -1).sum(1)

@@ -1,0 +1,256 @@
+// What the loops of batch norm and of the norms by rows share: sums over runs of elements, and runs of results that an
+// activation is applied to while they lie in the first-level cache.
+#pragma once
+#include "../include/normalization.hpp"
+#include "../include/reduce.hpp"
+#include "normalization.hpp"
+#include "parallel.hpp"
+#include "storage.hpp"
+
+FASTNN_BEGIN
+namespace {
+
+using namespace fastnn_cpu;
+using namespace normalization;
+using std::int64_t;
+
+template <class T>
+using vector_of = typename storage<T>::V;
+template <class T>
+using parameter_of = typename storage<T>::parameter;
+
+constexpr int64_t parallel_from = 64 * 1024;  // elements from which a second thread pays
+
+// ---- sums ----
+
+FASTNN_FN lanes16 operator-(const lanes16& a, const lanes16& b) {
+  return map16(a, b, [](vdouble x, vdouble y) { return x - y; });
+}
+FASTNN_FN lanes16 operator*(const lanes16& a, const lanes16& b) {
+  return map16(a, b, [](vdouble x, vdouble y) { return x * y; });
+}
+FASTNN_FN lanes16 multiply_add(const lanes16& a, const lanes16& b, const lanes16& c) {
+  return map16(a, b, c, [](vdouble x, vdouble y, vdouble z) { return fmadd(x, y, z); });
+}
+FASTNN_FN void store16(double* p, const lanes16& a) {
+  for (int k = 0; k < lanes16::parts; ++k) store(p + k * lanes<vdouble>, a.part[k]);
+}
+FASTNN_FN lanes16 first_ones(int n) {
+  static constexpr double ones[sum_lanes] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+  return load16_first<storage<double>>(ones, n);
+}
+
+// 16 numbers from p on, and the first n of them
+struct load_whole {
+  int64_t at;
+  template <class T>
+  FASTNN_FN lanes16 operator()(const T* p) const {
+    return load16<storage<T>>(p + at);
+  }
+};
+struct load_partial {
+  int64_t at;
+  int n;
+  template <class T>
+  FASTNN_FN lanes16 operator()(const T* p) const {
+    return load16_first<storage<T>>(p + at, n);
+  }
+};
+// Terms add 16 elements to their sums; get(p) loads those of an array, about the centre of each.
+template <class T>
+struct spread_terms {
+  static constexpr int count = 2;  // d, d^2
+  const T* x;
+  template <class Get>
+  FASTNN_FN void add(lanes16* sums, Get get, const lanes16& centre) const {
+    const lanes16 d = get(x) - centre;
+    sums[0] = sums[0] + d;
+    sums[1] = multiply_add(d, d, sums[1]);
+  }
+};
+template <class T, class D>
+struct gradient_terms {
+  static constexpr int count = 3;  // dy, dy d, d
+  const D* dy;
+  const T* x;
+  template <class Get>
+  FASTNN_FN void add(lanes16* sums, Get get, const lanes16& centre) const {
+    const lanes16 d = get(x) - centre, g = get(dy);
+    sums[0] = sums[0] + g;
+    sums[1] = multiply_add(g, d, sums[1]);
+    sums[2] = sums[2] + d;
+  }
+};
+
+// Adds the n elements from `at` on. The lanes beyond the last are zeros about a centre of zero.
+template <class Terms>
+FASTNN_FN void add_run(const Terms& terms, int64_t at, int64_t n, double centre, lanes16* sums) {
+  lanes16 local[Terms::count];
+  for (int k = 0; k < Terms::count; ++k) local[k] = sums[k];
+  const lanes16 wide = broadcast16(centre);
+  int64_t i = 0;
+  for (; i + sum_lanes <= n; i += sum_lanes) terms.add(local, load_whole{at + i}, wide);
+  if (i < n) {
+    const int left = static_cast<int>(n - i);
+    terms.add(local, load_partial{at + i, left}, wide * first_ones(left));
+  }
+  for (int k = 0; k < Terms::count; ++k) sums[k] = local[k];
+}
+
+FASTNN_FN bool finite(double x) { return x - x == 0.0; }
+
+// A number close to the mean of a run: that of its first elements.
+template <class T>
+FASTNN_FN parameter_of<T> shift_of(const T* x, int64_t n) {
+  const int some = n < sum_lanes ? static_cast<int>(n) : sum_lanes;
+  const auto shift = static_cast<parameter_of<T>>(total(load16_first<storage<T>>(x, some)) / some);
+  return finite(shift) ? shift : 0;
+}
+
+template <class P>
+FASTNN_FN P reciprocal_root(double variance, double eps) {
+  return static_cast<P>(1.0 / __builtin_sqrt(variance + eps));
+}
+
+// ---- results ----
+
+// Stores n results: whole(i) computes those of a vector, partial(i, count) the first `count` of one.
+template <class T, class Whole, class Partial>
+FASTNN_FN void store_run(T* out, int64_t n, bool streaming, Whole whole, Partial partial) {
+  using S = storage<T>;
+  constexpr int width = lanes<vector_of<T>>;
+  int64_t i = 0;
+  // Stores that straddle cache lines cost most, and arrays that NumPy allocates begin 16 bytes past one.
+  if (n >= 4 * width) {
+    const auto misaligned = reinterpret_cast<std::uintptr_t>(out) % (width * sizeof(T));
+    if (misaligned % sizeof(T) == 0 && misaligned != 0) {
+      i = static_cast<int64_t>((width * sizeof(T) - misaligned) / sizeof(T));
+      S::store_first(out, partial(0, static_cast<int>(i)), static_cast<int>(i));
+    }
+    if (S::streams && streaming && misaligned % sizeof(T) == 0)
+      for (; i + width <= n; i += width) S::stream(out + i, whole(i));
+  }
+  for (; i + width <= n; i += width) S::store(out + i, whole(i));
+  if (i < n) S::store_first(out + i, partial(i, static_cast<int>(n - i)), static_cast<int>(n - i));
+}
+
+// A number for all elements of a run, or one for each.
+template <class P, class V>
+struct same {
+  V value;
+  FASTNN_FN explicit same(P p) : value(p) {}
+  FASTNN_FN V whole(int64_t) const { return value; }
+  FASTNN_FN V partial(int64_t, int) const { return value; }
+};
+template <class T>
+struct each {
+  const T* p;
+  FASTNN_FN explicit each(const T* first) : p(first) {}
+  FASTNN_FN auto whole(int64_t i) const { return storage<T>::load(p + i); }
+  FASTNN_FN auto partial(int64_t i, int n) const { return storage<T>::load_first(p + i, n); }
+};
+
+// Where results go: to memory as they are, or by way of an activation and dropout in blocks that a first-level cache
+// holds. In a fused backward pass the results are the activation's input, and what is written is its gradient.
+template <class T>
+class Writer {
+ public:
+  using P = parameter_of<T>;
+
+  FASTNN_FN Writer(T* out, bool streaming) : out_(out), streaming_(streaming) {}
+  FASTNN_FN Writer(T* out, bool streaming, const Fusion& fusion) : Writer(out, streaming) {
+    if (fusion.forward || fusion.dropped) fusion_ = &fusion;
+  }
+  FASTNN_FN Writer(P* dz, const T* dy, const Fusion& fusion) : dz_(dz), dy_(dy), fusion_(&fusion) {}
+  Writer(const Writer&) = delete;
+  FASTNN_FN ~Writer() {
+    if (filled_ > 0) flush();
+    if (streaming_) stream_fence();
+  }
+
+  // f of the operands for n elements, which are those from `at` on.
+  template <class F, class... Operands>
+  FASTNN_FN void run(int64_t at, int64_t n, F f, const Operands&... operands) {
+    if (!fusion_) return store(out_ + at, 0, n, streaming_, f, operands...);
+    if (at != begin_ + filled_ && filled_ > 0) flush();
+    for (int64_t from = 0; from < n;) {
+      if (filled_ == 0) begin_ = at + from;
+      const int64_t part = n - from < block - filled_ ? n - from : block - filled_;
+      store(buffer_ + filled_, from, part, false, f, operands...);
+      filled_ += part;
+      from += part;
+      if (filled_ == block) flush();
+    }
+  }
+
+ private:
+  static constexpr int64_t block = 2048;
+  static constexpr bool narrow = sizeof(T) < sizeof(P);
+
+  template <class U, class F, class... Operands>
+  static FASTNN_FN void store(U* to, int64_t from, int64_t n, bool streaming, F f, const Operands&... operands) {
+    store_run(
+        to, n, streaming, [&](int64_t i) { return f(operands.whole(from + i)...); },
+        [&](int64_t i, int count) { return f(operands.partial(from + i, count)...); });
+  }
+  template <class U, class From>
+  static FASTNN_FN void convert(U* to, const From* from, int64_t n) {
+    store(to, 0, n, false, [](auto v) { return v; }, each<From>(from));
+  }
+
+  __attribute__((noinline)) void flush() {
+    if (dz_)
+      flush_gradient();
+    else
+      flush_forward();
+    filled_ = 0;
+  }
+  void flush_forward() {
+    P* const last = narrow ? buffer_ : reinterpret_cast<P*>(out_ + begin_);
+    const bool streaming = streaming_ && !narrow;
+    if (fusion_->forward) {
+      const bool to_memory = !fusion_->dropped;
+      activate(fusion_->forward, nullptr, to_memory ? last : buffer_, to_memory && streaming);
+    }
+    if (fusion_->dropped) drop(buffer_, last, streaming);
+    if constexpr (narrow) convert(out_ + begin_, buffer_, filled_);
+  }
+  void flush_gradient() {
+    alignas(64) P incoming[block];
+    const P* dy = reinterpret_cast<const P*>(dy_ + begin_);
+    if constexpr (narrow) {
+      convert(incoming, dy_ + begin_, filled_);
+      dy = incoming;
+    }
+    if (fusion_->dropped) {
+      drop(dy, incoming, false);
+      dy = incoming;
+    }
+    if (fusion_->saves_output) activate(fusion_->forward, nullptr, buffer_, false);
+    activate(fusion_->backward, dy, dz_ + begin_, false);
+  }
+  // The buffer, behind dy if that is not null, through a loop of the activation.
+  void activate(Loop loop, const P* dy, P* to, bool streaming) {
+    void* operands[6];
+    int k = 0;
+    if (dy) operands[k++] = const_cast<P*>(dy);
+    operands[k++] = buffer_;
+    for (int p = 0; p < fusion_->parameters; ++p) operands[k++] = const_cast<void*>(fusion_->values[p]);
+    operands[k] = to;
+    loop(operands, filled_, streaming ? unsigned(streaming_stores) : 0);
+  }
+  void drop(const P* from, P* to, bool streaming) {
+    fusion_->dropped(from, to, filled_, static_cast<std::uint64_t>(begin_), fusion_->draw, fusion_->scale, streaming);
+  }
+
+  T* const out_ = nullptr;
+  P* const dz_ = nullptr;
+  const T* const dy_ = nullptr;
+  const Fusion* fusion_ = nullptr;
+  const bool streaming_ = false;
+  int64_t begin_ = 0, filled_ = 0;
+  alignas(64) P buffer_[block];
+};
+
+}  // namespace
+FASTNN_END

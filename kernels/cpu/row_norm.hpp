@@ -1,0 +1,245 @@
+// Layer, group, instance and RMS norm over x[samples, groups, channels, inner]: a row is a sample's group, contiguous.
+#pragma once
+#include "normalization_loops.hpp"
+
+FASTNN_BEGIN
+namespace {
+
+template <class T>
+struct RowsOf {
+  using P = parameter_of<T>;
+  const RowNorm& args;
+  const int64_t length, rows;
+  const T *const x, *const dy;
+
+  explicit RowsOf(const RowNorm& a)
+      : args(a),
+        length(a.channels * a.inner),
+        rows(a.samples * a.groups),
+        x(static_cast<const T*>(a.x)),
+        dy(static_cast<const T*>(a.dy)) {}
+
+  bool threads() const { return rows * length >= parallel_from; }
+  int64_t rows_per_task() const { return between(1, 16384 / length, rows); }
+  T* y() const { return static_cast<T*>(args.y); }
+  // of the first channel of a row's group
+  const P* parameter(const void* p, int64_t row) const {
+    return static_cast<const P*>(p) + row % args.groups * args.channels;
+  }
+
+  moments moments_about(double shift, int64_t row) const {
+    lanes16 sums[2] = {broadcast16(0.0), broadcast16(0.0)};
+    add_run(spread_terms<T>{x}, row * length, length, shift, sums);
+    const double n = static_cast<double>(length), squares = total(sums[1]);
+    if (!args.centred) return {0, 0, squares / n, false};
+    return moments_of(shift, total(sums[0]), squares, n);
+  }
+  moments moments_of_row(int64_t row) const {
+    const moments m = moments_about(args.centred ? static_cast<double>(shift_of(x + row * length, length)) : 0.0, row);
+    return m.rough ? moments_about(static_cast<P>(m.mean), row) : m;
+  }
+};
+
+template <class T>
+void row_forward(const RowNorm& args, const fastnn::PoolApi& pool) {
+  using P = parameter_of<T>;
+  using V = vector_of<T>;
+  const RowsOf<T> r(args);
+  const auto f = [](auto... v) { return by_row::forward(v...); };
+  parallel(pool, r.rows, r.rows_per_task(), r.threads(), [&](int64_t begin, int64_t end) {
+    Writer<T> to(r.y(), args.streaming);
+    for (int64_t row = begin; row < end; ++row) {
+      const moments m = r.moments_of_row(row);
+      const centre<P> mean = centre_of<P>(m.mean, m.rest);
+      const P inv_std = reciprocal_root<P>(m.variance, args.eps);
+      if (args.centred) static_cast<P*>(args.mean)[row] = mean.hi;
+      static_cast<P*>(args.inv_std)[row] = inv_std;
+      const P *gamma = r.parameter(args.gamma, row), *beta = r.parameter(args.beta, row);
+      const same<P, V> hi(mean.hi), lo(mean.lo), scale(inv_std);
+      const int64_t at = row * r.length;
+      if (args.inner == 1) {
+        to.run(at, r.length, f, each<T>(r.x + at), hi, lo, scale, each<P>(gamma), each<P>(beta));
+        continue;
+      }
+      for (int64_t c = 0; c < args.channels; ++c) {
+        const int64_t from = at + c * args.inner;
+        to.run(from, args.inner, f, each<T>(r.x + from), hi, lo, scale, same<P, V>(gamma[c]), same<P, V>(beta[c]));
+      }
+    }
+  });
+}
+
+// What backward knows of a row before it writes dx.
+struct row_gradient {
+  double hi, rest, inv_std;
+  double mean_g, slope;
+};
+
+// dy gamma, its product with d, and d
+template <class T>
+struct weighted_terms {
+  static constexpr int count = 3;
+  const T *dy, *x;
+  const parameter_of<T>* gamma;
+  template <class Get>
+  FASTNN_FN void add(lanes16* sums, Get get, const lanes16& centre) const {
+    const lanes16 d = get(x) - centre, g = get(dy) * get(gamma);
+    sums[0] = sums[0] + g;
+    sums[1] = multiply_add(g, d, sums[1]);
+    sums[2] = sums[2] + d;
+  }
+};
+
+template <class T>
+struct RowBackward : RowsOf<T> {
+  using P = parameter_of<T>;
+  using V = vector_of<T>;
+
+  explicit RowBackward(const RowNorm& a) : RowsOf<T>(a) {}
+
+  double hi(int64_t row) const { return this->args.centred ? static_cast<const P*>(this->args.mean)[row] : P(0); }
+  row_gradient gradient(int64_t row, double g, double gt, double rest) const {
+    const RowNorm& a = this->args;
+    const double inv_std = static_cast<const P*>(a.inv_std)[row], n = static_cast<double>(this->length);
+    return {hi(row), rest, inv_std, a.centred ? g / n : 0.0, gt * inv_std * inv_std / n};
+  }
+
+  void write(Writer<T>& to, int64_t row, const row_gradient& r) const {
+    const RowNorm& a = this->args;
+    const auto f = [](auto... v) { return by_row::backward(v...); };
+    const auto number = [](double x) { return same<P, V>(static_cast<P>(x)); };
+    const auto hi = number(r.hi), lo = number(r.rest), scale = number(r.inv_std);
+    const auto mean_g = number(r.mean_g), slope = number(r.slope);
+    const P* gamma = this->parameter(a.gamma, row);
+    const int64_t at = row * this->length;
+    const auto run = [&](int64_t from, int64_t n, const auto& weight) {
+      to.run(from, n, f, each<T>(this->dy + from), each<T>(this->x + from), hi, lo, scale, weight, mean_g, slope);
+    };
+    if (a.inner == 1) return run(at, this->length, each<P>(gamma));
+    for (int64_t c = 0; c < a.channels; ++c) run(at + c * a.inner, a.inner, same<P, V>(gamma[c]));
+  }
+
+  // ---- every element has a gamma ----
+
+  row_gradient weighted(int64_t row) const {
+    lanes16 sums[3] = {broadcast16(0.0), broadcast16(0.0), broadcast16(0.0)};
+    const int64_t at = row * this->length;
+    const weighted_terms<T> terms{this->dy + at, this->x + at, this->parameter(this->args.gamma, row)};
+    add_run(terms, 0, this->length, hi(row), sums);
+    const double g = total(sums[0]);
+    const double rest = this->args.centred ? total(sums[2]) / static_cast<double>(this->length) : 0.0;
+    return gradient(row, g, total(sums[1]) - rest * g, rest);
+  }
+
+  // Adds some samples' dy (x - mean) inv_std and dy, rows of one group, to the sums of their columns.
+  void add_columns(const row_gradient* of, int64_t row, int64_t samples, double* dgamma, double* dbeta) const {
+    const int64_t n = this->length, apart = this->args.groups * n;
+    const auto add = [&](int64_t j, auto load, auto load_sum, auto store_sum) {
+      lanes16 weighted_sum = load_sum(dgamma + j), sum = load_sum(dbeta + j);
+      load.at = row * n + j;
+      for (int64_t q = 0; q < samples; ++q, load.at += apart) {
+        const lanes16 t = (load(this->x) - broadcast16(of[q].hi)) - broadcast16(of[q].rest), g = load(this->dy);
+        sum = sum + g;
+        weighted_sum = multiply_add(g * broadcast16(of[q].inv_std), t, weighted_sum);
+      }
+      store_sum(dgamma + j, weighted_sum);
+      store_sum(dbeta + j, sum);
+    };
+    int64_t j = 0;
+    for (; j + sum_lanes <= n; j += sum_lanes)
+      add(j, load_whole{0}, load_whole{0}, [](double* p, const lanes16& sums) { store16(p, sums); });
+    if (j == n) return;
+    const int left = static_cast<int>(n - j);
+    add(j, load_partial{0, left}, load_partial{0, left}, [&](double* p, const lanes16& sums) {
+      double lane[sum_lanes];
+      store16(lane, sums);
+      for (int k = 0; k < left; ++k) p[k] = lane[k];
+    });
+  }
+
+  void blocks(const fastnn::PoolApi& pool) const {
+    const RowNorm& a = this->args;
+    const int64_t columns = a.groups * a.channels, grain = samples_per_block(a.samples, columns);
+    const int64_t count = ceiling(a.samples, grain);
+    if (a.dgamma)
+      for (int64_t i = 0; i < 2 * columns * count; ++i) a.scratch[i] = 0;
+    parallel(pool, a.samples, grain, this->threads(), [&](int64_t begin, int64_t end) {
+      Writer<T> to(this->y(), a.streaming);
+      double* const dgamma = a.scratch + 2 * columns * (begin / grain);
+      for (int64_t n = begin; n < end; n += together) {
+        const int64_t samples = between(1, end - n, together);
+        for (int64_t g = 0; g < a.groups; ++g) {
+          row_gradient of[together];
+          const int64_t row = n * a.groups + g;
+          for (int64_t q = 0; q < samples; ++q) of[q] = weighted(row + q * a.groups);
+          if (a.dgamma) {
+            double* const first = dgamma + g * a.channels;
+            add_columns(of, row, samples, first, first + columns);
+          }
+          for (int64_t q = 0; q < samples; ++q) write(to, row + q * a.groups, of[q]);
+        }
+      }
+    });
+    if (!a.dgamma) return;
+    for (int64_t c = 0; c < columns; ++c) {
+      double dgamma = 0, dbeta = 0;
+      for (int64_t block = 0; block < count; ++block) {
+        dgamma += a.scratch[2 * columns * block + c];
+        dbeta += a.scratch[2 * columns * block + columns + c];
+      }
+      a.dgamma[c] = dgamma;
+      a.dbeta[c] = dbeta;
+    }
+  }
+
+  // ---- every channel of a row has a gamma ----
+
+  void channels(const fastnn::PoolApi& pool) const {
+    const RowNorm& a = this->args;
+    const int64_t columns = a.groups * a.channels;
+    double *const by_dgamma = a.scratch, *const by_dbeta = a.scratch + a.samples * columns;
+    parallel(pool, this->rows, this->rows_per_task(), this->threads(), [&](int64_t begin, int64_t end) {
+      Writer<T> to(this->y(), a.streaming);
+      for (int64_t row = begin; row < end; ++row) {
+        const P* gamma = this->parameter(a.gamma, row);
+        double *const gt = by_dgamma + row * a.channels, *const g = by_dbeta + row * a.channels;
+        double d = 0, sum_g = 0, sum_gt = 0;
+        for (int64_t c = 0; c < a.channels; ++c) {
+          lanes16 sums[3] = {broadcast16(0.0), broadcast16(0.0), broadcast16(0.0)};
+          add_run(gradient_terms<T, T>{this->dy, this->x}, row * this->length + c * a.inner, a.inner, hi(row), sums);
+          g[c] = total(sums[0]);
+          gt[c] = total(sums[1]);
+          d += total(sums[2]);
+        }
+        const double rest = a.centred ? d / static_cast<double>(this->length) : 0.0;
+        for (int64_t c = 0; c < a.channels; ++c) {
+          gt[c] -= rest * g[c];
+          sum_g += gamma[c] * g[c];
+          sum_gt += gamma[c] * gt[c];
+        }
+        const row_gradient r = gradient(row, sum_g, sum_gt, rest);
+        for (int64_t c = 0; c < a.channels; ++c) gt[c] *= r.inv_std;
+        write(to, row, r);
+      }
+    });
+    if (!a.dgamma) return;
+    for (int64_t c = 0; c < columns; ++c) a.dgamma[c] = a.dbeta[c] = 0;
+    for (int64_t n = 0; n < a.samples; ++n)
+      for (int64_t c = 0; c < columns; ++c) {
+        a.dgamma[c] += by_dgamma[n * columns + c];
+        a.dbeta[c] += by_dbeta[n * columns + c];
+      }
+  }
+};
+
+template <class T>
+void row_backward(const RowNorm& args, const fastnn::PoolApi& pool) {
+  const RowBackward<T> backward(args);
+  if (args.inner == 1)
+    backward.blocks(pool);
+  else
+    backward.channels(pool);
+}
+
+}  // namespace
+FASTNN_END

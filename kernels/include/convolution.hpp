@@ -1,0 +1,145 @@
+// Register tiles: the innermost loops of convolutions, over V.
+//
+// A convolution is a sum of products over k = (channel, row of the kernel, column of the kernel), in that order, for
+// every result. Here `rows` results of one position (channels, which share what is loaded from the input) times
+// `columns` vectors of neighbouring positions (which share the weights) stay in registers for a whole run of k.
+//
+// Per k: `columns` loads, `rows` broadcasts, rows * columns multiply-adds; the multiply-adds are the limit from about
+// 4 x 2 on. The loads are unaligned: input that is shifted by one column per tap is not copied once per tap.
+//
+// Accuracy. A result is the sum of chunks, a chunk is summed up with one rounding per term (two where there is no FMA
+// unit), then the chunks are added up. With n the longest chunk and m chunks, every product passes at most n + m + 1
+// roundings (Higham 2002, section 3.1): |error| <= (n + m + 1) u sum |x w| to first order, u = 2^-24 for float. Chunks
+// of about 256 terms hold n + m near the square root of what one running sum would have. The order depends on the
+// shapes alone, and no operation on how many lanes V has.
+//
+// Rejected: Winograd's F(2x2, 3x3), with 2.25 times fewer multiplications: its error is relative to the largest product
+// of a whole 4 x 4 patch of the input, not to the products of the result itself. Sums over vectors whose lanes are
+// terms, added up at the end: their order depends on the width of V.
+#pragma once
+#include "simd.hpp"
+
+FASTNN_BEGIN
+
+// How many columns go with so many rows: as many registers as there are, less those for the loads and one broadcast.
+#if defined(FASTNN_ISA_v4) || defined(FASTNN_ISA_neon)
+constexpr int tile_rows = 8;
+constexpr int tile_columns(int rows) { return rows == 1 ? 8 : rows <= 4 ? 6 : rows <= 6 ? 4 : 3; }
+#else
+constexpr int tile_rows = 6;
+constexpr int tile_columns(int rows) { return rows == 1 ? 8 : rows == 2 ? 4 : rows <= 4 ? 3 : 2; }
+#endif
+
+template <class V, int rows, int columns>
+struct registers {
+  using number = scalar_t<V>;
+  V sum[rows][columns];
+
+  FASTNN_FN registers() {
+#pragma GCC unroll 16
+    for (int a = 0; a < rows; ++a)
+#pragma GCC unroll 16
+      for (int j = 0; j < columns; ++j) sum[a][j] = V(number(0));
+  }
+  // one term: `columns` vectors from x on times the factor of each row
+  template <class Factor>
+  FASTNN_FN void add(const number* x, Factor factor) {
+    V v[columns];
+#pragma GCC unroll 16
+    for (int j = 0; j < columns; ++j) v[j] = load<V>(x + j * lanes<V>);
+#pragma GCC unroll 16
+    for (int a = 0; a < rows; ++a) {
+      const V w(factor(a));
+#pragma GCC unroll 16
+      for (int j = 0; j < columns; ++j) sum[a][j] = fmadd(w, v[j], sum[a][j]);
+    }
+  }
+  // The first chunk sets the totals, the others are added; a bias, one number a row, comes last.
+  FASTNN_FN void flush(number* total, long long pitch, bool first, const number* bias) const {
+#pragma GCC unroll 16
+    for (int a = 0; a < rows; ++a)
+#pragma GCC unroll 16
+      for (int j = 0; j < columns; ++j) {
+        number* const p = total + a * pitch + j * lanes<V>;
+        V s = first ? sum[a][j] : load<V>(p) + sum[a][j];
+        if (bias != nullptr) s = s + V(bias[a]);
+        store(p, s);
+      }
+  }
+};
+
+// Results of a convolution: term k takes the vectors at x + offset[k] and the weights of all rows at w + k * rows.
+template <class V, int rows, int columns>
+void correlation_tile(const scalar_t<V>* x, const int* offset, const scalar_t<V>* w, long long terms,
+                      scalar_t<V>* total, long long pitch, bool first, const scalar_t<V>* bias) {
+  registers<V, rows, columns> tile;
+  for (long long k = 0; k < terms; ++k, w += rows) tile.add(x + offset[k], [w](int a) { return w[a]; });
+  tile.flush(total, pitch, first, bias);
+}
+
+// Gradients of weights: the terms are the positions (i, j) of a plane of dy, the columns its channels, the rows the
+// elements of x that a weight meets there, x[a] + i * x_pitch + j.
+template <class V, int rows, int columns>
+void gradient_tile(const scalar_t<V>* dy, long long dy_pitch, const scalar_t<V>* const* x, long long x_pitch,
+                   long long height, long long width, scalar_t<V>* total, long long pitch, bool first) {
+  registers<V, rows, columns> tile;
+  const scalar_t<V>* at[rows];
+  for (int a = 0; a < rows; ++a) at[a] = x[a];
+  for (long long i = 0; i < height; ++i) {
+    for (long long j = 0; j < width; ++j, dy += dy_pitch) tile.add(dy, [&at, j](int a) { return at[a][j]; });
+    for (int a = 0; a < rows; ++a) at[a] += x_pitch;
+  }
+  tile.flush(total, pitch, first, nullptr);
+}
+
+// The same where there is one channel of dy: the positions fill sixteen lanes, whatever the width of V; to the
+// sixteen totals of a row is added.
+constexpr int gradient_lanes = 16;
+#if defined(FASTNN_ISA_v4) || defined(FASTNN_ISA_neon)
+constexpr int gradient_registers = 24;
+#else
+constexpr int gradient_registers = 12;
+#endif
+template <class V>
+constexpr int gradient_rows =
+    gradient_registers * lanes<V> / gradient_lanes > 9   ? 9
+    : gradient_registers * lanes<V> / gradient_lanes < 1 ? 1
+                                                         : gradient_registers * lanes<V> / gradient_lanes;
+
+template <class V, int rows>
+void gradient_lanes_tile(const scalar_t<V>* dy, const scalar_t<V>* const* x, long long x_pitch, long long height,
+                         long long width, scalar_t<V>* total) {
+  constexpr int parts = gradient_lanes / lanes<V>;
+  const V zero(scalar_t<V>(0));
+  V sum[rows][parts];
+  const scalar_t<V>* at[rows];
+  for (int a = 0; a < rows; ++a) {
+    at[a] = x[a];
+    for (int k = 0; k < parts; ++k) sum[a][k] = zero;
+  }
+  for (long long i = 0; i < height; ++i, dy += width) {
+    long long j = 0;
+    for (; j + gradient_lanes <= width; j += gradient_lanes)
+#pragma GCC unroll 16
+      for (int k = 0; k < parts; ++k) {
+        const V d = load<V>(dy + j + k * lanes<V>);
+#pragma GCC unroll 16
+        for (int a = 0; a < rows; ++a) sum[a][k] = fmadd(d, load<V>(at[a] + j + k * lanes<V>), sum[a][k]);
+      }
+    // what is past the end of a row belongs to the next one, and 0 times it need not be 0
+    for (int k = 0; k < parts && j < width; ++k, j += lanes<V>) {
+      const int n = width - j < lanes<V> ? static_cast<int>(width - j) : lanes<V>;
+      const V d = load_first<V>(dy + j, n, zero);
+#pragma GCC unroll 16
+      for (int a = 0; a < rows; ++a) sum[a][k] = fmadd(d, load_first<V>(at[a] + j, n, zero), sum[a][k]);
+    }
+    for (int a = 0; a < rows; ++a) at[a] += x_pitch;
+  }
+  for (int a = 0; a < rows; ++a)
+    for (int k = 0; k < parts; ++k) {
+      scalar_t<V>* const p = total + a * gradient_lanes + k * lanes<V>;
+      store(p, load<V>(p) + sum[a][k]);
+    }
+}
+
+FASTNN_END

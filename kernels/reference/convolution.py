@@ -1,0 +1,73 @@
+"""Convolutions in plain NumPy: the oracle in float64, rounded once to float32 and from that to the 16-bit formats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnn.kernels.reference.activations import compute_dtype
+from fastnn.table.convolution import Sums, activated
+
+Array = npt.NDArray[Any]
+Pair = tuple[int, int]
+
+
+def forward(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    y: Array,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    activation: str | None,
+    params: tuple[float, ...],
+) -> None:
+    """y = activation(the convolution of x with weight, + bias); padding is that before the first row and column."""
+    with np.errstate(all="ignore"):
+        z = _sums(x, weight, y, stride, padding, dilation, groups).forward(_wide(x))
+        if bias is not None:
+            z += bias.astype(np.float64)[:, None, None]
+        _store(y, z if activation is None else activated(z, (activation, *params)))
+
+
+def input_gradient(
+    dy: Array, weight: Array, dx: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> None:
+    """dx = the gradient of the convolution's sum over dy by its input."""
+    with np.errstate(all="ignore"):
+        _store(dx, _sums(dx, weight, dy, stride, padding, dilation, groups).input_gradient(_wide(dy)))
+
+
+def weight_gradient(
+    dy: Array, x: Array, dweight: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> None:
+    """dweight = the gradient by the weights."""
+    with np.errstate(all="ignore"):
+        _store(dweight, _sums(x, dweight, dy, stride, padding, dilation, groups).weight_gradient(_wide(dy), _wide(x)))
+
+
+def bias_gradient(dy: Array, dbias: Array) -> None:
+    """dbias = the sum of dy over images and positions, in the dtype computed in."""
+    with np.errstate(all="ignore"):
+        dbias[...] = _wide(dy).sum(axis=(0, 2, 3))
+
+
+def _sums(x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Sums:
+    """The sums with as much padding behind as makes y's shape of x's."""
+    pairs = []
+    for axis in range(2):
+        reached = (y.shape[2 + axis] - 1) * stride[axis] + (weight.shape[2 + axis] - 1) * dilation[axis] + 1
+        pairs.append((padding[axis], max(0, reached - padding[axis] - x.shape[2 + axis])))
+    return Sums(x, _wide(weight), stride, tuple(pairs), dilation, groups)
+
+
+def _wide(array: Array) -> Array:
+    return array.astype(np.float64)
+
+
+def _store(to: Array, result: Array) -> None:
+    to[...] = result.astype(compute_dtype(to.dtype))
