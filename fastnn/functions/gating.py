@@ -8,7 +8,17 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.arguments import Array, check_apart, check_out, checked_axis, common_array, plain, real_array, receiver, stored
+from fastnn.arguments import (
+    Array,
+    check_apart,
+    check_out,
+    checked_axis,
+    common_array,
+    plain,
+    real_array,
+    receiver,
+    stored,
+)
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.functions.softmax import split
@@ -89,9 +99,7 @@ def glu(x: npt.ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None)
 
 
 @public(_ROW["glu_backward"])
-def glu_backward(
-    dy: npt.ArrayLike, x: npt.ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None
-) -> Result:
+def glu_backward(dy: npt.ArrayLike, x: npt.ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None) -> Result:
     return _backward("glu_backward", dy, x, axis, 2, out)
 
 

@@ -232,9 +232,7 @@ def _binary(
     )
     output = _Output(x, x.shape, reduction, float(x.size), wanted)
     losses = np.empty(x.shape, output.single) if output.none else None
-    total = implementation("losses").binary_cross_entropy(
-        x, t, each, positive, output.scale, output.gradient, losses
-    )
+    total = implementation("losses").binary_cross_entropy(x, t, each, positive, output.scale, output.gradient, losses)
     return output.loss(total, losses), output.gradient
 
 
@@ -304,9 +302,7 @@ def squared_error(x: npt.ArrayLike, target: npt.ArrayLike, *, reduction: str = "
 
 
 @public(_ROW["squared_error_and_grad"])
-def squared_error_and_grad(
-    x: npt.ArrayLike, target: npt.ArrayLike, *, reduction: str = "mean"
-) -> tuple[Loss, Array]:
+def squared_error_and_grad(x: npt.ArrayLike, target: npt.ArrayLike, *, reduction: str = "mean") -> tuple[Loss, Array]:
     return _both(_squared_error("squared_error_and_grad", True, x, target, reduction))
 
 

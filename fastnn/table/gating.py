@@ -133,7 +133,8 @@ _GOODFELLOW = "Goodfellow et al. (2013), Maxout networks"
 _DAUPHIN = "Dauphin et al. (2017), Language modeling with gated convolutional networks"
 _SHAZEER = "Shazeer (2020), GLU variants improve transformer"
 _GROUPS = Argument(
-    name="x", doc="array whose length along `axis` is a multiple of `pieces`: the pieces of one unit are neighbours",
+    name="x",
+    doc="array whose length along `axis` is a multiple of `pieces`: the pieces of one unit are neighbours",
     role="array",
 )
 _PIECES = Argument(name="pieces", doc="how many linear pieces each unit chooses from, from 1 up")

@@ -87,9 +87,7 @@ def _cross_entropy_scale(results: Any, logits: Any, labels: Any, axis: int = 1, 
     return results[0], np.full(logits.shape, size)
 
 
-def _hinge(
-    scores: Any, labels: Any, axis: int = 1, margin: float = 1.0, reduction: str = "mean"
-) -> tuple[Any, Any]:
+def _hinge(scores: Any, labels: Any, axis: int = 1, margin: float = 1.0, reduction: str = "mean") -> tuple[Any, Any]:
     last = np.moveaxis(scores, axis, -1)
     chosen = _one_hot(labels, last.shape[-1], last.dtype)
     own = np.take_along_axis(last, labels[..., None], -1)
@@ -122,9 +120,7 @@ def _binary(
     return _binary_parts(logits, target, weight, pos_weight, reduction, -1)
 
 
-def _binary_parts(
-    x: Any, t: Any, weight: Any, pos_weight: Any, reduction: str, sign: int
-) -> tuple[Any, Any]:
+def _binary_parts(x: Any, t: Any, weight: Any, pos_weight: Any, reduction: str, sign: int) -> tuple[Any, Any]:
     w = x.dtype.type(1) if weight is None else weight
     p = x.dtype.type(1) if pos_weight is None else pos_weight
     e = np.exp(-np.abs(x))
@@ -162,7 +158,13 @@ def _cross_entropy_examples(rng: np.random.Generator) -> Iterable[dict[str, Any]
         classes = logits.shape[axis]
         weight = rng.uniform(0.5, 2, classes)
         some = np.where(rng.random(labels.shape) < 0.3, -100, labels).astype(np.int32)
-        yield {"logits": logits, "labels": some, "axis": axis, "weight": weight, "reduction": reductions[(index + 1) % 3]}
+        yield {
+            "logits": logits,
+            "labels": some,
+            "axis": axis,
+            "weight": weight,
+            "reduction": reductions[(index + 1) % 3],
+        }
         yield {"logits": logits, "labels": labels, "axis": axis, "label_smoothing": 0.1, "reduction": reduction}
         other = {"weight": weight, "label_smoothing": 0.25, "ignore_index": 1, "reduction": reduction}
         yield {"logits": logits, "labels": labels.astype(np.uint8), "axis": axis, **other}
@@ -183,7 +185,11 @@ _SHAPES: tuple[tuple[int, ...], ...] = ((3, 5), (40, 41), (2, 1, 3), (1, 1), (20
 
 def _squared_error_examples(rng: np.random.Generator) -> Iterable[dict[str, Any]]:
     for index, shape in enumerate(_SHAPES):
-        yield {"x": rng.standard_normal(shape), "target": rng.standard_normal(shape), "reduction": ("mean", "sum", "none")[index % 3]}
+        yield {
+            "x": rng.standard_normal(shape),
+            "target": rng.standard_normal(shape),
+            "reduction": ("mean", "sum", "none")[index % 3],
+        }
 
 
 def _binary_examples(rng: np.random.Generator) -> Iterable[dict[str, Any]]:
@@ -207,7 +213,9 @@ _REDUCTION = Argument(
 _LABELS = Argument(
     name="labels", doc="integers from 0 to C - 1, of the shape of the scores without the axis of classes", role="array"
 )
-_ONE = "A single loss is a NumPy scalar of the dtype computed in, float32 for 16-bit arrays; sums are in double precision."
+_ONE = (
+    "A single loss is a NumPy scalar of the dtype computed in, float32 for 16-bit arrays; sums are in double precision."
+)
 _NONE = "With reduction 'none' the gradient is that of each position's own loss: multiply it by theirs."
 _MEMORY = (
     "No memory beyond the results but a few numbers for each thousand elements, unless an array is not C-contiguous, "
@@ -368,7 +376,9 @@ ROWS: tuple[Function, ...] = (
         by="logits",
         arguments=(
             Argument(name="logits", doc="x, array of any shape", role="array"),
-            Argument(name="target", doc="t, from 0 to 1, of the shape of logits, converted to their dtype", role="array"),
+            Argument(
+                name="target", doc="t, from 0 to 1, of the shape of logits, converted to their dtype", role="array"
+            ),
             Argument(name="weight", doc="factors that broadcast to the shape of logits; None: 1", role="parameter"),
             Argument(
                 name="pos_weight",
