@@ -242,11 +242,13 @@ def check_out(title: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
         raise ValueError(f"{title}: out has shape {out.shape}; expected {shape}")
     if not out.flags.writeable:
         raise ValueError(f"{title}: out is read-only; expected a writeable array")
-    if out.size and 0 in _steps(out):
+    if out.size and not out.flags.c_contiguous and 0 in _steps(out):
         raise ValueError(
             f"{title}: out has strides {out.strides}, so that its elements share memory; expected one place for each"
         )
     for name, array in inputs.items():
+        if array is out or not np.may_share_memory(array, out):
+            continue
         same = array.ctypes.data == out.ctypes.data and _steps(array) == _steps(out) and array.shape == out.shape
         if not same and overlap(array, out):
             raise ValueError(f"{title}: out overlaps {name} in memory; expected {name} itself, or memory apart from it")

@@ -54,13 +54,17 @@ def _complement(keep: object) -> str:
 
 def checked_word(title: str, name: str, value: object, bits: int = 64) -> int:
     """An unsigned number of so many bits, such as a seed."""
-    expected = f"expected an int from 0 to 2^{bits} - 1"
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, SupportsIndex) or isinstance(value, np.ndarray):
-        raise TypeError(f"{title}: {name} is {value!r} of type {type(value).__name__}; {expected}")
-    number = operator.index(value)
+    number = value if type(value) is int else _integer(title, name, value, bits)
     if not 0 <= number < 2**bits:
-        raise ValueError(f"{title}: {name} is {number}; {expected}")
+        raise ValueError(f"{title}: {name} is {number}; expected an int from 0 to 2^{bits} - 1")
     return number
+
+
+def _integer(title: str, name: str, value: object, bits: int) -> int:
+    if isinstance(value, SupportsIndex) and not isinstance(value, (bool, np.bool_, np.ndarray)):
+        return operator.index(value)
+    kind = type(value).__name__
+    raise TypeError(f"{title}: {name} is {value!r} of type {kind}; expected an int from 0 to 2^{bits} - 1")
 
 
 def checked_threshold(title: str, p: object) -> int:

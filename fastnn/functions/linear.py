@@ -89,7 +89,11 @@ def linear_backward(
         saved = inputs["saved"] = _beside(title, "saved", saved, shape, dtype)
     elif saved is not None:
         raise ValueError(f"{title}: saved goes with an activation, and activation is None")
-    results = {"dx": (dx, x.shape, dtype), "dweight": (dweight, weight.shape, dtype), "dbias": (dbias, shape[-1:], number)}
+    results = {
+        "dx": (dx, x.shape, dtype),
+        "dweight": (dweight, weight.shape, dtype),
+        "dbias": (dbias, shape[-1:], number),
+    }
     needed = {"dx": bool(need_dx), "dweight": bool(need_dweight), "dbias": bool(need_dbias)}
     for name, (given, wanted, kind) in results.items():
         if given is not None:
@@ -147,7 +151,9 @@ def _factors(title: str, x: Any, weight: Any) -> tuple[Array, Array]:
     if weight.ndim != 2:
         raise ValueError(f"{title}: weight has shape {weight.shape}; expected two axes, (out, in)")
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
-        raise ValueError(f"{title}: x has shape {x.shape} and weight {weight.shape}; expected x (..., {weight.shape[1]})")
+        raise ValueError(
+            f"{title}: x has shape {x.shape} and weight {weight.shape}; expected x (..., {weight.shape[1]})"
+        )
     return x, weight
 
 

@@ -57,7 +57,9 @@ def _linear_scale(
     z: Array | None = None,
 ) -> Array:
     """The magnitudes of the terms, added up, and that of the result: activations here are not much steeper than 1."""
-    return np.asarray(_preactivation(np.abs(x), np.abs(weight), None if bias is None else np.abs(bias)) + np.abs(results))
+    return np.asarray(
+        _preactivation(np.abs(x), np.abs(weight), None if bias is None else np.abs(bias)) + np.abs(results)
+    )
 
 
 def _linear_examples(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
@@ -98,7 +100,9 @@ def _backward(
     old_dweight, old_dbias = (dweight, dbias) if accumulate else (None, None)
     return (
         inner @ weight if need_dx else None,
-        rows.T @ x.reshape(-1, weight.shape[1]) + (0.0 if old_dweight is None else old_dweight) if need_dweight else None,
+        rows.T @ x.reshape(-1, weight.shape[1]) + (0.0 if old_dweight is None else old_dweight)
+        if need_dweight
+        else None,
         np.sum(rows, axis=0) + (0.0 if old_dbias is None else old_dbias) if need_dbias else None,
     )
 
@@ -118,8 +122,8 @@ def _backward_examples(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         made = {"dy": rng.standard_normal((*rows, outputs)), "x": rng.standard_normal((*rows, inputs))}
         made["weight"] = rng.standard_normal((outputs, inputs))
         if saved:
-            made["saved"] = rng.uniform(-0.9, 0.9, (*rows, outputs)) if saved == "y" else rng.standard_normal(
-                (*rows, outputs)
+            made["saved"] = (
+                rng.uniform(-0.9, 0.9, (*rows, outputs)) if saved == "y" else rng.standard_normal((*rows, outputs))
             )
         return made
 
@@ -213,9 +217,13 @@ ROWS: tuple[Function, ...] = (
             Argument(name="need_dx", doc="False: dx is not computed, as for the first layer of a network"),
             Argument(name="need_dweight", doc="False: dweight is not computed, as for frozen weights"),
             Argument(name="need_dbias", doc="False: dbias is not computed, as for a layer without bias"),
-            Argument(name="accumulate", doc="add to the dweight and dbias that are given, in place of overwriting them"),
+            Argument(
+                name="accumulate", doc="add to the dweight and dbias that are given, in place of overwriting them"
+            ),
             Argument(name="dx", role="array", doc="memory for dx, of x's shape and dtype, written in place"),
-            Argument(name="dweight", role="array", doc="memory for dweight, of weight's shape and dtype, written in place"),
+            Argument(
+                name="dweight", role="array", doc="memory for dweight, of weight's shape and dtype, written in place"
+            ),
             Argument(name="dbias", role="parameter", doc="memory for dbias, of shape (out,), written in place"),
             Argument(
                 name="dz",

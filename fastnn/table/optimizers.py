@@ -16,7 +16,9 @@ _PARAM = Argument(name="param", role="array", doc="the parameters, an array of a
 _GRAD = Argument(name="grad", role="array", doc="the gradient of the loss by param, of its shape and dtype")
 _LR = Argument(name="lr", doc="learning rate, at least 0")
 _EPS = Argument(name="eps", doc="added to the root in the denominator, at least 0")
-_DECAY = Argument(name="weight_decay", doc="strength of the L2 penalty: weight_decay param is added to grad; at least 0")
+_DECAY = Argument(
+    name="weight_decay", doc="strength of the L2 penalty: weight_decay param is added to grad; at least 0"
+)
 _MAXIMIZE = Argument(name="maximize", doc="climb: the gradient counts with the opposite sign")
 
 _STATE = (
@@ -384,7 +386,9 @@ ROWS: tuple[Function, ...] = (
             Argument(name="norm_type", doc="order of the norm, above 0; infinity for the largest magnitude"),
             Argument(name="error_if_nonfinite", doc="ValueError, and nothing changed, where total is infinite or NaN"),
         ),
-        returns=(Argument(name="total", doc="the norm before clipping: a NumPy float64 beside float64, else a float32"),),
+        returns=(
+            Argument(name="total", doc="the norm before clipping: a NumPy float64 beside float64, else a float32"),
+        ),
         source="Pascanu, Mikolov and Bengio (2013), On the difficulty of training recurrent neural networks, ICML",
         notes=(
             "The norm is summed in double in an order that depends on the shapes alone.",

@@ -91,7 +91,7 @@ using bits_t = typename traits<V>::bits;
 template <class V>
 constexpr int lanes = traits<V>::lanes;
 
-// What a word type consists of: product (the type), lanes.
+// What a word type consists of: lanes.
 template <class W>
 struct word_traits;
 template <class W>
