@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any, SupportsFloat, SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -266,21 +266,10 @@ def checked_axis(title: str, axis: object, name: str, ndim: int) -> int:
     return index % ndim
 
 
-def checked_number(title: str, name: str, value: object, low: float, high: float) -> float:
-    """A finite number from `low` to `high`."""
-    expected = f"expected a number from {low:g} {'up' if high == math.inf else f'to {high:g}'}"
-    if isinstance(value, (bool, np.bool_, str, bytes)) or not isinstance(value, SupportsFloat) or np.ndim(value) != 0:  # type: ignore[arg-type]
-        raise TypeError(f"{title}: {name} is {_short(value)} of type {type(value).__name__}; {expected}")
-    number = float(value)
-    if not (math.isfinite(number) and low <= number <= high):
-        raise ValueError(f"{title}: {name} is {number:g}; {expected}")
-    return number
-
-
 def check_apart(title: str, out: Array | None, inputs: Mapping[str, Array | None]) -> None:
     """`out` must not share memory with an input: for results that are not made element by element."""
     for name, array in inputs.items():
-        if out is not None and array is not None and _overlap(array, out):
+        if out is not None and array is not None and overlap(array, out):
             raise ValueError(f"{title}: out overlaps {name} in memory; expected memory apart from it")
 
 
