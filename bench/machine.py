@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib
+import importlib.util
 import os
 import subprocess
 from collections.abc import Iterable
@@ -33,6 +34,8 @@ DISTORTING = {
 def warnings() -> list[str]:
     """Everything about this machine, now, that makes its figures doubtful."""
     found = [f"{name}={os.environ[name]} is set: it {why}." for name, why in DISTORTING.items() if os.environ.get(name)]
+    if importlib.util.find_spec("threadpoolctl") is None:
+        found.append("NumPy's matrix library uses as many threads as it likes: pip install threadpoolctl limits it.")
     if hasattr(os, "getloadavg"):
         load, cores = os.getloadavg()[0], usable_cores()
         if load > 0.5 * cores:

@@ -1,14 +1,14 @@
-"""How fast each op is meant to be: the speed targets the project set itself, against which results are held.
+"""How fast each function is meant to be: the speed targets the project set itself, against which results are held.
 
 A ratio is fastnn's time over that of `against`: "copy" (np.copyto of the same array), "best" (the fastest rival), or
-one rival. All are for one thread. `reason` says why a target is out of reach where it has been missed.
+one rival. All are for one thread and float32. `reason` says why a target is out of reach where it has been missed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-MAIN, LARGE = 1_000_000, 2**24
+MAIN, LARGE = "1,000,000", "16,777,216"
 
 MEMORY = "two arrays are read and one is written at the speed of np.multiply: there is no arithmetic left to save"
 EXACT_TAIL = (
@@ -26,7 +26,7 @@ class Target:
     direction: str
     against: str
     limit: float
-    size: int = MAIN
+    label: str = MAIN  # of the shape
     reason: str = ""
 
 

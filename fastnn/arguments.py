@@ -130,13 +130,6 @@ def same_shapes(title: str, dy: Array, saved: Array) -> Array:
     raise ValueError(f"{title}: dy has shape {dy.shape} and saved has shape {saved.shape}; expected the same shape")
 
 
-def flag(title: str, name: str, value: Any) -> bool:
-    """`value` as True or False."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{title}: {name} is {_short(value)}, {_kind(value)}; expected True or False")
-    return bool(value)
-
-
 def parameter_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype of parameters beside an array of `dtype`: the one that is computed in."""
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
@@ -254,6 +247,13 @@ def check_out(title: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
             raise ValueError(f"{title}: out overlaps {name} in memory; expected {name} itself, or memory apart from it")
 
 
+def check_apart(title: str, out: Array | None, inputs: Mapping[str, Array | None]) -> None:
+    """`out` must not share memory with an input: for results that are not made element by element."""
+    for name, array in inputs.items():
+        if out is not None and array is not None and overlap(array, out):
+            raise ValueError(f"{title}: out overlaps {name} in memory; expected memory apart from it")
+
+
 def checked_axis(title: str, axis: object, name: str, ndim: int) -> int:
     """`axis` of the array `name`, counted from the front."""
     if isinstance(axis, (bool, np.bool_, np.ndarray)) or not isinstance(axis, SupportsIndex):
@@ -264,13 +264,6 @@ def checked_axis(title: str, axis: object, name: str, ndim: int) -> int:
     if not -ndim <= index < ndim:
         raise ValueError(f"{title}: axis is {index}; expected {-ndim} to {ndim - 1}, for {name} has {ndim} axes")
     return index % ndim
-
-
-def check_apart(title: str, out: Array | None, inputs: Mapping[str, Array | None]) -> None:
-    """`out` must not share memory with an input: for results that are not made element by element."""
-    for name, array in inputs.items():
-        if out is not None and array is not None and overlap(array, out):
-            raise ValueError(f"{title}: out overlaps {name} in memory; expected memory apart from it")
 
 
 def plain(array: Array) -> Array:
@@ -326,7 +319,8 @@ def check_updated(
         raise ValueError(f"{title}: {name} is read-only; expected a writeable array")
     if array.size and 0 in _steps(array):
         raise ValueError(
-            f"{title}: {name} has strides {array.strides}, so that its elements share memory; expected one place for each"
+            f"{title}: {name} has strides {array.strides}, so that its elements share memory; "
+            "expected one place for each"
         )
 
 
@@ -355,9 +349,9 @@ def real_number(
             number = float(value)
         except OverflowError:
             number = math.inf
-    if low <= number <= high and (infinite or math.isfinite(number)):
-        if (number > above or above == -math.inf) and (number < below or below == math.inf):
-            return number
+    inside = low <= number <= high and (number > above or above == -math.inf) and (number < below or below == math.inf)
+    if inside and (infinite or math.isfinite(number)):
+        return number
     bounds = [
         *(["finite"] if not infinite else []),
         *([f"at least {low:g}"] if low != -math.inf else []),
@@ -366,3 +360,10 @@ def real_number(
         *([f"below {below:g}"] if below != math.inf else []),
     ]
     raise ValueError(f"{title}: {name} is {_short(value)}; expected a number that is {' and '.join(bounds)}")
+
+
+def flag(title: str, name: str, value: Any) -> bool:
+    """An option that is on or off: a bool, or the number 0 or 1."""
+    if isinstance(value, (bool, np.bool_)) or (type(value) is int and value in (0, 1)):
+        return bool(value)
+    raise TypeError(f"{title}: {name} is {_short(value)}, {_kind(value)}; expected True or False")

@@ -331,9 +331,7 @@ def test_like_pytorch_on_random_shapes() -> None:
         expected = functional.rms_norm(tensors[0], shape[axis:], tensors[1])
         y, inv_rms = fnn.rms_norm(x, gamma, axis=axis)
         close(y, expected)
-        for got, want in zip(
-            fnn.rms_norm_backward(dy, x, gamma, inv_rms, axis=axis), gradients(expected), strict=True
-        ):
+        for got, want in zip(fnn.rms_norm_backward(dy, x, gamma, inv_rms, axis=axis), gradients(expected), strict=True):
             close(got, want)
         assert trial >= 0
 

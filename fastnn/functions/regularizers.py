@@ -36,7 +36,7 @@ def _checked(title: str, name: str, value: object) -> float:
 
 def _check_grad(title: str, w: object, grad: Array) -> None:
     array = real_array(title, "w", w)
-    check_updated(title, "grad", grad, array.dtype, array.shape)
+    check_updated(title, "grad", grad, array.shape, array.dtype)
     if grad.size and overlap(array, grad):
         raise ValueError(f"{title}: grad overlaps w in memory; expected memory apart from it")
 

@@ -45,6 +45,7 @@ struct Layout {
   std::int64_t line;               // the longest line of a tile
   std::int64_t channel;            // numbers in scratch memory for one channel
   const std::int64_t* offset;      // of each tap in it
+  std::int64_t patches;            // the most that a tile's positions consist of
   std::int64_t chunk;              // channels that are summed up by themselves
   std::int64_t block;              // channels in scratch memory at a time
 };
@@ -62,18 +63,18 @@ struct Correlation {
   Loop activation;  // of the type computed in; null for none
   int parameters;
   const void* parameter[4];
-  std::int64_t weight_block;            // channels whose weights are in scratch memory at a time
+  bool hold;                            // all weights of a task lie in scratch memory, from task to task
   std::int64_t outputs, output_blocks;  // channels of the result that are one task's
   int failed;                           // set where there is no memory
 };
 
-// partial[slice, g, c, tap, o] = sum over n and positions of dy[n, g, o] * source[n, g, c] at the tap, the tiles shared
+// partial[slice, g, o, c, tap] = sum over n and positions of dy[n, g, o] * source[n, g, c] at the tap, the tiles shared
 // out among the slices
 struct WeightGradient {
   Window window;
   Layout layout;
   const void *dy, *source;
-  void *weight, *partial;  // weight[g, o, c, tap]
+  void *weight, *partial;  // weight[g, o, c, tap]; partial sums are of the type computed in
   std::int64_t images, groups, inner, outer;
   bool lanes;                           // one output a group: the positions are what fills vectors
   std::int64_t outputs, output_blocks;  // that are one task's

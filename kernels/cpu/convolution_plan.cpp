@@ -7,8 +7,8 @@ namespace {
 
 using i64 = std::int64_t;
 
-constexpr i64 source_bytes = 256 << 10, weight_bytes = 1 << 20, total_bytes = 512 << 10;  // of scratch memory
-constexpr i64 largest_plane_bytes = 1 << 20;                                              // beyond, lines are gathered
+constexpr i64 source_bytes = 256 << 10, weight_bytes = 512 << 10, total_bytes = 512 << 10;  // of scratch memory
+constexpr i64 largest_plane_bytes = 1 << 20;  // beyond, lines are gathered
 constexpr i64 chunk_terms = 256;
 constexpr i64 gathered_positions = 192;  // a multiple of every width of a register tile
 constexpr i64 output_step = 24;          // likewise of every height
@@ -70,6 +70,7 @@ void use_planes(Layout& l, const Window& w, i64 images, i64 inner, i64 positions
   l.tiles = images * l.row_tiles * l.col_tiles;
   l.plane_rows = l.tile_rows + more_rows;
   l.line = (l.tile_rows - 1) * l.pitch + l.tile_cols;
+  l.patches = 1;
   l.channel = l.planes * l.plane_rows * l.pitch;
   for (i64 t = 0; t < w.taps; ++t)
     tiles.offsets[t] = (plane[t] * l.plane_rows + floor_divide(w.tap[t].row, w.row_step) - l.top) * l.pitch +
@@ -80,6 +81,7 @@ void use_lines(Layout& l, const Window& w, i64 images, i64 positions, i64 size, 
   const i64 all = images * w.rows * w.cols, fitting = source_bytes / (size * std::max<i64>(1, w.taps));
   l.gathered = true;
   l.positions = std::min(at_most(positions, fitting, 48), all);
+  l.patches = 2 * divide_up(l.positions, w.rows * w.cols) + 2;
   l.tiles = divide_up(all, l.positions);
   l.line = l.positions;
   l.channel = w.taps * l.positions;
@@ -119,10 +121,8 @@ Layout lay_out(const Window& w, i64 images, i64 inner, i64 outer, i64 positions,
 i64 plan_tasks(Correlation& c, i64 size, int threads) {
   const Layout& l = c.layout;
   const i64 terms = std::max<i64>(1, c.inner * c.window.taps);
-  c.weight_block = std::max<i64>(1, terms * output_step * size <= weight_bytes ? c.inner : l.block);
-  const i64 kept = std::max<i64>(1, c.weight_block * c.window.taps) * size;
-  c.outputs = at_most(c.outer, weight_bytes / kept, output_step);
-  if (l.block < c.inner) c.outputs = std::min(c.outputs, at_most(c.outer, total_bytes / (l.line * size), output_step));
+  c.hold = c.outer * terms * size <= weight_bytes;
+  c.outputs = l.block < c.inner ? at_most(c.outer, total_bytes / (l.line * size), output_step) : c.outer;
   // results of one tile are shared out where there are fewer tiles than would keep the threads busy
   const i64 wanted = threads > 1 ? 4 * threads : 1;
   while (l.tiles * c.groups * divide_up(c.outer, c.outputs) < wanted && c.outputs > output_step &&

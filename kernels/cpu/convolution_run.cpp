@@ -12,7 +12,7 @@ namespace {
 using i64 = std::int64_t;
 
 constexpr i64 tile_positions = 1024;
-constexpr i64 gradient_outputs = 64, gradient_bytes = 24 << 10;  // of dy, turned over: fits the first-level cache
+constexpr i64 gradient_outputs = 64, gradient_bytes = 64 << 10;  // of dy, turned over
 constexpr i64 gradient_total_bytes = 256 << 10;
 
 i64 number_size(int dtype) { return dtype == dtype_float64 ? 8 : 4; }
@@ -166,7 +166,7 @@ bool weight_gradient(const Runtime& runtime, int dtype, const Geometry& geometry
     else
       loops.weight_gradient[dtype](&g, 0, tasks);
     if (g.failed != 0) return false;
-    if (g.slices > 1) loops.add_slices[dtype](&g, 0, g.groups * g.inner);
+    if (g.slices > 1) loops.add_slices[dtype](&g, 0, g.groups * g.outer * g.inner * g.window.taps);
     return true;
   });
 }

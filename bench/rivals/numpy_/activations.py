@@ -1,4 +1,4 @@
-"""NumPy: for every op the fewest ufunc calls, all with `out=`, temporaries preallocated.
+"""NumPy's activations: for every op the fewest ufunc calls, all with `out=`, temporaries preallocated.
 
 `f(x, out, t, *params)` and `f(dy, saved, out, t, *params)` return `out`; `t` is scratch space of the same shape.
 NumPy has no error function, so gelu is SciPy's.
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Factory, Rival
+from ..base import Factory, both
 
 Steps = Callable[..., Any]
 
@@ -334,17 +334,4 @@ BACKWARD: dict[str, Factory] = {
     "cos": bind_backward(cos_backward),
 }
 
-
-class Numpy(Rival):
-    name = "numpy"
-    package = "numpy"
-    dtypes = frozenset({"float32", "float64", "float16"})
-    forward = FORWARD
-    backward = BACKWARD
-
-    def context(self) -> AbstractContextManager[Any]:
-        return np.errstate(all="ignore")
-
-
-def make(threads: int) -> Rival:
-    return Numpy(threads)
+FACTORIES = both(FORWARD, BACKWARD)

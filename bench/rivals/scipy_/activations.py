@@ -1,4 +1,4 @@
-"""SciPy: the special functions it offers as ufuncs, and what a step or two of NumPy makes of them."""
+"""SciPy's activations: its special functions, and what a step or two of NumPy makes of them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .base import Rival
-from .numpy_ import Numpy, bind_backward, bind_forward, direct
+from ..base import Factory, both
+from ..numpy_.activations import bind_backward, bind_forward, direct
 
 special: Any = importlib.import_module("scipy.special")
 
@@ -61,27 +61,22 @@ def log_sigmoid_backward(dy: Any, x: Any, out: Any, t: Any) -> Any:
     return np.multiply(special.expit(np.negative(x, out=out), out=out), dy, out=out)
 
 
-class Scipy(Numpy):
-    name = "scipy"
-    package = "scipy"
-    dtypes = frozenset({"float32", "float64"})
-    forward = {
-        "gelu": bind_forward(gelu),
-        "silu": bind_forward(swish),
-        "swish": bind_forward(swish),
-        "softplus": bind_forward(softplus),
-        "mish": bind_forward(mish),
-        "sigmoid": direct(special.expit),
-        "log_sigmoid": direct(special.log_expit),
-    }
-    backward = {
-        "gelu": bind_backward(gelu_backward),
-        "silu": bind_backward(swish_backward),
-        "swish": bind_backward(swish_backward),
-        "softplus": bind_backward(softplus_backward),
-        "log_sigmoid": bind_backward(log_sigmoid_backward),
-    }
+FORWARD: dict[str, Factory] = {
+    "gelu": bind_forward(gelu),
+    "silu": bind_forward(swish),
+    "swish": bind_forward(swish),
+    "softplus": bind_forward(softplus),
+    "mish": bind_forward(mish),
+    "sigmoid": direct(special.expit),
+    "log_sigmoid": direct(special.log_expit),
+}
 
+BACKWARD: dict[str, Factory] = {
+    "gelu": bind_backward(gelu_backward),
+    "silu": bind_backward(swish_backward),
+    "swish": bind_backward(swish_backward),
+    "softplus": bind_backward(softplus_backward),
+    "log_sigmoid": bind_backward(log_sigmoid_backward),
+}
 
-def make(threads: int) -> Rival:
-    return Scipy(threads)
+FACTORIES = both(FORWARD, BACKWARD)

@@ -1,22 +1,12 @@
-"""numexpr: one compiled expression an op, called with `out=`.
-
-Constants are passed as variables of the array's type: a literal would make numexpr compute in double precision.
-"""
+"""numexpr's activations, as expressions."""
 
 from __future__ import annotations
 
-import importlib
-import re
-from functools import partial
-from typing import Any
-
-import numpy as np
-
-from ..cases import Buffers
-from .base import Factory, Rival
-from .numpy_ import GELU_A, GELU_C, MISH_CLAMP, SELU_ALPHA, SELU_LAMBDA
-
-numexpr: Any = importlib.import_module("numexpr")
+from ...problems.base import Buffers
+from ...timing import Run
+from ..base import Factory
+from ..numpy_.activations import GELU_A, GELU_C, MISH_CLAMP, SELU_ALPHA, SELU_LAMBDA
+from . import expression
 
 CONSTANTS = {
     "selu_negative": SELU_ALPHA * SELU_LAMBDA,
@@ -29,7 +19,6 @@ CONSTANTS = {
     "sixth": 1 / 6,
     "clamp": MISH_CLAMP,
 }
-ARRAYS = ("x", "dy", "s")  # s is what backward is given: the input or the output
 
 # p and q stand for the op's parameters. Common subexpressions are recognised by numexpr's compiler.
 FORWARD = {
@@ -82,30 +71,12 @@ BACKWARD = {
 }
 
 
-def compiled(expression: str) -> Factory:
-    def bind(b: Buffers) -> Any:
-        dtype = b.x.dtype
-        arrays = {"x": b.x, "dy": b.dy, "s": b.saved}
-        numbers = CONSTANTS | dict(zip("pq", b.params, strict=False))
-        names = [name for name in (*ARRAYS, "p", "q", *CONSTANTS) if re.search(rf"\b{name}\b", expression)]
-        values = [arrays[name] if name in arrays else np.asarray(numbers[name], dtype) for name in names]
-        kind = numexpr.necompiler.getType(b.x)
-        function = numexpr.NumExpr(expression, [(name, kind) for name in names])
-        return partial(function, *values, out=b.out, order="K", casting="same_kind", ex_uses_vml=numexpr.use_vml)
+def factory(text: str) -> Factory:
+    def bind(b: Buffers) -> Run:
+        arrays = {"x": b.x, "dy": b.dy, "s": b.saved}  # s is what backward is given: the input or the output
+        return expression.compiled(text, arrays, CONSTANTS | dict(zip("pq", b.params, strict=False)), b.out)
 
     return bind
 
 
-class Numexpr(Rival):
-    name = "numexpr"
-    package = "numexpr"
-    forward = {op: compiled(expression) for op, expression in FORWARD.items()}
-    backward = {op: compiled(expression) for op, expression in BACKWARD.items()}
-
-    def __init__(self, threads: int) -> None:
-        super().__init__(threads)
-        numexpr.set_num_threads(threads)
-
-
-def make(threads: int) -> Rival:
-    return Numexpr(threads)
+FACTORIES = {name: factory(text) for name, text in (FORWARD | {f"{op}_backward": text for op, text in BACKWARD.items()}).items()}
