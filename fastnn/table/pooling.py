@@ -527,7 +527,7 @@ _FRACTIONAL = (
             ),
             Argument(
                 name="pseudo_random",
-                doc="False: sizes in random order. True: edges at ceil(a (i + u)) with a random u for each axis, evenly spread",
+                doc="False: sizes in random order. True: edges at floor(i in / out + u), a random u in [0, 1) an axis",
             ),
             Argument(
                 name="overlapping", doc="True: every region but an axis's last takes in the first row of the next one"

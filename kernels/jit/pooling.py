@@ -98,7 +98,7 @@ def _max_windows(x: Any, y: Any, where: Any, axes: Any) -> None:
                 h_begin, h_end = _inside(h_first, height, h_kernel, h_dilation)
                 best = y[plane, od, oh]
                 best[:] = -np.inf
-                places = None if where is None else where[plane, od, oh]
+                places: Any = None if where is None else where[plane, od, oh]
                 if where is not None:
                     top = (d_first + d_begin * d_dilation) * height + h_first + h_begin * h_dilation
                     for o in range(w_out):
