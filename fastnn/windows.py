@@ -38,7 +38,8 @@ class Axis(NamedTuple):
         first = self.first()
         begin = -((first + before) // self.dilation)  # the first k that does
         end = -((first - self.inputs - after) // self.dilation)
-        return np.maximum(np.minimum(end, self.kernel) - np.clip(begin, 0, self.kernel), 0)
+        found: npt.NDArray[np.int64] = np.maximum(np.minimum(end, self.kernel) - np.clip(begin, 0, self.kernel), 0)
+        return found
 
 
 ALONE = Axis(1, 1, 1, 1, 0, 1, 0)  # a spatial axis that the array does not have

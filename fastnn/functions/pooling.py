@@ -492,6 +492,10 @@ def fractional_max_pool2d(
             f"{title}: shared is {shared!r}; expected one of {', '.join(map(repr, SHARED))}"
         )
     indexed = flag(title, "return_indices", return_indices)
+    if indexed and x.dtype != np.float64 and math.prod(x.shape[2:]) >= 1 << 32:
+        raise ValueError(
+            f"{title}: x has planes of {x.shape[2:]}; expected less than 2^32 elements with return_indices"
+        )
     shape = (*x.shape[:2], *output)
     result = _Result(title, out, shape, x.dtype, x=x)
     where = np.empty(shape, np.int64) if indexed else None
