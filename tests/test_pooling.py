@@ -17,6 +17,7 @@ from rows import RUNS, using
 
 import fastnn as fnn
 from fastnn.kernels.cpu import runtime
+from fastnn.pooled import check_reach
 from fastnn.table.pooling_formulas import SHARED, fractional_bounds, max_regions, max_windows
 from fastnn.windows import Axis, for_kernels, windows
 
@@ -408,12 +409,10 @@ def test_refused(name: str, args: Any, kwargs: Any, error: type[Exception], mess
 
 
 def test_positions_that_32_bits_do_not_hold_are_refused() -> None:
-    from fastnn.functions.pooling import _check_reach
-
     wide = Axis(2**31, 2**31 - 1, 2, 1, 0, 1, 0)
-    _check_reach("max_pool2d", (Axis(2, 2, 1, 1, 0, 1, 0), wide))
+    check_reach("max_pool2d", (Axis(2, 2, 1, 1, 0, 1, 0), wide))
     with pytest.raises(ValueError, match=r"^max_pool2d: kernel_size .*2\^32"):
-        _check_reach("max_pool2d", (Axis(2, 1, 2, 1, 0, 1, 0), wide))
+        check_reach("max_pool2d", (Axis(2, 1, 2, 1, 0, 1, 0), wide))
 
 
 def test_no_planes() -> None:
