@@ -90,7 +90,7 @@ def _checked(
         plain(x).reshape(*x.shape[:2], *above, *lengths),
         plain(weight).reshape(outputs, inner, *above, *kernel),
         ((*above, *steps), padding_before, (*above, *spread), count),  # type: ignore[arg-type]
-        (x.shape[0], outputs, *above, *sizes),  # type: ignore[arg-type]
+        (x.shape[0], outputs, *above, *sizes),
     )
 
 

@@ -39,7 +39,7 @@ class Sums:
         self.padded = (*self.grouped, *padded)
         # [group, *tap, output, channel]
         outputs = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
-        self.weight = np.moveaxis(outputs, (1, 2), (-2, -1))
+        self.weight: Any = np.moveaxis(outputs, (1, 2), (-2, -1))
 
     def windows(self, padded: Any) -> Iterable[tuple[tuple[int, ...], Any]]:
         """For every tap the elements that the positions see: a view of (images, groups, channels, *positions)."""
@@ -280,8 +280,8 @@ def _rows(axes: int) -> tuple[Function, Function]:
         source=_SOURCE,
         notes=(
             "This is a cross-correlation, as everywhere in the field: the kernel is not turned over.",
-            "The unit of the error is that of b (|bias| + sum |weight x|), where b counts the roundings on the way of a "
-            f"product: {_CHUNK} or one channel's taps, whichever is more, one for each such part, and three.",
+            "The unit of the error is that of b (|bias| + sum |weight x|), where b counts the roundings on the way of "
+            f"a product: {_CHUNK} or one channel's taps, whichever is more, one for each such part, and three.",
             _BITS,
             _ZEROS,
             _MEMORY,

@@ -18,11 +18,13 @@ _X = Argument(name="x", role="array", doc="the input, of shape (..., in)")
 _WEIGHT = Argument(name="weight", role="array", doc="the weights, of shape (out, in) as in PyTorch and of x's dtype")
 _ACTIVATION = Argument(
     name="activation",
-    doc="None, the name of an activation such as 'relu', or a tuple of its name and its parameters: ('leaky_relu', 0.1)",
+    doc="None, the name of an activation such as 'relu', or a tuple of its name and its parameters: ('leaky_relu', "
+    "0.1)",
 )
 _BLAS = (
     "Products are the work of the BLAS that NumPy brings, whose last bits may depend on its version and threads "
-    "(threadpoolctl sets those). Products of up to 32 rows, and all of the 16-bit formats going forward, are fastnn's own."
+    "(threadpoolctl sets those). Products of up to 64 rows, and all of the 16-bit formats going forward, are fastnn's "
+    "own."
 )
 _HALVES = "float16 and bfloat16 are widened tile by tile and summed in float32; every result is rounded once."
 
@@ -174,14 +176,14 @@ ROWS: tuple[Function, ...] = (
             Argument(
                 name="z",
                 role="array",
-                doc="an array of y's shape and dtype that receives z, in place: what linear_backward wants to see for an "
-                "activation whose derivative is a function of its input",
+                doc="an array of y's shape and dtype that receives z, in place: what linear_backward wants to see for "
+                "an activation whose derivative is a function of its input",
             ),
             Argument(name="out", doc="array of the result's shape and dtype to write into, apart from all inputs"),
         ),
         returns=(Argument(name="y", role="array", doc="the output, of shape (..., out) and x's dtype"),),
-        source="Rosenblatt (1958), The Perceptron: a probabilistic model for information storage and organization in the "
-        "brain, Psychological Review 65",
+        source="Rosenblatt (1958), The Perceptron: a probabilistic model for information storage and organization in "
+        "the brain, Psychological Review 65",
         notes=(
             _BLAS,
             _HALVES,
@@ -244,8 +246,9 @@ ROWS: tuple[Function, ...] = (
         notes=(
             _BLAS,
             _HALVES,
-            "With an activation dz is an array of dy's shape, float32 beside the 16-bit formats; with dz, dx, dweight and "
-            "dbias given nothing is allocated but up to 6 MiB of scratch memory, for 16-bit formats and with accumulate.",
+            "With an activation dz is an array of dy's shape, float32 beside the 16-bit formats; with dz, dx, dweight "
+            "and dbias given nothing is allocated but up to 4 MiB of scratch memory, for 16-bit formats and with "
+            "accumulate.",
             "dbias is summed in double, in an order that depends on the shape alone.",
             "The error of a sum of n products grows with the root of n; the bound is for up to some hundred terms.",
         ),

@@ -38,6 +38,8 @@ struct Layout {
   std::int64_t tile_rows, tile_cols, row_tiles, col_tiles;  // planes: positions of a tile, tiles of an image
   std::int64_t top, left;  // row and column of the planes that a tile's first one is at
   std::int64_t plane_rows, pitch;
+  std::int64_t first_col;                 // of the planes that a tile's first column sees
+  std::int64_t kernel_rows, kernel_cols;  // how far the taps reach in the planes
   std::int64_t planes;
   const std::int64_t (*plane)[2];  // the remainders of row and column by the steps
   std::int64_t positions;          // gathered: of a tile
@@ -45,6 +47,7 @@ struct Layout {
   std::int64_t line;               // the longest line of a tile
   std::int64_t channel;            // numbers in scratch memory for one channel
   const std::int64_t* offset;      // of each tap in it
+  std::int64_t patches;            // the most that a tile's positions consist of
   std::int64_t chunk;              // channels that are summed up by themselves
   std::int64_t block;              // channels in scratch memory at a time
 };
@@ -62,18 +65,19 @@ struct Correlation {
   Loop activation;  // of the type computed in; null for none
   int parameters;
   const void* parameter[4];
-  std::int64_t weight_block;            // channels whose weights are in scratch memory at a time
+  bool depthwise;                       // one channel by itself, no steps, and a kernel without gaps
+  bool hold;                            // all weights of a task lie in scratch memory, from task to task
   std::int64_t outputs, output_blocks;  // channels of the result that are one task's
   int failed;                           // set where there is no memory
 };
 
-// partial[slice, g, c, tap, o] = sum over n and positions of dy[n, g, o] * source[n, g, c] at the tap, the tiles shared
+// partial[slice, g, o, c, tap] = sum over n and positions of dy[n, g, o] * source[n, g, c] at the tap, the tiles shared
 // out among the slices
 struct WeightGradient {
   Window window;
   Layout layout;
   const void *dy, *source;
-  void *weight, *partial;  // weight[g, o, c, tap]
+  void *weight, *partial;  // weight[g, o, c, tap]; partial sums are of the type computed in
   std::int64_t images, groups, inner, outer;
   bool lanes;                           // one output a group: the positions are what fills vectors
   std::int64_t outputs, output_blocks;  // that are one task's

@@ -47,6 +47,8 @@ const CorrelationTile<V>* correlation_tiles(i64 rows) {
   }
 }
 
+constexpr i64 second_level_cache = 1 << 20;  // about
+
 template <class T>
 struct Correlator {
   using S = storage<T>;
@@ -56,84 +58,128 @@ struct Correlator {
   const Correlation& c;
   const Window& w;
   const Layout& l;
+  const T *source_end, *weight_end;
   i64 total_pitch;
   N *source, *weights, *totals;
-  Run* run;
+  Patch* patch;
   int* offset;
-  i64 weights_held = -1;  // which ones lie in scratch memory
+  bool in_order = true;  // weight t is that of tap t
+  i64 held = -1;         // whose weights lie in scratch memory
 
-  explicit Correlator(const Correlation& correlation) : c(correlation), w(c.window), l(c.layout) {}
+  explicit Correlator(const Correlation& correlation) : c(correlation), w(c.window), l(c.layout) {
+    source_end = static_cast<const T*>(c.source) + c.images * c.groups * c.inner * w.source_rows * w.source_cols;
+    weight_end = static_cast<const T*>(c.weight) + c.groups * c.weight_group;
+    for (i64 t = 0; t < w.taps; ++t) in_order = in_order && w.tap[t].weight == t;
+  }
 
   // False where there is no memory.
   bool prepare() {
-    constexpr i64 slack = 8 * lanes<V>;  // vectors reach past the ends of lines
+    constexpr i64 slack = 8 * lanes<V>;  // register tiles reach past the ends of lines
     total_pitch = round_up(l.line, lanes<V>);
     const i64 sources = round_up(l.block * l.channel + slack, 16);
-    const i64 weight = round_up(c.outputs * c.weight_block * w.taps, 16);
+    const i64 weight = c.hold ? c.outputs * c.inner * w.taps : tile_rows * l.block * w.taps;
+    const i64 weights_size = round_up(weight + weight_slack, 16);
     const i64 total = round_up((l.block < c.inner ? c.outputs : tile_rows) * total_pitch, 16);
-    const i64 runs = l.gathered ? l.positions : l.tile_rows;
-    char* at = static_cast<char*>(scratch((sources + weight + total) * static_cast<i64>(sizeof(N)) +
-                                          runs * static_cast<i64>(sizeof(Run)) + l.chunk * w.taps * 4));
+    const i64 numbers = sources + weights_size + total, offsets = l.chunk * w.taps;
+    char* at = static_cast<char*>(
+        scratch(numbers * static_cast<i64>(sizeof(N)) + l.patches * static_cast<i64>(sizeof(Patch)) + offsets * 4));
     if (at == nullptr) return false;
     source = reinterpret_cast<N*>(at);
     weights = source + sources;
-    totals = weights + weight;
-    run = reinterpret_cast<Run*>(totals + total);
-    offset = reinterpret_cast<int*>(run + runs);
+    totals = weights + weights_size;
+    patch = reinterpret_cast<Patch*>(totals + total);
+    offset = reinterpret_cast<int*>(patch + l.patches);
     clear<V>(source + l.block * l.channel, slack - lanes<V>);
-    for (i64 k = 0; k < l.chunk * w.taps; ++k)
-      offset[k] = static_cast<int>(k / w.taps * l.channel + l.offset[k % w.taps]);
+    for (i64 k = 0; k < offsets; ++k) offset[k] = static_cast<int>(k / w.taps * l.channel + l.offset[k % w.taps]);
     return true;
   }
 
   void task(i64 index) {
     const i64 group = index % c.groups, tile = index / c.groups % l.tiles, block = index / c.groups / l.tiles;
     const i64 first = block * c.outputs, outputs = c.outer - first < c.outputs ? c.outer - first : c.outputs;
-    const i64 runs = runs_of(l, w, c.images, tile, run);
-    const i64 line = run[runs - 1].at + run[runs - 1].length;
+    const i64 patches = patches_of(l, w, c.images, tile, patch), line = line_of(patch[patches - 1]);
     const i64 plane = w.source_rows * w.source_cols, image = c.groups * c.inner * plane;
     const T* const from = static_cast<const T*>(c.source) + group * c.inner * plane;
+    if (c.depthwise && has_depthwise_loop() && patch[0].length >= lanes<V>)
+      return depthwise_task(from, image, patches, group);
+    if (c.hold) hold_weights(block * c.groups + group, group, first, outputs);
     i64 begin = 0;
     do {  // once even where there is nothing to sum up
       const i64 end = c.inner - begin < l.block ? c.inner : begin + l.block;
-      pack(source, l, w, from + begin * plane, image, end - begin, run, runs);
-      hold_weights(block * c.groups + group, group, first, outputs, begin);
+      const bool last = end == c.inner;
+      pack(source, l, w, from + begin * plane, image, end - begin, patch, patches, source_end);
       for (i64 o = 0; o < outputs; o += tile_rows) {
-        const i64 rows = outputs - o < tile_rows ? outputs - o : tile_rows;
+        const i64 rows = outputs - o < tile_rows ? outputs - o : tile_rows, channel = group * c.outer + first + o;
+        const N* weight = weights;
+        if (c.hold)
+          weight += (o * c.inner + begin * rows) * w.taps;
+        else
+          pack_weights_of(weights, group, first + o, rows, begin, end);
         N* const total = totals + (l.block < c.inner ? o * total_pitch : 0);
-        const bool last = end == c.inner;
-        const N* const bias =
-            last && c.bias != nullptr ? static_cast<const N*>(c.bias) + group * c.outer + first + o : nullptr;
-        sum(o, rows, begin, end, line, total, bias);
+        const N* const bias = last && c.bias != nullptr ? static_cast<const N*>(c.bias) + channel : nullptr;
+        sum(rows, begin, end, line, weight, total, bias);
         if (last)
-          for (i64 a = 0; a < rows; ++a) finish(total + a * total_pitch, line, runs, group * c.outer + first + o + a);
+          for (i64 a = 0; a < rows; ++a) finish(total + a * total_pitch, line, patches, channel + a);
       }
       begin = end;
     } while (begin < c.inner);
   }
 
-  void hold_weights(i64 which, i64 group, i64 first, i64 outputs, i64 begin) {
-    which = which * (c.inner + 1) + begin / c.weight_block;
-    if (which == weights_held) return;
-    const T* const from = static_cast<const T*>(c.weight) + group * c.weight_group + first * c.weight_outer +
-                          begin / c.weight_block * c.weight_block * c.weight_inner;
-    pack_weights(weights, from, c.weight_outer, c.weight_inner, outputs, held_channels(begin), w);
-    weights_held = which;
+  // Their rows are unrolled.
+  bool has_depthwise_loop() const { return l.kernel_rows == 3 || l.kernel_rows == 5 || l.kernel_rows == 7; }
+  void depthwise_task(const T* from, i64 image, i64 patches, i64 group) {
+    const Patch p = patch[0];
+    const i64 plane = w.source_rows * w.source_cols;
+    if (c.images * c.groups * plane * static_cast<i64>(sizeof(T)) > second_level_cache) {
+      // The next plane follows this one, at a distance that the processor does not look ahead by itself.
+      const char* const next = reinterpret_cast<const char*>(from + p.image * image + plane);
+      for (i64 i = 0; i < p.rows * p.length * static_cast<i64>(sizeof(T)); i += 64) __builtin_prefetch(next + i, 0, 2);
+    }
+    pack(source, l, w, from, image, 1, patch, patches, source_end);
+    for (i64 t = 0; t < w.taps; ++t) {
+      const i64 row = l.offset[t] / l.pitch, col = l.offset[t] % l.pitch - l.first_col;
+      weights[col * l.kernel_rows + row] =
+          widened(static_cast<const T*>(c.weight)[group * c.weight_group + w.tap[t].weight]);
+    }
+    const auto block = l.kernel_rows == 3   ? depthwise_block<V, 3>
+                       : l.kernel_rows == 5 ? depthwise_block<V, 5>
+                                            : depthwise_block<V, 7>;
+    const N bias = c.bias == nullptr ? N(0) : static_cast<const N*>(c.bias)[group];
+    if constexpr (sizeof(T) == sizeof(N)) {
+      T* const to = address(p, group);
+      const i64 pitch = c.row_step * c.result_cols;
+      block(source + l.first_col, l.pitch, weights, l.kernel_cols, bias, p.rows, p.length, to, pitch);
+      if (pitch == p.length)
+        activate(to, p.rows * p.length);
+      else
+        for (i64 i = 0; i < p.rows; ++i) activate(to + i * pitch, p.length);
+    } else {
+      patch[0].pitch = p.length;
+      block(source + l.first_col, l.pitch, weights, l.kernel_cols, bias, p.rows, p.length, totals, p.length);
+      finish(totals, p.rows * p.length, patches, group);
+    }
   }
-  i64 held_channels(i64 begin) const {
-    const i64 rest = c.inner - begin / c.weight_block * c.weight_block;
-    return rest < c.weight_block ? rest : c.weight_block;
+
+  void pack_weights_of(N* to, i64 group, i64 o, i64 rows, i64 begin, i64 end) const {
+    const T* const from =
+        static_cast<const T*>(c.weight) + group * c.weight_group + o * c.weight_outer + begin * c.weight_inner;
+    pack_weights(to, from, c.weight_outer, c.weight_inner, rows, end - begin, w, in_order, weight_end);
+  }
+  void hold_weights(i64 which, i64 group, i64 first, i64 outputs) {
+    if (which == held) return;
+    held = which;
+    for (i64 o = 0; o < outputs; o += tile_rows)
+      pack_weights_of(weights + o * c.inner * w.taps, group, first + o,
+                      outputs - o < tile_rows ? outputs - o : tile_rows, 0, c.inner);
   }
 
   // totals of `rows` results along the line, over the channels [begin, end)
-  void sum(i64 o, i64 rows, i64 begin, i64 end, i64 line, N* total, const N* bias) {
+  void sum(i64 rows, i64 begin, i64 end, i64 line, const N* weight, N* total, const N* bias) {
     const CorrelationTile<V>* const tiles = correlation_tiles<V>(rows);
     const i64 most = tile_columns(static_cast<int>(rows)), vectors = round_up(line, lanes<V>) / lanes<V>;
-    const N* const held = weights + o * held_channels(begin) * w.taps;
     i64 at = begin;
     do {
       const i64 next = end - at < l.chunk ? end : at + l.chunk;
-      const N* const weight = held + at % c.weight_block * w.taps * rows;
       const N* const x = source + (at - begin) * l.channel;
       for (i64 v = 0; v < vectors;) {
         const i64 columns = next_columns(vectors - v, most);
@@ -141,41 +187,47 @@ struct Correlator {
                            at == 0, next == c.inner ? bias : nullptr);
         v += columns;
       }
+      weight += (next - at) * w.taps * rows;
       at = next;
     } while (at < end);
   }
 
+  void activate(N* z, i64 n) const {
+    if (c.activation == nullptr) return;
+    void* operands[6] = {z};
+    for (int k = 0; k < c.parameters; ++k) operands[1 + k] = const_cast<void*>(c.parameter[k]);
+    operands[1 + c.parameters] = z;
+    c.activation(operands, n, 0);
+  }
+  T* address(const Patch& p, i64 channel) const {
+    const i64 plane = p.image * c.groups * c.outer + channel, row = c.first_row + p.row * c.row_step;
+    return static_cast<T*>(c.result) + (plane * c.result_rows + row) * c.result_cols + c.first_col + p.col * c.col_step;
+  }
   // One line of totals is complete: activation, and out.
-  void finish(N* total, i64 line, i64 runs, i64 channel) const {
-    if (c.activation != nullptr) {
-      void* operands[6] = {total};
-      for (int k = 0; k < c.parameters; ++k) operands[1 + k] = const_cast<void*>(c.parameter[k]);
-      operands[1 + c.parameters] = total;
-      c.activation(operands, line, 0);
+  void finish(N* total, i64 line, i64 patches, i64 channel) const {
+    activate(total, line);
+    const i64 pitch = c.row_step * c.result_cols;
+    for (i64 r = 0; r < patches; ++r) {
+      const Patch& p = patch[r];
+      T* to = address(p, channel);
+      const N* from = total + p.at;
+      if (c.col_step == 1 && p.pitch == p.length && pitch == p.length)
+        put(to, from, p.rows * p.length);
+      else if (c.col_step == 1)
+        for (i64 i = 0; i < p.rows; ++i, from += p.pitch, to += pitch) put(to, from, p.length);
+      else
+        for (i64 i = 0; i < p.rows; ++i, from += p.pitch, to += pitch)
+          for (i64 j = 0; j < p.length; ++j) narrow_to(to + j * c.col_step, from[j]);
     }
-    T* const result = static_cast<T*>(c.result);
-    const auto address = [&](const Run& r) {
-      const i64 plane = r.image * c.groups * c.outer + channel;
-      return result + (plane * c.result_rows + c.first_row + r.row * c.row_step) * c.result_cols + c.first_col +
-             r.col * c.col_step;
-    };
-    for (i64 r = 0; r < runs;) {
-      const N* const from = total + run[r].at;
-      T* const to = address(run[r]);
-      i64 length = run[r].length;
-      for (++r; c.col_step == 1 && r < runs && total + run[r].at == from + length && address(run[r]) == to + length;
-           ++r)
-        length += run[r].length;
-      i64 i = 0;
-      if (c.col_step == 1) {
-        for (; i + lanes<V> <= length; i += lanes<V>) S::store(to + i, load<V>(from + i));
-        if (i < length)
-          S::store_first(to + i, load_first<V>(from + i, static_cast<int>(length - i), V(N(0))),
-                         static_cast<int>(length - i));
-      } else {
-        for (; i < length; ++i) narrow_to(to + i * c.col_step, from[i]);
-      }
-    }
+  }
+  static FASTNN_FN void put(T* to, const N* from, i64 n) {
+    i64 i = 0;
+    for (; i + lanes<V> <= n; i += lanes<V>) S::store(to + i, load<V>(from + i));
+    if (i == n) return;
+    if (n >= lanes<V>)
+      S::store(to + n - lanes<V>, load<V>(from + n - lanes<V>));
+    else
+      S::store_first(to, load<V>(from), static_cast<int>(n));
   }
 };
 

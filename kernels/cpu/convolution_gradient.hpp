@@ -47,11 +47,15 @@ struct WeightAdder {
   const WeightGradient& g;
   const Window& w;
   const Layout& l;
+  const T *source_end, *dy_end;
   i64 width;  // numbers per weight in `totals`: the outputs, or lanes
   N *source, *dy, *totals;
-  Run* run;
+  Patch* patch;
 
-  explicit WeightAdder(const WeightGradient& gradient) : g(gradient), w(g.window), l(g.layout) {}
+  explicit WeightAdder(const WeightGradient& gradient) : g(gradient), w(g.window), l(g.layout) {
+    source_end = static_cast<const T*>(g.source) + g.images * g.groups * g.inner * w.source_rows * w.source_cols;
+    dy_end = static_cast<const T*>(g.dy) + g.images * g.groups * g.outer * w.rows * w.cols;
+  }
 
   // False where there is no memory.
   bool prepare() {
@@ -60,14 +64,13 @@ struct WeightAdder {
     const i64 sources = round_up(l.block * l.channel + slack, 16), total = round_up(l.block * w.taps * width, 16);
     const i64 positions = l.gathered ? l.positions : l.tile_rows * l.tile_cols;
     const i64 dys = round_up(positions * (g.lanes ? 1 : width) + slack, 16);
-    const i64 runs = l.gathered ? l.positions : l.tile_rows;
     char* at = static_cast<char*>(
-        scratch((sources + total + dys) * static_cast<i64>(sizeof(N)) + runs * static_cast<i64>(sizeof(Run))));
+        scratch((sources + total + dys) * static_cast<i64>(sizeof(N)) + l.patches * static_cast<i64>(sizeof(Patch))));
     if (at == nullptr) return false;
     source = reinterpret_cast<N*>(at);
     totals = source + sources;
     dy = totals + total;
-    run = reinterpret_cast<Run*>(dy + dys);
+    patch = reinterpret_cast<Patch*>(dy + dys);
     clear<V>(dy, dys - slack);
     return true;
   }
@@ -85,12 +88,12 @@ struct WeightAdder {
     const T* const from = static_cast<const T*>(g.source) + (group * g.inner + begin) * plane;
     clear<V>(totals, (end - begin) * w.taps * width);
     for (i64 tile = l.tiles * slice / g.slices; tile < l.tiles * (slice + 1) / g.slices; ++tile) {
-      const i64 runs = runs_of(l, w, g.images, tile, run);
-      pack(source, l, w, from, image, end - begin, run, runs);
-      pack_dy(group * g.outer + first, outputs, runs);
-      i64 height = runs, length = run[0].length;
+      const i64 patches = patches_of(l, w, g.images, tile, patch);
+      pack(source, l, w, from, image, end - begin, patch, patches, source_end);
+      pack_dy(group * g.outer + first, outputs, patches);
+      i64 height = patch[0].rows, length = patch[0].length;
       if (l.gathered || length == l.pitch) {
-        length = run[runs - 1].at + run[runs - 1].length;
+        length = line_of(patch[patches - 1]);
         height = 1;
       }
       if (g.lanes)
@@ -102,18 +105,20 @@ struct WeightAdder {
   }
 
   // [position, output], or as it is where there is one output
-  void pack_dy(i64 channel, i64 outputs, i64 runs) {
+  void pack_dy(i64 channel, i64 outputs, i64 patches) {
     const i64 plane = w.rows * w.cols, image = g.groups * g.outer * plane, step = g.lanes ? 1 : width;
     N* to = dy;
-    for (i64 r = 0; r < runs; to += run[r].length * step, ++r) {
-      const T* from =
-          static_cast<const T*>(g.dy) + run[r].image * image + channel * plane + run[r].row * w.cols + run[r].col;
-      if (g.lanes) {
-        copy(to, from, run[r].length, 1);
-        continue;
+    for (i64 r = 0; r < patches; ++r) {
+      const Patch& p = patch[r];
+      const T* from = static_cast<const T*>(g.dy) + p.image * image + channel * plane + p.row * w.cols + p.col;
+      const bool together = p.length == w.cols;
+      const i64 rows = together ? 1 : p.rows, length = together ? p.rows * p.length : p.length;
+      for (i64 i = 0; i < rows; ++i, from += w.cols, to += length * step) {
+        if (g.lanes)
+          copy(to, from, length, 1, dy_end);
+        else
+          turn(to, width, from, plane, outputs, length, true);
       }
-      for (i64 o = 0; o < outputs; ++o, from += plane)
-        for (i64 j = 0; j < run[r].length; ++j) to[j * step + o] = widened(from[j]);
     }
   }
 
@@ -153,20 +158,19 @@ struct WeightAdder {
   }
 
   void finish(i64 slice, i64 group, i64 begin, i64 end, i64 first, i64 outputs) {
-    for (i64 c = begin; c < end; ++c)
-      for (i64 t = 0; t < w.taps; ++t) {
-        N* const total = totals + ((c - begin) * w.taps + t) * width;
-        if (g.lanes)
-          for (int half = gradient_lanes / 2; half > 0; half /= 2)
-            for (int k = 0; k < half; ++k) total[k] += total[k + half];
-        for (i64 o = 0; o < outputs; ++o) {
-          if (g.slices > 1)
-            static_cast<N*>(
-                g.partial)[(((slice * g.groups + group) * g.inner + c) * w.taps + t) * g.outer + first + o] = total[o];
-          else
-            narrow_to(static_cast<T*>(g.weight) + ((group * g.outer + first + o) * g.inner + c) * w.taps + t, total[o]);
-        }
+    const i64 all = g.inner * w.taps, mine = (end - begin) * w.taps;
+    const i64 at = (group * g.outer + first) * all + begin * w.taps;
+    if (g.lanes)
+      for (i64 q = 0; q < mine; ++q) {
+        N* const total = totals + q * width;
+        for (int half = gradient_lanes / 2; half > 0; half /= 2)
+          for (int k = 0; k < half; ++k) total[k] += total[k + half];
       }
+    if (g.slices > 1)
+      turn(static_cast<N*>(g.partial) + slice * g.groups * g.outer * all + at, all, totals, width, mine, outputs,
+           false);
+    else
+      turn(static_cast<T*>(g.weight) + at, all, totals, width, mine, outputs, false);
   }
 };
 
@@ -185,16 +189,14 @@ template <class T>
 void add_slices(void* context, std::int64_t begin, std::int64_t end) {
   using N = computed<T>;
   const WeightGradient& g = *static_cast<WeightGradient*>(context);
-  const i64 taps = g.window.taps, all = g.groups * g.inner * taps * g.outer;
-  for (i64 channel = begin; channel < end; ++channel)
-    for (i64 t = 0; t < taps; ++t)
-      for (i64 o = 0; o < g.outer; ++o) {
-        const N* const part = static_cast<const N*>(g.partial) + (channel * taps + t) * g.outer + o;
-        N sum = part[0];
-        for (i64 s = 1; s < g.slices; ++s) sum += part[s * all];
-        const i64 group = channel / g.inner, c = channel % g.inner;
-        narrow_to(static_cast<T*>(g.weight) + ((group * g.outer + o) * g.inner + c) * taps + t, sum);
-      }
+  const i64 all = g.groups * g.outer * g.inner * g.window.taps;
+  const N* const partial = static_cast<const N*>(g.partial);
+  T* const weight = static_cast<T*>(g.weight);
+  for (i64 i = begin; i < end; ++i) {
+    N sum = partial[i];
+    for (i64 s = 1; s < g.slices; ++s) sum += partial[s * all + i];
+    narrow_to(weight + i, sum);
+  }
 }
 
 template <class T>

@@ -85,9 +85,7 @@ def batch_norm_backward(
     if x.size == 0:
         dgamma[...] = dbeta[...] = 0
         return
-    _over_channels(
-        wide, lambda c0, c1: _gradient(incoming, wide, result, gamma, mean, inv_std, dgamma, dbeta, c0, c1)
-    )
+    _over_channels(wide, lambda c0, c1: _gradient(incoming, wide, result, gamma, mean, inv_std, dgamma, dbeta, c0, c1))
     _finish(result, dx, None)
 
 
@@ -167,7 +165,9 @@ def _finish(result: Array, y: Array, activation: Fused | None) -> None:
 def _over(count: int, size: int, function: Callable[[int, int], None]) -> None:
     """Call function(begin, end) for ranges that make up `count` parts of `size` elements, on several threads."""
     each = max(1, size // count)
-    run_ranges(size, lambda begin, end: function(min(count, -(-begin // each)), count if end == size else -(-end // each)))
+    run_ranges(
+        size, lambda begin, end: function(min(count, -(-begin // each)), count if end == size else -(-end // each))
+    )
 
 
 def _over_channels(x: Array, function: Callable[[int, int], None]) -> None:
