@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .cases import DTYPES, PASSES, SIZES, parse_size
+from .problems import FAMILIES
+from .problems.activations import SIZES, parse_size
+from .problems.base import DTYPES, PASSES
 
 NEEDS = ("rich", "matplotlib")
 HINT = 'pip install "fastnn[bench]"'
@@ -26,16 +28,17 @@ def _names(text: str) -> tuple[str, ...]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `fastnn bench`."""
     parser.description = (
-        "Measure every activation, forward and backward, against every installed rival, and the claim that ReLU is\n"
+        "Measure every function, forward and backward, against every installed rival, and the claim that ReLU is\n"
         "three times faster than sigmoid. Writes results.json, index.html and plots."
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="under a minute: one size, the native backend, fewer samples")
-    add("--ops", type=_names, metavar="A,B", help="only these ops of the table")
+    add("--families", type=_names, metavar="A,B", help=f"of {', '.join(FAMILIES)} (default: all)")
+    add("--ops", type=_names, metavar="A,B", help="only these functions, with their backward passes")
     add(
         "--sizes",
         metavar="N,M",
-        help=f"numbers of elements, such as 64k or 2^24 (default: {','.join(map(str, SIZES))})",
+        help=f"numbers of elements for the activations, such as 64k or 2^24 (default: {','.join(map(str, SIZES))})",
     )
     add(
         "--pass",
@@ -69,10 +72,10 @@ def main(args: argparse.Namespace) -> int:
 def _compare(before: Path, after: Path) -> int:
     from rich.console import Console
 
-    from .report import compare
+    from .report import compare, results
 
     console = Console()
-    compare.show(compare.load(before), compare.load(after), (str(before), str(after)), console)
+    compare.show(results.load(before), results.load(after), (str(before), str(after)), console)
     return 0
 
 
@@ -83,6 +86,7 @@ def _settings(args: argparse.Namespace) -> Any:
     rivals = tuple(RIVALS) if args.rivals is None else () if args.rivals == ("none",) else args.rivals
     given = {
         "ops": args.ops,
+        "families": args.families,
         "backends": args.backends,
         "sizes": tuple(parse_size(size) for size in args.sizes.split(",")) if args.sizes else None,
     }

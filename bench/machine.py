@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib
+import importlib.util
 import os
 import subprocess
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from typing import Any
 # Variables that change what some library does; a comparison made under them is worth a warning.
 DISTORTING = {
     "OPENBLAS_CORETYPE": "forces OpenBLAS (NumPy's and SciPy's matrix library) to kernels of another CPU",
+    "OPENBLAS_L2_SIZE": "changes how OpenBLAS cuts matrices up",
     "NPY_DISABLE_CPU_FEATURES": "switches off vector code of NumPy",
     "NPY_ENABLE_CPU_FEATURES": "changes the vector code of NumPy",
     "FASTNN_ISA": "forces fastnn to one instruction set",
@@ -33,6 +35,8 @@ DISTORTING = {
 def warnings() -> list[str]:
     """Everything about this machine, now, that makes its figures doubtful."""
     found = [f"{name}={os.environ[name]} is set: it {why}." for name, why in DISTORTING.items() if os.environ.get(name)]
+    if importlib.util.find_spec("threadpoolctl") is None:
+        found.append("NumPy's matrix library uses as many threads as it likes: pip install threadpoolctl limits it.")
     if hasattr(os, "getloadavg"):
         load, cores = os.getloadavg()[0], usable_cores()
         if load > 0.5 * cores:

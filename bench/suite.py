@@ -1,4 +1,4 @@
-"""What the pytest-benchmark suite consists of: one benchmark for every op, direction, size and contender."""
+"""What the pytest-benchmark suites consist of: one benchmark for every problem and contender."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from fastnn.table import OPS
 
-from .cases import PASSES, Case, make_cases
+from .problems import specs, uncovered
+from .problems.base import Problem
 from .rivals import RIVALS, fastnn_
 from .rivals import load as load_rivals
 from .rivals.base import Rival
@@ -19,28 +20,20 @@ def contenders(threads: int = 1, rivals: Iterable[str] | None = None) -> list[Ri
     ours, missing = fastnn_.load(["native"], threads)
     if not ours:
         raise RuntimeError(f"fastnn's native backend cannot run: {missing}")
-    names = tuple(RIVALS) if rivals is None else tuple(rivals)
-    return [*ours, *(load_rivals(names, threads)[0] if names else [])]
+    wanted = tuple(RIVALS) if rivals is None else tuple(rivals)
+    return [*ours, *(load_rivals(wanted, threads)[0] if wanted else [])]
 
 
-def benchmarks(
-    who: Sequence[Rival], sizes: Iterable[int], dtypes: Iterable[str] = ("float32",)
-) -> list[tuple[Case, Rival]]:
-    return [(case, rival) for case in make_cases(dtypes=dtypes, sizes=sizes) for rival in who if rival.supports(case)]
-
-
-def uncovered(suite: Iterable[tuple[Case, Rival]]) -> list[str]:
-    """Ops of the table, with their direction, for which fastnn has no benchmark in the suite."""
-    there = {(case.op, case.direction) for case, rival in suite if rival.label == OURS}
-    return [f"{op} {direction}" for op in OPS for direction in PASSES if (op, direction) not in there]
+def benchmarks(who: Sequence[Rival], problems: Iterable[Problem]) -> list[tuple[Problem, Rival]]:
+    return [(problem, rival) for problem in problems for rival in who if rival.supports(problem)]
 
 
 def strangers(who: Iterable[Rival]) -> list[str]:
-    """Names in a rival's mappings that are no op of the table: misspelt, or an op that was renamed."""
-    return [
-        f"{rival.label}: {name}"
-        for rival in who
-        for mapping in (rival.forward, rival.backward)
-        for name in mapping
-        if name not in OPS
-    ]
+    """Names in a rival's mappings that are no function of the table: misspelt, or renamed there."""
+    known = {*OPS, *(f"{op}_backward" for op in OPS), *(spec.function for spec in specs())}
+    return [f"{rival.label}: {name}" for rival in who for name in rival.factories if name not in known]
+
+
+def missing(pairs: Iterable[tuple[Problem, Rival]]) -> list[str]:
+    """Functions of the table for which fastnn has no benchmark in the suite."""
+    return uncovered(problem for problem, rival in pairs if rival.label == OURS)

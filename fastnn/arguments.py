@@ -6,8 +6,9 @@ Every error names the function, the argument, what came and what was expected.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -129,13 +130,6 @@ def same_shapes(title: str, dy: Array, saved: Array) -> Array:
     raise ValueError(f"{title}: dy has shape {dy.shape} and saved has shape {saved.shape}; expected the same shape")
 
 
-def flag(title: str, name: str, value: Any) -> bool:
-    """`value` as True or False."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{title}: {name} is {_short(value)}, {_kind(value)}; expected True or False")
-    return bool(value)
-
-
 def parameter_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype of parameters beside an array of `dtype`: the one that is computed in."""
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
@@ -241,11 +235,13 @@ def check_out(title: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
         raise ValueError(f"{title}: out has shape {out.shape}; expected {shape}")
     if not out.flags.writeable:
         raise ValueError(f"{title}: out is read-only; expected a writeable array")
-    if out.size and 0 in _steps(out):
+    if out.size and not out.flags.c_contiguous and 0 in _steps(out):
         raise ValueError(
             f"{title}: out has strides {out.strides}, so that its elements share memory; expected one place for each"
         )
     for name, array in inputs.items():
+        if array is out or not np.may_share_memory(array, out):
+            continue
         same = array.ctypes.data == out.ctypes.data and _steps(array) == _steps(out) and array.shape == out.shape
         if not same and overlap(array, out):
             raise ValueError(f"{title}: out overlaps {name} in memory; expected {name} itself, or memory apart from it")
@@ -254,8 +250,20 @@ def check_out(title: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
 def check_apart(title: str, out: Array | None, inputs: Mapping[str, Array | None]) -> None:
     """`out` must not share memory with an input: for results that are not made element by element."""
     for name, array in inputs.items():
-        if out is not None and array is not None and _overlap(array, out):
+        if out is not None and array is not None and overlap(array, out):
             raise ValueError(f"{title}: out overlaps {name} in memory; expected memory apart from it")
+
+
+def checked_axis(title: str, axis: object, name: str, ndim: int) -> int:
+    """`axis` of the array `name`, counted from the front."""
+    if isinstance(axis, (bool, np.bool_, np.ndarray)) or not isinstance(axis, SupportsIndex):
+        raise TypeError(f"{title}: axis is {_short(axis)} of type {type(axis).__name__}; expected an int")
+    index = operator.index(axis)
+    if ndim == 0:
+        raise ValueError(f"{title}: {name} has no axes; expected at least one")
+    if not -ndim <= index < ndim:
+        raise ValueError(f"{title}: axis is {index}; expected {-ndim} to {ndim - 1}, for {name} has {ndim} axes")
+    return index % ndim
 
 
 def plain(array: Array) -> Array:
@@ -311,7 +319,8 @@ def check_updated(
         raise ValueError(f"{title}: {name} is read-only; expected a writeable array")
     if array.size and 0 in _steps(array):
         raise ValueError(
-            f"{title}: {name} has strides {array.strides}, so that its elements share memory; expected one place for each"
+            f"{title}: {name} has strides {array.strides}, so that its elements share memory; "
+            "expected one place for each"
         )
 
 
@@ -338,9 +347,9 @@ def real_number(
             number = float(value)
         except OverflowError:
             number = math.inf
-    if low <= number <= high and (infinite or math.isfinite(number)):
-        if (number > above or above == -math.inf) and (number < below or below == math.inf):
-            return number
+    inside = low <= number <= high and (number > above or above == -math.inf) and (number < below or below == math.inf)
+    if inside and (infinite or math.isfinite(number)):
+        return number
     bounds = [
         *(["finite"] if not infinite else []),
         *([f"at least {low:g}"] if low != -math.inf else []),
@@ -349,3 +358,10 @@ def real_number(
         *([f"below {below:g}"] if below != math.inf else []),
     ]
     raise ValueError(f"{title}: {name} is {_short(value)}; expected a number that is {' and '.join(bounds)}")
+
+
+def flag(title: str, name: str, value: Any) -> bool:
+    """An option that is on or off: a bool, or the number 0 or 1."""
+    if isinstance(value, (bool, np.bool_)) or (type(value) is int and value in (0, 1)):
+        return bool(value)
+    raise TypeError(f"{title}: {name} is {_short(value)}, {_kind(value)}; expected True or False")

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-_CACHE = 1 << 18  # bytes of a block of results that stay in the second-level cache while it is finished
-_FEWEST_ROWS = 256  # of a block: the BLAS packs the other factor anew for each
+_CACHE = 1 << 22  # bytes of a block of results, which are still in the last cache when it is finished
+_FEWEST_ROWS = 1024  # of a block: the BLAS packs the other factor anew for each, and is slow at smaller ones
 _ROWS, _COLUMNS, _DEPTH = 256, 512, 1024  # of a tile of a product that is not the BLAS's alone
 
 

@@ -9,7 +9,7 @@ import shutil
 import struct
 import subprocess
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,12 @@ PARAMETER_ARRAYS, STREAMING = 1, 2
 # which is what CUDA runs and what the others are compared with. The bits do not depend on the level of optimisation;
 # where the module, built as users have it, is compared too, the quickest to compile will do.
 HOST: dict[str, list[str]] = {
-    "x86_64": {"scalar": ["-O1", "-mfma"], "v3": ["-O1", "-march=x86-64-v3"], "v4": ["-O1", "-march=x86-64-v4"]},
+    "x86_64": {
+        "scalar": ["-O1", "-mfma"],
+        "v2": ["-O1", "-march=x86-64-v2"],
+        "v3": ["-O1", "-march=x86-64-v3"],
+        "v4": ["-O1", "-march=x86-64-v4"],
+    },
     "aarch64": {"scalar": ["-O1"], "neon": ["-O1"]},
 }.get(platform.machine(), {})
 
@@ -40,8 +45,8 @@ class Unavailable(Exception):
     """Something that the system would have to install."""
 
 
-def build(isa: str, folder: Path) -> list[str]:
-    """Compile the driver for an instruction set; return the command that runs it."""
+def build(isa: str, folder: Path, sources: Sequence[Path] = SOURCES) -> list[str]:
+    """Compile a driver for an instruction set; return the command that runs it."""
     emulator: list[str] = []
     if isa in HOST:
         compiler, flags = shlex.split(os.environ.get("CXX", "c++")), HOST[isa]
@@ -56,7 +61,7 @@ def build(isa: str, folder: Path) -> list[str]:
             raise Unavailable(f"{isa} needs {needed} (Debian: apt install {packages})")
     program = folder / f"driver-{isa}"
     macro = [] if isa == "scalar" else [f"-DFASTNN_ISA_{isa}"]
-    command = [*compiler, *FLAGS, *flags, *macro, *map(str, SOURCES), "-o", str(program)]
+    command = [*compiler, *FLAGS, *flags, *macro, *map(str, sources), "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, f"{shlex.join(command)}\n{done.stderr}"
     return [*emulator, str(program)]

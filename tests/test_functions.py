@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -194,6 +199,43 @@ def test_integers_and_lists_are_promoted(row: Function) -> None:
     assert_same(call(row, lists), expected)
 
 
+def test_calls_from_many_threads() -> None:
+    """Whatever memory kernels keep between calls, no two calls share it at a time."""
+    cases = [(row, cast(row, example, FLOAT32)) for row in ROWS for example in examples(row)]
+    expected = [call(row, arguments) for row, arguments in cases]
+
+    def work(seed: int) -> None:
+        for index in np.random.default_rng(seed).permutation(len(cases)):
+            assert_same(call(*cases[index]), expected[index])
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(work, range(6)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no os.fork here")
+def test_calls_in_a_forked_child() -> None:
+    """Whatever memory kernels keep between calls, a child has its own."""
+    code = f"""if True:
+        import os, sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        import numpy as np
+        from rows import ROWS, assert_same, call, cast, examples
+        cases = [(row, cast(row, example, np.float32)) for row in ROWS for example in examples(row)]
+        expected = [call(*case) for case in cases]
+        for _ in range(2):
+            child = os.fork()
+            if child == 0:
+                for case, results in zip(cases, expected):
+                    assert_same(call(*case), results)
+                print("the same")
+                sys.stdout.flush()
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == ["the", "same"] * 2, done.stderr
+
+
 # ---- layouts ----
 
 
@@ -353,14 +395,16 @@ def test_unknown_arguments(row: Function) -> None:
         getattr(fnn, row.name)(**ready(row), no_such_argument=1)
 
 
-def answered_or_refused(row: Function, given: Example, what: str) -> None:
-    """Whatever is passed: results, or an error that names the function."""
+def answered_or_refused(row: Function, given: Example, what: str) -> list[Any]:
+    """Whatever is passed: the shapes of the results, or an error that names the function."""
     try:
-        getattr(fnn, row.name)(**{name: mapped(value, np.copy) for name, value in given.items()})
+        results = as_tuple(getattr(fnn, row.name)(**{name: mapped(value, np.copy) for name, value in given.items()}))
     except MemoryError:
-        return
+        return [MemoryError]
     except (TypeError, ValueError) as error:
         assert str(error).startswith(row.name), f"{what}: {error}"
+        return [type(error)]
+    return [list(map(np.shape, result)) if isinstance(result, list) else np.shape(result) for result in results]
 
 
 def strange(array: Array) -> dict[str, Array]:
@@ -377,15 +421,20 @@ def strange(array: Array) -> dict[str, Array]:
 
 @every_row
 def test_strange_shapes(row: Function) -> None:
+    """Every backend gives the same answer."""
     for example in examples(row):
         given = cast(row, example, FLOAT32)
         arrays = [name for name, value in given.items() if isinstance(value, np.ndarray)]
-        for name in arrays:
-            for what, array in strange(given[name]).items():
-                answered_or_refused(row, {**given, name: array}, f"{name}: {what}")
-        for together in zip(*(strange(given[name]).items() for name in arrays), strict=False):
-            changed = {name: array for name, (_, array) in zip(arrays, together, strict=True)}
-            answered_or_refused(row, {**given, **changed}, f"{arrays}: {[what for what, _ in together]}")
+        cases = [{name: (what, array)} for name in arrays for what, array in strange(given[name]).items()]
+        together = zip(*(strange(given[name]).items() for name in arrays), strict=False)
+        cases += [dict(zip(arrays, changed, strict=True)) for changed in together]
+        for case in cases:
+            what = ", ".join(f"{name}: {kind}" for name, (kind, _) in case.items())
+            changed = {**given, **{name: array for name, (_, array) in case.items()}}
+            expected = answered_or_refused(row, changed, what)
+            for run in runs(row, FLOAT32)[1:]:
+                with using(run):
+                    assert answered_or_refused(row, changed, f"{run}, {what}") == expected, f"{run}, {what}"
 
 
 STRANGE = [

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..cases import Array, Case, Pool
+from ..problems.activations import Case, Pool
+from ..problems.base import Array
 from ..rivals.base import Rival
 from ..timing import Run, Task, Timing, measure
 

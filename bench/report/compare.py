@@ -6,10 +6,8 @@ is what the machine did, not the code. Within a file, quartiles tell how much th
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +15,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from .rows import PREFIX, Result
+from .results import Result
+from .rows import PREFIX
 
-Key = tuple[str, str, str, int, str]  # op, pass, dtype, size, contender
+Key = tuple[str, str, str, str, str]  # op, pass, dtype, shape, contender
 
 COPY = "np.copyto"
 ENOUGH = 9  # samples in both files: a median of fewer says little about noise
@@ -54,26 +53,11 @@ class Comparison:
     warnings: list[str]
 
 
-def load(path: Path) -> Result:
-    """A result file; ValueError that says what is wrong with it."""
-    try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(data, dict) or not {"format", "machine", "results", "accuracy", "c1"} <= data.keys():
-        raise ValueError(f"{path} is not a result file of fastnn bench")
-    if data["format"] != 1:
-        raise ValueError(f"{path} has format {data['format']}, this version of fastnn reads format 1")
-    return data
-
-
 def _timings(result: Result) -> dict[Key, dict[str, Any]]:
     found: dict[Key, dict[str, Any]] = {}
     for cell in result["results"]:
         for name, timing in (cell["contenders"] | {COPY: cell["copy"]}).items():
-            found[cell["op"], cell["pass"], cell["dtype"], cell["size"], name] = timing
+            found[cell["op"], cell["pass"], cell["dtype"], cell["label"], name] = timing
     return found
 
 
@@ -86,7 +70,7 @@ def compare(before: Result, after: Result) -> Comparison:
     old, new = _timings(before), _timings(after)
     shared = [key for key in new if key in old]
     if not shared:
-        raise ValueError("the two files have no op, size and contender in common")
+        raise ValueError("the two files have no function, shape and contender in common")
     versions = [side["machine"]["versions"] for side in (before, after)]
     same = [COPY] + [name for name in versions[1] if name != "fastnn" and versions[0].get(name) == versions[1][name]]
     still = [key for key in shared if key[4] in same and min(old[key]["samples"], new[key]["samples"]) >= ENOUGH]
@@ -117,16 +101,16 @@ def _differences(before: Result, after: Result) -> list[str]:
 def show(before: Result, after: Result, names: tuple[str, str], console: Console) -> None:
     found = compare(before, after)
     table = Table(title=f"B / A: {names[1]} against {names[0]}", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
-    for title in ("op", "backend", "elements", "A \u00b5s", "B \u00b5s", "B / A", "noise", ""):
+    for title in ("op", "backend", "shape", "A \u00b5s", "B \u00b5s", "B / A", "noise", ""):
         left = title in ("op", "backend")
         table.add_column(title, justify="left" if left else "right", no_wrap=True)
     for change in found.changes:
-        op, direction, dtype, size, name = change.key
+        op, direction, dtype, label, name = change.key
         style = {"faster": "green", "slower": "red"}.get(change.verdict, "")
         table.add_row(
-            op if direction == "forward" else f"{op}'",
+            f"{op}'" if direction == "backward" and not op.endswith("_backward") else op,
             name.removeprefix(PREFIX) + ("" if dtype == "float32" else f" {dtype}"),
-            f"{size:,}",
+            label,
             f"{1e6 * change.before:,.2f}",
             f"{1e6 * change.after:,.2f}",
             f"{change.ratio:.2f}",
@@ -135,7 +119,7 @@ def show(before: Result, after: Result, names: tuple[str, str], console: Console
             style=style,
         )
     console.print(table)
-    console.print("An op with a dash (') is its backward.", highlight=False)
+    console.print("A dash (') marks the backward pass of an activation.", highlight=False)
     for side, result in zip("AB", (before, after), strict=True):
         machine = result["machine"]
         console.print(

@@ -9,11 +9,28 @@ from html import escape
 from pathlib import Path
 
 from .plots import PLOTS
-from .prose import ACCURACY, CLAIM, CLAIM_NOTE, INTRODUCTION, METHOD, TABLES
-from .rows import PREFIX, Result, Row, groups, main_size, ns_text, rows, summary, ulp_text
+from .prose import ACCURACY, CLAIM, CLAIM_NOTE, FUNCTIONS, INTRODUCTION, METHOD, TABLES
+from .results import Result
+from .rows import (
+    PREFIX,
+    Row,
+    bytes_text,
+    families,
+    function_rows,
+    groups,
+    main_size,
+    ns_text,
+    rate_text,
+    rows,
+    summary,
+    ulp_text,
+    us_text,
+)
 from .style import CSS, SCRIPT
+from .verdicts import held
 
 Drawn = Mapping[str, Mapping[str, Path]]
+GRADES = {None: "", True: "good", False: "bad"}
 
 
 def page(result: Result, drawn: Drawn) -> str:
@@ -25,6 +42,8 @@ def page(result: Result, drawn: Drawn) -> str:
         *_head(result),
         *_claim(result, drawn),
         *_overview(result, drawn),
+        *_targets(result),
+        *_functions(result),
         *_tables(result),
         *_figure("sizes", drawn),
         *_accuracy(drawn),
@@ -57,8 +76,9 @@ def _head(result: Result) -> list[str]:
         f'<p class="faint">{escape(" · ".join(fact for fact in facts if fact))}<br>{escape(versions)}</p>',
         *(f'<div class="warning">{escape(warning)}</div>' for warning in result["warnings"]),
         *(f'<p class="faint">Left out: {escape(name)}: {escape(why)}</p>' for name, why in result["absent"].items()),
-        '<nav><a href="#c1">Sigmoid against ReLU</a><a href="#overview">Overview</a><a href="#tables">All figures</a>'
-        '<a href="#accuracy">Accuracy</a><a href="#method">How it was measured</a></nav>',
+        '<nav><a href="#c1">Sigmoid against ReLU</a><a href="#overview">Overview</a><a href="#targets">Targets</a>'
+        '<a href="#functions">Functions</a><a href="#tables">Activations</a><a href="#accuracy">Accuracy</a>'
+        '<a href="#method">How it was measured</a></nav>',
     ]
 
 
@@ -78,6 +98,8 @@ def _figure(name: str, drawn: Drawn) -> list[str]:
 
 def _claim(result: Result, drawn: Drawn) -> list[str]:
     claim = result["c1"]
+    if not claim:
+        return []
     body = []
     for row in sorted(claim["rows"], key=lambda row: float(row["sigmoid"]["median_s"])):
         relu, sigmoid = (1e6 * row[name]["median_s"] for name in ("relu", "sigmoid"))
@@ -100,20 +122,110 @@ def _claim(result: Result, drawn: Drawn) -> list[str]:
 
 def _overview(result: Result, drawn: Drawn) -> list[str]:
     return [
-        '<h2 id="overview">All activations at a glance</h2>',
+        '<h2 id="overview">Everything at a glance</h2>',
         *_paragraphs(summary(result)),
         *_figure("speedup", drawn),
+        *_figure("functions", drawn),
     ]
+
+
+def _targets(result: Result) -> list[str]:
+    found = held(result)
+    if not found:
+        return []
+    body = [
+        f'<tr><td>{escape(one.name)}</td><td class="left">{escape(one.target.label)}</td>'
+        f'<td class="left">{escape(one.against)}</td>'
+        f"{_cell(one.ratio, '-' if one.ratio is None else f'{one.ratio:.2f}')}"
+        f"{_cell(one.target.limit, f'{one.target.limit:g}')}"
+        f'<td class="left wrap {GRADES[one.met]}">{escape(one.verdict)}</td></tr>'
+        for one in found
+    ]
+    heads = _heads(("function", "shape", "against", "ratio", "target", "verdict"), left=(1, 2, 5))
+    return [
+        '<h2 id="targets">Targets</h2>',
+        '<p class="faint">Set beforehand, for one thread: fastnn\'s time over that of the named library.</p>',
+        _sortable(heads, body),
+    ]
+
+
+def _functions(result: Result) -> list[str]:
+    found = function_rows(result)
+    if not found:
+        return []
+    parts = ['<h2 id="functions">Functions</h2>', FUNCTIONS]
+    for (dtype, family), group in families(found):
+        parts.append(f"<details open><summary>{escape(family)}, {escape(dtype)}</summary>")
+        parts += [_family_table(group), "</details>"]
+    return parts
+
+
+def _family_table(group: list[Row]) -> str:
+    names = list(dict.fromkeys(name for row in group for name in row.contenders))
+    others = [name for name in names if name != group[0].ours]
+    mine = ("fastnn µs", "rate", "of copy", "error, ULP", "memory")
+    head = ["function", "shape", *mine, "best rival", "its µs", "its ULP", "ratio"]
+    heads = _heads((*head, *others), left=(1,), edge=len(head))
+    body = []
+    for row in group:
+        ours = row.contenders.get(row.ours)
+        line = [f'<td>{escape(row.op)}</td><td class="left">{escape(row.label)}</td>']
+        if ours:
+            line += [
+                _cell(ours["median_s"], us_text(ours["median_s"]), "ours"),
+                _cell(ours.get("gflop_per_s", ours["gb_per_s"]), rate_text(ours)),
+                _cell(ours["share_of_copy"], f"{ours['share_of_copy']:.0%}"),
+            ]
+        else:
+            line += [_cell(None, "-")] * 3
+        beyond = ours.get("beyond_bytes") if ours else None
+        line += [_error(row, row.ours), _cell(beyond, bytes_text(beyond))]
+        line += [
+            f"<td>{escape(row.best or '-')}</td>",
+            _microseconds(row, row.best),
+            _error(row, row.best),
+            _ratio(row),
+        ]
+        line += [_microseconds(row, name, "edge" if name == others[0] else "") for name in others]
+        body.append(f"<tr>{''.join(line)}</tr>")
+    return _sortable(heads, body)
 
 
 def _tables(result: Result) -> list[str]:
     found = rows(result)
-    parts = ['<h2 id="tables">All figures</h2>', TABLES]
+    if not found:
+        return []
+    parts = ['<h2 id="tables">Activations</h2>', TABLES]
     for (dtype, size, direction), group in groups(found):
         opened = " open" if size == main_size(found) else ""
         parts.append(f"<details{opened}><summary>{direction}, {size:,} x {escape(dtype)}</summary>")
         parts += [_table(group), "</details>"]
     return parts
+
+
+def _heads(names: Iterable[str], left: Iterable[int] = (), edge: int | None = None) -> str:
+    def style(index: int) -> str:
+        return ' class="left"' if index in left else ' class="edge"' if index == edge else ""
+
+    return "".join(f"<th{style(index)}>{escape(name)}</th>" for index, name in enumerate(names))
+
+
+def _sortable(heads: str, body: Iterable[str]) -> str:
+    return (
+        f'<div class="scroll"><table class="sortable"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _ratio(row: Row) -> str:
+    ratio = row.ratio
+    grade = "" if ratio is None or 0.98 <= ratio <= 1.02 else "good" if ratio < 1 else "bad"
+    return _cell(ratio, "-" if ratio is None else f"{ratio:.2f}", grade)
+
+
+def _microseconds(row: Row, name: str | None, style: str = "") -> str:
+    timing = row.contenders.get(name) if name else None
+    return _cell(timing["median_s"], us_text(timing["median_s"]), style) if timing else _cell(None, "-", style)
 
 
 def _cell(value: float | None, text: str, style: str = "") -> str:
@@ -125,19 +237,18 @@ def _error(row: Row, name: str | None) -> str:
     error = row.errors.get(name) if name else None
     if error is None:
         return _cell(None, "-")
-    return _cell(error.worst, f"{ulp_text(error.sample)} / {ulp_text(error.stress)}")
+    both = ulp_text(error.sample) if error.stress is None else f"{ulp_text(error.sample)} / {ulp_text(error.stress)}"
+    return _cell(error.worst, both)
 
 
 def _table(group: list[Row]) -> str:
     names = list(dict.fromkeys(name for row in group for name in row.contenders))
     others = [name for name in names if name != group[0].ours]
     head = ["op", "fastnn ns", "GB/s", "of copy", "ULP", "best rival", "its ns", "its ULP", "ratio", *others]
-    cells = "".join(f'<th class="edge">{escape(h)}</th>' if h in others[:1] else f"<th>{escape(h)}</th>" for h in head)
+    heads = _heads(head, edge=len(head) - len(others))
     body = []
     for row in group:
         ours = row.contenders.get(row.ours)
-        ratio = row.ratio
-        grade = "" if ratio is None or 0.98 <= ratio <= 1.02 else "good" if ratio < 1 else "bad"
         line = [f"<td>{escape(row.op)}</td>"]
         if ours:
             line += [
@@ -152,21 +263,18 @@ def _table(group: list[Row]) -> str:
             f"<td>{escape(row.best or '-')}</td>",
             _time(row, row.best),
             _error(row, row.best),
+            _ratio(row),
         ]
-        line.append(_cell(ratio, "-" if ratio is None else f"{ratio:.2f}", grade))
         line += [_time(row, name, "edge" if name == others[0] else "") for name in others]
         body.append(f"<tr>{''.join(line)}</tr>")
-    return (
-        f'<div class="scroll"><table class="sortable"><thead><tr>{cells}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>"
-    )
+    return _sortable(heads, body)
 
 
 def _time(row: Row, name: str | None, style: str = "") -> str:
     timing = row.contenders.get(name) if name else None
-    return (
-        _cell(timing["ns_per_element"], ns_text(timing["ns_per_element"]), style) if timing else _cell(None, "-", style)
-    )
+    if timing is None:
+        return _cell(None, "-", style)
+    return _cell(timing["ns_per_element"], ns_text(timing["ns_per_element"]), style)
 
 
 def _accuracy(drawn: Drawn) -> list[str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,85 +11,25 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
-from .rows import PREFIX, Result, Row, main_size, ns_text, rows
-
-DPI = 144
-HUES = {
-    "fastnn": ("#d9480f", "#ff922b"),
-    "numpy": ("#4c6ef5", "#91a7ff"),
-    "scipy": ("#0b7285", "#66d9e8"),
-    "numexpr": ("#868e96", "#ced4da"),
-    "torch": ("#c2255c", "#faa2c1"),
-    "jax": ("#2b8a3e", "#8ce99a"),
-    "onnxruntime": ("#7048e8", "#b197fc"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Theme:
-    name: str
-    index: int  # into HUES
-    paper: str
-    ink: str
-    faint: str
-    grid: str
-    bad: str
-    ramp: str  # colour map of the heat map
-
-    def hue(self, library: str) -> str:
-        return HUES.get(library.split()[0].rstrip(","), ("#495057", "#adb5bd"))[self.index]
-
-
-LIGHT = Theme("light", 0, "#ffffff", "#1b1f24", "#6a737d", "#e3e6ea", "#868e96", "YlOrBr")
-DARK = Theme("dark", 1, "#15181c", "#e6e8eb", "#9aa4af", "#2c323a", "#868e96", "cividis")
-
-
-def _figure(theme: Theme, width: float, height: float, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor=theme.paper, layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False, **options)[0]
-    for one in axes:
-        one.set_facecolor(theme.paper)
-        one.tick_params(colors=theme.ink, labelsize=9, length=0)
-        for spine in one.spines.values():
-            spine.set_visible(False)
-        one.set_axisbelow(True)
-    return figure, axes
-
-
-def _titles(figure: Figure, theme: Theme, title: str, below: str) -> None:
-    figure.suptitle(title, x=0.01, ha="left", color=theme.ink, fontsize=13, fontweight="bold")
-    figure.text(0.01, -0.01, below, ha="left", va="top", color=theme.faint, fontsize=8.5)
-
-
-def _log_axis(axis: Any, theme: Theme, ticks: list[float], text: Callable[[float], str]) -> None:
-    axis.set_xscale("log")
-    axis.set_xticks(ticks)
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
-    axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.grid(axis="x", color=theme.grid, linewidth=0.8)
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten inside [low, high]; powers of ten only where that is enough."""
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    factors = (1, 2, 5) if math.log10(high / low) < 3.2 else (1,)
-    return [f * 10.0**e for e in exponents for f in factors if low <= f * 10.0**e <= high]
+from . import canvas
+from .canvas import DARK, LIGHT, Theme
+from .results import Result
+from .rows import PREFIX, Row, families, function_rows, main_size, ns_text, rows
 
 
 def claim(result: Result, theme: Theme) -> Figure | None:
     """C1: for each library a bar from its ReLU to its sigmoid; its length on the log axis is their ratio."""
-    found = sorted(result["c1"]["rows"], key=lambda row: -float(row["sigmoid"]["median_s"]))
-    if not found:
+    if not result["c1"]:
         return None
+    found = sorted(result["c1"]["rows"], key=lambda row: -float(row["sigmoid"]["median_s"]))
     floor = 1e6 * result["c1"]["floor"]["median_s"]
-    figure, (axis,) = _figure(theme, 9, 1.3 + 0.42 * len(found))
+    figure, (axis,) = canvas.figure(theme, 9, 1.3 + 0.42 * len(found))
     times = [1e6 * row[name]["median_s"] for row in found for name in ("relu", "sigmoid")]
     low, high = min(*times, floor) / 1.25, max(times) * 1.9
     axis.set_xlim(low, high)
-    _log_axis(axis, theme, _ticks(low, high), lambda value: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+    canvas.log_axis(axis, theme, canvas.ticks(low, high), lambda value: f"{value:,.0f}" if value >= 1 else f"{value:g}")
     for place, row in enumerate(found):
         relu, sigmoid = (1e6 * row[name]["median_s"] for name in ("relu", "sigmoid"))
         colour = theme.hue(row["library"])
@@ -124,39 +62,86 @@ def claim(result: Result, theme: Theme) -> Figure | None:
         handles=handles, loc="upper right", ncols=2, frameon=False, labelcolor=theme.ink, fontsize=9, borderaxespad=0.2
     )
     size = result["c1"]["size"]
-    _titles(figure, theme, f"Sigmoid against ReLU on {size:,} float32", _below(result))
+    canvas.titles(figure, theme, f"Sigmoid against ReLU on {size:,} float32", _below(result))
     return figure
 
 
+def _gain_axis(axis: Any, theme: Theme, bars: list[tuple[float, Row]], limits: tuple[float, float]) -> None:
+    """Bars to the right where fastnn is faster than the fastest rival, to the left where it is slower."""
+    axis.set_xlim(*limits)
+    canvas.log_axis(axis, theme, canvas.ticks(*limits), lambda value: f"{value:g}x")
+    for place, row in bars:
+        gain = 1 / (row.ratio or 1)
+        axis.barh(place, gain - 1, left=1, height=0.66, color=theme.hue("fastnn") if gain >= 1 else theme.bad)
+        text = f"{gain:.{2 if gain < 2 else 1 if gain < 10 else 0}f}x {row.best}"
+        axis.text(max(gain, 1.0) * 1.04, place, text, va="center", color=theme.ink, fontsize=8)
+    axis.axvline(1, color=theme.ink, linewidth=1.2)
+    axis.set_xlabel("speed relative to the fastest rival, log scale", color=theme.ink, fontsize=9)
+
+
+def _gain_limits(found: list[Row], room: float) -> tuple[float, float]:
+    gains = [1 / row.ratio for row in found if row.ratio]
+    return min(0.8, *gains) / 1.35, max(2.0, *gains) * room
+
+
 def speedup(result: Result, theme: Theme) -> Figure | None:
-    """For each op how many times as fast fastnn is as the fastest other library."""
+    """For each activation how many times as fast fastnn is as the fastest other library."""
     found = [row for row in _main(result) if row.ratio is not None]
     if not found:
         return None
     passes = list(dict.fromkeys(row.direction for row in found))
     ops = list(dict.fromkeys(row.op for row in found))
     width = 3.2 + 3.6 * len(passes)
-    figure, axes = _figure(theme, width, 1.5 + 0.3 * len(ops), len(passes), sharey=True)
-    gains = {(row.op, row.direction): 1 / row.ratio for row in found if row.ratio}
-    low, high = min(0.8, *gains.values()) / 1.35, max(2.0, *gains.values()) * 2.2
-    order = sorted(ops, key=lambda op: gains.get((op, passes[0]), 1.0))
+    figure, axes = canvas.figure(theme, width, 1.5 + 0.3 * len(ops), len(passes), sharey=True)
+    first = {row.op: row.ratio or 1.0 for row in found if row.direction == passes[0]}
+    order = sorted(ops, key=lambda op: -first.get(op, 1.0))
     for axis, direction in zip(axes, passes, strict=True):
-        axis.set_xlim(low, high)
-        _log_axis(axis, theme, _ticks(low, high), lambda value: f"{value:g}x")
-        for row in found:
-            if row.direction == direction:
-                gain, place = gains[row.op, direction], order.index(row.op)
-                colour = theme.hue("fastnn") if gain >= 1 else theme.bad
-                axis.barh(place, gain - 1, left=1, height=0.66, color=colour)
-                text = f"{gain:.{2 if gain < 2 else 1 if gain < 10 else 0}f}x {row.best}"
-                axis.text(max(gain, 1.0) * 1.04, place, text, va="center", color=theme.ink, fontsize=8)
-        axis.axvline(1, color=theme.ink, linewidth=1.2)
+        bars = [(float(order.index(row.op)), row) for row in found if row.direction == direction]
+        _gain_axis(axis, theme, bars, _gain_limits(found, 2.2))
         axis.set_title(direction, loc="left", color=theme.ink, fontsize=10)
-        axis.set_xlabel("speed relative to the fastest rival, log scale", color=theme.ink, fontsize=9)
         axis.set_yticks(range(len(order)), order)
         axis.set_ylim(-0.7, len(order) - 0.3)
-    _titles(figure, theme, f"fastnn against the fastest rival, {_what(found)}", _below(result))
+    canvas.titles(figure, theme, f"fastnn against the fastest rival, {_what(found)}", _below(result))
     return figure
+
+
+def functions(result: Result, theme: Theme) -> Figure | None:
+    """The same for the other functions, family by family."""
+    everything = [row for row in function_rows(result) if row.ratio is not None]
+    found = [row for row in everything if row.dtype == everything[0].dtype]
+    if not found:
+        return None
+    columns = _columns([group for _, group in families(found)])
+    height = max(map(_height, columns))
+    figure, axes = canvas.figure(theme, 8.2 * len(columns), 1.5 + 0.235 * height, len(columns))
+    for axis, groups in zip(axes, columns, strict=True):
+        place, bars, names = 0.0, [], []
+        for group in groups:
+            names.append((place, group[0].family, True))
+            for row in group:
+                place -= 1
+                bars.append((place, row))
+                names.append((place, f"{row.op}  {row.label}", False))
+            place -= 1.4
+        _gain_axis(axis, theme, bars, _gain_limits(found, 2.6))
+        axis.set_yticks([place for place, _, _ in names], [text for _, text, _ in names], fontsize=8)
+        for label, (_, _, heading) in zip(axis.get_yticklabels(), names, strict=True):
+            label.set_fontweight("bold" if heading else "normal")
+        axis.set_ylim(0.7 - height, 0.7)
+    canvas.titles(figure, theme, f"fastnn against the fastest rival, {found[0].dtype}", _below(result))
+    return figure
+
+
+def _height(groups: list[list[Row]]) -> float:
+    return sum(len(group) + 1.4 for group in groups)
+
+
+def _columns(groups: list[list[Row]]) -> list[list[list[Row]]]:
+    """One column of families, or two of about the same height where one would be too tall."""
+    if _height(groups) < 30:
+        return [groups]
+    cut = min(range(1, len(groups)), key=lambda at: max(_height(groups[:at]), _height(groups[at:])), default=0)
+    return [groups[:cut], groups[cut:]] if cut else [groups]
 
 
 def sizes(result: Result, theme: Theme) -> Figure | None:
@@ -172,7 +157,7 @@ def sizes(result: Result, theme: Theme) -> Figure | None:
     values = {(row.direction, row.op, row.size): float(row.contenders[row.ours]["ns_per_element"]) for row in found}
     large = max(counts)
     order = sorted(ops, key=lambda op: -values.get((passes[0], op, large), 0.0))
-    figure, axes = _figure(
+    figure, axes = canvas.figure(
         theme, 2.2 + 1.05 * len(counts) * len(passes), 1.5 + 0.3 * len(ops), len(passes), sharey=True
     )
     norm = LogNorm(min(values.values()), max(values.values()))
@@ -190,7 +175,7 @@ def sizes(result: Result, theme: Theme) -> Figure | None:
         axis.set_yticks(np.arange(len(order)) + 0.5, order)
         axis.set_title(direction, loc="left", color=theme.ink, fontsize=10)
         axis.set_xlabel("elements", color=theme.ink, fontsize=9)
-    _titles(figure, theme, f"{found[0].ours}: nanoseconds per element, {found[0].dtype}", _below(result))
+    canvas.titles(figure, theme, f"{found[0].ours}: nanoseconds per element, {found[0].dtype}", _below(result))
     return figure
 
 
@@ -203,7 +188,7 @@ def accuracy(result: Result, theme: Theme) -> Figure | None:
     if not any(row.errors for row in found):
         return None
     passes = list(dict.fromkeys(row.direction for row in found))
-    figure, axes = _figure(theme, 1.6 + 4.4 * len(passes), 5.6, len(passes), sharey=True)
+    figure, axes = canvas.figure(theme, 1.6 + 4.4 * len(passes), 5.6, len(passes), sharey=True)
     libraries: dict[str, None] = {}
     for axis, direction in zip(axes, passes, strict=True):
         for row in found:
@@ -233,7 +218,7 @@ def accuracy(result: Result, theme: Theme) -> Figure | None:
         axis.set_yscale("log")
         axis.set_ylim(ZERO / 1.8, WRONG * 3)
         shown = [timing["ns_per_element"] for row in found for timing in row.contenders.values()]
-        _log_axis(axis, theme, _ticks(min(shown) / 1.5, max(shown) * 1.5), lambda value: f"{value:g}")
+        canvas.log_axis(axis, theme, canvas.ticks(min(shown) / 1.5, max(shown) * 1.5), lambda value: f"{value:g}")
         axis.set_yticks([ZERO, 1, 10, 1e2, 1e4, 1e6, WRONG], ["0", "1", "10", "100", "1e4", "1e6", "inf/NaN\nwrong"])
         axis.yaxis.set_minor_locator(NullLocator())
         axis.grid(axis="y", color=theme.grid, linewidth=0.8)
@@ -247,12 +232,14 @@ def accuracy(result: Result, theme: Theme) -> Figure | None:
     figure.legend(
         handles=handles, loc="outside right upper", frameon=False, labelcolor=theme.ink, fontsize=9, alignment="left"
     )
-    _titles(figure, theme, f"Accuracy and speed, one mark an op, {_what(found)}", _below(result))
+    canvas.titles(figure, theme, f"Accuracy and speed, one mark an op, {_what(found)}", _below(result))
     return figure
 
 
 def _main(result: Result) -> list[Row]:
     found = rows(result)
+    if not found:
+        return []
     size, dtype = main_size(found), found[0].dtype
     return [row for row in found if row.size == size and row.dtype == dtype]
 
@@ -269,7 +256,8 @@ def _below(result: Result) -> str:
 
 PLOTS: dict[str, tuple[str, Callable[[Result, Theme], Figure | None]]] = {
     "c1": ("Time of ReLU and of sigmoid in each library, beside a plain copy", claim),
-    "speedup": ("Speed of fastnn relative to the fastest rival, op by op", speedup),
+    "speedup": ("Speed of fastnn relative to the fastest rival, activation by activation", speedup),
+    "functions": ("Speed of fastnn relative to the fastest rival, function by function", functions),
     "sizes": ("Nanoseconds per element of fastnn by op and array size", sizes),
     "accuracy": ("Largest error against time per element, one mark an op and library", accuracy),
 }

@@ -3,13 +3,12 @@
     python -m fastnn.bench.report.readme README.md bench/results/README.md
 
 A table stands between `<!-- KIND: FILE -->` and `<!-- end -->`; the file is relative to the README. Kinds: claim, speed
-and targets, from a result file of `fastnn bench`; accuracy, from a certificate.
+targets and functions, from a result file of `fastnn bench`; accuracy, from a certificate.
 """
 
 from __future__ import annotations
 
 import datetime
-import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -18,10 +17,11 @@ from typing import Any
 
 from fastnn.accuracy import Certificate
 
-from ..targets import TARGETS
-from .rows import Result, Row, main_size, rows, ulp_text
+from .results import Result, load
+from .rows import Row, bytes_text, families, function_rows, main_size, rate_text, rows, ulp_text, us_text
+from .verdicts import held
 
-TABLE = re.compile(r"(<!-- (claim|speed|targets|accuracy): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+TABLE = re.compile(r"(<!-- (claim|speed|targets|functions|accuracy): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(text: str, folder: Path) -> str:
@@ -32,8 +32,8 @@ def filled(text: str, folder: Path) -> str:
         path = folder / name
         if kind == "accuracy":
             return begin + accuracy(Certificate.load(path)) + end
-        make = {"claim": claim, "speed": speed, "targets": targets}[kind]
-        return begin + make(json.loads(path.read_text(encoding="utf-8"))) + end
+        make = {"claim": claim, "speed": speed, "targets": targets, "functions": functions}[kind]
+        return begin + make(load(path)) + end
 
     return TABLE.sub(replace, text)
 
@@ -90,35 +90,42 @@ def speed(result: Result) -> str:
 
 def targets(result: Result) -> str:
     """Every speed target: what was measured, and whether that meets it."""
-    found = {(row.op, row.direction, row.size): row for row in rows(result) if row.dtype == "float32"}
-    lines = []
-    for target in TARGETS:
-        row = found[target.op, target.direction, target.size]
-        ratio = row.seconds(row.ours) / _reference(row, target.against)
-        met = round(ratio, 2) <= target.limit
-        against = f"{row.best} (the best)" if target.against == "best" else target.against
-        verdict = "met" if met else f"missed: {target.reason}" if target.reason else "missed"
-        lines.append(
-            (
-                f"`{target.op}` {target.direction}",
-                f"{target.size:,}",
-                against,
-                f"{ratio:.2f}",
-                f"{target.limit:g}",
-                verdict,
-            )
+    lines = [
+        (
+            f"`{one.target.op}` {one.target.direction}",
+            one.target.label,
+            one.against,
+            "-" if one.ratio is None else f"{one.ratio:.2f}",
+            f"{one.target.limit:g}",
+            one.verdict,
         )
-    table = _markdown(("", "elements", "against", "ratio", "target", ""), lines)
+        for one in held(result)
+    ]
+    table = _markdown(("", "shape", "against", "ratio", "target", ""), lines)
     return "\n".join((machine(result), "", *table, ""))
 
 
-def _reference(row: Row, against: str) -> float:
-    if against == "copy":
-        return float(row.copy["median_s"])
-    name = row.best if against == "best" else against
-    if name is None:
-        raise ValueError(f"{row.op} {row.direction}: the result file has no rival")
-    return row.seconds(name)
+def functions(result: Result) -> str:
+    """Every function that is no activation: fastnn and the fastest rival, time and error of both, memory."""
+    found = [row for row in function_rows(result) if row.dtype == "float32"]
+    parts = [machine(result), ""]
+    head = ("shape", "fastnn, µs", "rate", "of copy", "error, ULP", "memory", "best rival, µs", "ULP", "ratio")
+    for (_, family), group in families(found):
+        table = _markdown((family, *head), (_line(row) for row in group))
+        parts += [*table, ""]
+    return "\n".join(parts)
+
+
+def _line(row: Row) -> tuple[str, ...]:
+    ours = row.contenders.get(row.ours)
+    if ours is None:
+        return (f"`{row.op}`", row.label, *"--------")
+    mine = (us_text(ours["median_s"]), rate_text(ours), f"{ours['share_of_copy']:.0%}", _error(row, row.ours))
+    memory = bytes_text(ours.get("beyond_bytes"))
+    if row.best is None:
+        return (f"`{row.op}`", row.label, *mine, memory, "-", "-", "-")
+    theirs = (f"{us_text(row.seconds(row.best))} ({row.best})", _error(row, row.best), f"{row.ratio:.2f}")
+    return (f"`{row.op}`", row.label, *mine, memory, *theirs)
 
 
 def _cells(row: Row | None) -> tuple[str, ...]:

@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from .results import ACTIVATIONS, Result
 
 OURS = "fastnn native"
 PREFIX = "fastnn "
 
-Result = dict[str, Any]
-
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """Max ULP on the benchmark's own numbers and on the stress sample."""
+    """Max ULP on the benchmark's own numbers, and on the stress sample where there is one."""
 
     sample: float
-    stress: float
+    stress: float | None
 
     @property
     def worst(self) -> float:
-        return max(self.sample, self.stress)
+        return self.sample if self.stress is None else max(self.sample, self.stress)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One op, direction, dtype and size."""
+    """One function, dtype and shape."""
 
+    family: str
     op: str
     direction: str
     dtype: str
+    label: str
     size: int
+    main: bool
     copy: dict[str, Any]
     contenders: dict[str, dict[str, Any]]
     errors: dict[str, Error]
@@ -59,16 +62,31 @@ class Row:
 
 
 def rows(result: Result) -> list[Row]:
+    """The activations' rows: what has a direction and a number of elements."""
+    return [row for row in all_rows(result) if row.family == ACTIVATIONS]
+
+
+def function_rows(result: Result) -> list[Row]:
+    """The rows of all other families."""
+    return [row for row in all_rows(result) if row.family != ACTIVATIONS]
+
+
+def all_rows(result: Result) -> list[Row]:
     errors: dict[tuple[str, str, str], dict[str, Error]] = {}
     for found in result["accuracy"]:
         key = found["op"], found["pass"], found["dtype"]
-        errors.setdefault(key, {})[found["contender"]] = Error(number(found["ulp_sample"]), number(found["ulp_stress"]))
+        stress = found["ulp_stress"]
+        error = Error(number(found["ulp_sample"]), None if stress is None else number(stress))
+        errors.setdefault(key, {})[found["contender"]] = error
     return [
         Row(
+            family=cell["family"],
             op=cell["op"],
             direction=cell["pass"],
             dtype=cell["dtype"],
+            label=cell["label"],
             size=cell["size"],
+            main=cell["main"],
             copy=cell["copy"],
             contenders=cell["contenders"],
             errors=errors.get((cell["op"], cell["pass"], cell["dtype"]), {}),
@@ -83,10 +101,17 @@ def number(value: Any) -> float:
 
 
 def groups(found: list[Row]) -> Iterator[tuple[tuple[str, int, str], list[Row]]]:
-    """Rows that belong in one table: same dtype, size and direction, in the order of the file."""
+    """Activations that belong in one table: same dtype, size and direction, in the order of the file."""
     keys = dict.fromkeys((row.dtype, row.size, row.direction) for row in found)
     for key in keys:
         yield key, [row for row in found if (row.dtype, row.size, row.direction) == key]
+
+
+def families(found: list[Row]) -> Iterator[tuple[tuple[str, str], list[Row]]]:
+    """Other functions that belong in one table: same dtype and family."""
+    keys = dict.fromkeys((row.dtype, row.family) for row in found)
+    for key in keys:
+        yield key, [row for row in found if (row.dtype, row.family) == key]
 
 
 def main_size(found: list[Row]) -> int:
@@ -113,23 +138,53 @@ def ns_text(value: float) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
+def us_text(seconds: float) -> str:
+    """Microseconds, to about three digits."""
+    value = 1e6 * seconds
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def rate_text(timing: dict[str, Any]) -> str:
+    """What limits the function: arithmetic done where that is counted, else bytes moved, per second."""
+    if "gflop_per_s" in timing:
+        return f"{timing['gflop_per_s']:.3g} GFLOP/s"
+    return f"{timing['gb_per_s']:.3g} GB/s"
+
+
+def bytes_text(count: int | None) -> str:
+    """Memory beyond the results; "-" where it was not measured."""
+    if count is None:
+        return "-"
+    for unit, size in (("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} B" if count else "0"
+
+
 def summary(result: Result) -> list[str]:
-    """Plain sentences about all ops, good and bad."""
+    """Plain sentences about everything measured, good and bad."""
     found = rows(result)
-    said: list[str] = []
+    said = []
     for (dtype, size, direction), group in groups(found):
-        if size != main_size(found):
-            continue
-        rated = sorted((row for row in group if row.ratio is not None), key=lambda row: row.ratio or 0)
-        if not rated:
-            continue
-        ratios = [row.ratio for row in rated if row.ratio]
-        slower = [row for row in rated if row.ratio and row.ratio > 1.02]
-        text = (
-            f"{direction.capitalize()}, {size:,} x {dtype}: fastnn takes {geometric_mean(ratios):.2f} of the time of "
-            f"the fastest installed rival on (geometric) average, from {ratios[0]:.2f} ({rated[0].op}) to "
-            f"{ratios[-1]:.2f} ({rated[-1].op}); it is as fast or faster in {len(rated) - len(slower)} of {len(rated)}"
-        )
-        losses = ", ".join(f"{row.op} ({row.ratio:.2f} x {row.best})" for row in slower)
-        said.append(f"{text}, slower in {losses}." if losses else f"{text}.")
+        if size == main_size(found):
+            said += _compared(f"{direction.capitalize()}, {size:,} x {dtype}", group, lambda row: row.op)
+    others = function_rows(result)
+    for dtype in dict.fromkeys(row.dtype for row in others):
+        group = [row for row in others if row.dtype == dtype]
+        said += _compared(f"The other functions, {dtype}", group, lambda row: f"{row.op} {row.label}")
     return said
+
+
+def _compared(what: str, group: list[Row], name: Callable[[Row], str]) -> list[str]:
+    rated = sorted((row for row in group if row.ratio is not None), key=lambda row: row.ratio or 0)
+    if not rated:
+        return []
+    ratios = [row.ratio for row in rated if row.ratio]
+    slower = [row for row in rated if row.ratio and row.ratio > 1.02]
+    text = (
+        f"{what}: fastnn takes {geometric_mean(ratios):.2f} of the time of the fastest installed rival on (geometric) "
+        f"average, from {ratios[0]:.2f} ({name(rated[0])}) to {ratios[-1]:.2f} ({name(rated[-1])}); it is as fast or "
+        f"faster in {len(rated) - len(slower)} of {len(rated)}"
+    )
+    losses = ", ".join(f"{name(row)} ({row.ratio:.2f} x {row.best})" for row in slower)
+    return [f"{text}, slower in {losses}." if losses else f"{text}."]

@@ -31,6 +31,7 @@ tbody tr:hover { background: var(--band); }
 .ours { font-weight: 600; }
 .good { color: var(--good); font-weight: 600; }
 .bad { color: var(--bad); font-weight: 600; }
+.wrap { white-space: normal; min-width: 16rem; }
 .edge { border-left: 2px solid var(--line); }
 code { font-size: .92em; }
 """

@@ -9,7 +9,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .rows import Result, Row, groups, main_size, ns_text, rows, summary, ulp_text
+from .results import Result
+from .rows import (
+    Row,
+    bytes_text,
+    families,
+    function_rows,
+    groups,
+    main_size,
+    ns_text,
+    rate_text,
+    rows,
+    summary,
+    ulp_text,
+    us_text,
+)
+from .verdicts import Held, held
 
 
 def claim_table(claim: dict[str, Any], threads: int) -> Table:
@@ -63,22 +78,72 @@ def op_table(key: tuple[str, int, str], group: list[Row]) -> Table:
     return table
 
 
+def family_table(key: tuple[str, str], group: list[Row]) -> Table:
+    dtype, family = key
+    table = Table(title=f"{family}, {dtype}", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    table.add_column("function", overflow="fold")
+    table.add_column("shape", overflow="fold")
+    for name in ("\u00b5s", "rate", "copy", "ULP", "memory", "best rival", "\u00b5s", "ULP", "ratio"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in group:
+        ours = row.contenders.get(row.ours)
+        mine: tuple[str, ...] = ("-",) * 3
+        if ours:
+            mine = us_text(ours["median_s"]), rate_text(ours), f"{ours['share_of_copy']:.0%}"
+        table.add_row(
+            row.op,
+            row.label,
+            *mine,
+            ulp_text(row.errors[row.ours].worst if row.ours in row.errors else None),
+            bytes_text(ours.get("beyond_bytes") if ours else None),
+            row.best or "-",
+            us_text(row.seconds(row.best)) if row.best else "-",
+            ulp_text(row.errors[row.best].worst if row.best in row.errors else None),
+            _ratio(row),
+        )
+    return table
+
+
+def target_table(found: list[Held]) -> Table:
+    table = Table(title="Targets", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    for name in ("function", "shape", "against"):
+        table.add_column(name)
+    for name in ("ratio", "target"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for one in found:
+        table.add_row(
+            one.name,
+            one.target.label,
+            one.against,
+            "-" if one.ratio is None else f"{one.ratio:.2f}",
+            f"{one.target.limit:g}",
+            Text(one.verdict, style={True: "green", False: "red", None: ""}[one.met]),
+        )
+    return table
+
+
+LEGEND = """
+\u00b5s: microseconds a call; ns/el.: nanoseconds an element. rate: memory moved a second, or arithmetic where that is \
+counted. copy: share of the bandwidth of np.copyto. ULP: largest error, counted in the unit that the function promises \
+its error in. memory: what a call allocates beyond its results. ratio: time over that of the fastest rival."""
+
+
 def show(result: Result, console: Console) -> None:
-    """The claim and the tables of the main size; the page has the rest."""
+    """The claim, the tables of the activations' main size and of the other functions; the page has the rest."""
     claim = result["c1"]
-    console.print(claim_table(claim, result["settings"]["threads"]))
-    for sentence in claim["verdict"]:
-        console.print(sentence, highlight=False)
-    console.print(
-        "\nns/el.: nanoseconds per element. copy: share of the bandwidth of np.copyto. ULP: largest error, tails "
-        "included. ratio: time over that of the fastest rival.",
-        highlight=False,
-    )
+    if claim:
+        console.print(claim_table(claim, result["settings"]["threads"]))
+        for sentence in claim["verdict"]:
+            console.print(sentence, highlight=False)
+    console.print(LEGEND, highlight=False)
     found = rows(result)
-    for key, group in groups(found):
-        if key[1] == main_size(found):
-            console.print()
-            console.print(op_table(key, group))
+    tables = [op_table(key, group) for key, group in groups(found) if key[1] == main_size(found)]
+    tables += [family_table(key, group) for key, group in families(function_rows(result))]
+    targets = held(result)
+    for table in [*tables, *([target_table(targets)] if targets else [])]:
+        console.print()
+        console.print(table)
     console.print()
     for sentence in summary(result):
         console.print(sentence, highlight=False)

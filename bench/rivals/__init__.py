@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 
-from ..cases import check_choice
+from ..problems.base import check_choice
 from .base import Rival
 
 RIVALS = {

@@ -1,28 +1,42 @@
-"""What a contender is: a library with a mapping from op names to the best way it has of computing them."""
+"""What a contender is: a library with a mapping from public functions of fastnn to its best way of computing them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib
+import importlib.util
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..cases import Array, Buffers, Case
 from ..machine import version
+from ..problems import FAMILIES
+from ..problems.base import Array, Buffers, Problem
 from ..timing import Run, Task
 
-Factory = Callable[[Buffers], Run]
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A run whose results lie elsewhere, or otherwise, than in what it returns."""
+
+    run: Run
+    results: Callable[[Any], Any]  # from what `run` returned to fastnn's results in their order; not timed
+
+
+Factory = Callable[[Buffers], Run | Call | None]  # None: the library cannot do it with these options
 
 
 class Rival:
-    """A library under test. An op that `forward` or `backward` does not name is one the library does not offer."""
+    """A library under test. A function that `factories` does not name is one the library does not offer."""
 
     name: ClassVar[str]
     package: ClassVar[str]  # distribution name, for the version
     dtypes: ClassVar[frozenset[str]] = frozenset({"float32", "float64"})
-    forward: Mapping[str, Factory] = {}
-    backward: Mapping[str, Factory] = {}
+    traced: bool = False  # does tracemalloc see the arrays it allocates?
+    factories: Mapping[str, Factory] = {}
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -34,25 +48,64 @@ class Rival:
     def version(self) -> str:
         return version(self.package) or "unknown"
 
-    def factory(self, op: str, direction: str) -> Factory | None:
-        return (self.forward if direction == "forward" else self.backward).get(op)
+    def supports(self, problem: Problem) -> bool:
+        return problem.dtype in self.dtypes and problem.function in self.factories
 
-    def supports(self, case: Case) -> bool:
-        return case.dtype in self.dtypes and self.factory(case.op, case.direction) is not None
-
-    def views(self, buffers: Buffers, case: Case) -> Buffers:
-        """The shared arrays as this library's own type."""
-        return buffers
+    def view(self, array: Array) -> Any:
+        """A shared array as this library's own type."""
+        return array
 
     def context(self) -> AbstractContextManager[Any]:
         return nullcontext()
 
-    def task(self, case: Case, buffers: Buffers) -> Task | None:
-        factory = self.factory(case.op, case.direction)
-        if factory is None or case.dtype not in self.dtypes:
+    def task(self, problem: Problem, buffers: Buffers) -> Task | None:
+        if not self.supports(problem):
             return None
-        return Task(factory(self.views(buffers, case)), self.context)
+        with self.context():
+            made = self.factories[problem.function](buffers.map(self.view))
+        if made is None:
+            return None
+        return Task(made.run, self.context, made.results) if isinstance(made, Call) else Task(made, self.context)
 
-    def array(self, result: Any, case: Case) -> Array:
-        """What a run returned, as a NumPy array; of (dx, dparam) the first."""
-        return np.asarray(result[0] if isinstance(result, tuple) else result)
+    def array(self, result: Any) -> Array:
+        return np.asarray(result)
+
+    def arrays(self, task: Task, result: Any) -> list[Array | None]:
+        """The results in fastnn's order; None for what this library does not return."""
+        return [None if item is None else self.array(item) for item in flat(task.results(result))]
+
+
+def flat(results: Any) -> Iterator[Any]:
+    if isinstance(results, (tuple, list)):
+        for item in results:
+            yield from flat(item)
+    else:
+        yield results
+
+
+def gather(package: str) -> dict[str, Factory]:
+    """The factories of a rival's modules, one module a family that the library has something of."""
+    found: dict[str, Factory] = {}
+    for family in FAMILIES:
+        if importlib.util.find_spec(f"{package}.{family}") is not None:
+            found |= importlib.import_module(f"{package}.{family}").FACTORIES
+    return found
+
+
+def both(forward: Mapping[str, Factory], backward: Mapping[str, Factory]) -> dict[str, Factory]:
+    """Two mappings by op, as one by public function."""
+    return dict(forward) | {f"{op}_backward": factory for op, factory in backward.items()}
+
+
+def quickest(*runs: Run) -> Run:
+    """Of several ways of computing the same the one that takes least time here, now."""
+    if len(runs) == 1:
+        return runs[0]
+    best = {index: float("inf") for index in range(len(runs))}
+    for turn in range(4):  # the first is a warm-up
+        for index, run in enumerate(runs):
+            start = time.perf_counter()
+            run()
+            if turn:
+                best[index] = min(best[index], time.perf_counter() - start)
+    return runs[min(best, key=best.__getitem__)]

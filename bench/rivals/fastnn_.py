@@ -10,9 +10,12 @@ from typing import Any
 
 from fastnn.table import OPS
 
-from ..cases import Buffers
+from .. import blas
+from ..problems import specs
+from ..problems.base import Buffers
+from ..problems.functions import Spec, bind
 from ..timing import Run
-from .base import Factory, Rival
+from .base import Factory, Rival, both
 
 BACKENDS = ("native", "numba", "reference")
 PREFIX = "fastnn "
@@ -24,6 +27,10 @@ def _forward(fnn: Any, name: str, b: Buffers) -> Run:
 
 def _backward(fnn: Any, name: str, b: Buffers) -> Run:
     return partial(getattr(fnn, f"{name}_backward"), b.dy, b.saved, *b.params, out=b.out)
+
+
+def _function(spec: Spec, b: Buffers) -> Run:
+    return bind(spec, b.values)
 
 
 class Backend(Rival):
@@ -38,8 +45,13 @@ class Backend(Rival):
         with self.fnn.use(backend):  # raises where the backend cannot run here
             self.fnn.relu(0.0)
         self.fnn.set_num_threads(threads)
-        self.forward: dict[str, Factory] = {name: partial(_forward, self.fnn, name) for name in OPS}
-        self.backward: dict[str, Factory] = {name: partial(_backward, self.fnn, name) for name in OPS}
+        blas.limit(threads)  # linear layers and NumPy's matrix products share it
+        ops: dict[str, Factory] = both(
+            {name: partial(_forward, self.fnn, name) for name in OPS},
+            {name: partial(_backward, self.fnn, name) for name in OPS},
+        )
+        self.factories = ops | {spec.function: partial(_function, spec) for spec in specs()}
+        self.traced = backend != "numba"  # what its compiled loops allocate goes past NumPy
 
     @property
     def label(self) -> str:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.arguments import check_out, check_updated, common_array, overlap, parameter_dtype, real_array
+from fastnn.arguments import (
+    check_out,
+    check_updated,
+    common_array,
+    flag,
+    overlap,
+    parameter_dtype,
+    plain,
+    real_array,
+    receiver,
+    stored,
+)
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.fusion import Activation, Fused, fused
@@ -49,13 +61,12 @@ def linear(
     if z is not None:
         check_updated(title, "z", z, shape, x.dtype)
     _check_apart(title, {"out": out, "z": z}, inputs)
-    y, flat_z = _plain(out, shape, x.dtype), None if z is None else _plain(z, shape, z.dtype)
-    plain_bias = None if bias is None else np.require(bias, requirements=["C", "A"])
-    kernels.forward(
-        _rows(x), np.require(weight, requirements=["C", "A"]), plain_bias, chosen, _rows(y), _optional_rows(flat_z)
-    )
-    _write_back(z, flat_z)
-    return _write_back(out, y)
+    y, before = receiver(out, shape, x.dtype), None if z is None else receiver(z, shape, x.dtype)
+    biases = None if bias is None else plain(bias)
+    kernels.forward(_rows(x), plain(weight), biases, chosen, _rows(y), None if before is None else _rows(before))
+    if before is not None:
+        stored(before, z)
+    return stored(y, out)
 
 
 @public(FUNCTIONS["linear_backward"])
@@ -89,8 +100,17 @@ def linear_backward(
         saved = inputs["saved"] = _beside(title, "saved", saved, shape, dtype)
     elif saved is not None:
         raise ValueError(f"{title}: saved goes with an activation, and activation is None")
-    results = {"dx": (dx, x.shape, dtype), "dweight": (dweight, weight.shape, dtype), "dbias": (dbias, shape[-1:], number)}
-    needed = {"dx": bool(need_dx), "dweight": bool(need_dweight), "dbias": bool(need_dbias)}
+    results = {
+        "dx": (dx, x.shape, dtype),
+        "dweight": (dweight, weight.shape, dtype),
+        "dbias": (dbias, shape[-1:], number),
+    }
+    needed = {
+        "dx": flag(title, "need_dx", need_dx),
+        "dweight": flag(title, "need_dweight", need_dweight),
+        "dbias": flag(title, "need_dbias", need_dbias),
+    }
+    accumulate = flag(title, "accumulate", accumulate)
     for name, (given, wanted, kind) in results.items():
         if given is not None:
             check_updated(title, name, given, wanted, kind)
@@ -103,27 +123,27 @@ def linear_backward(
     others = {name: array for name, array in inputs.items() if not (same and name == "dy")}
     _check_apart(title, {"dz": dz, "dx": dx, "dweight": dweight, "dbias": dbias}, others)
     made = {
-        name: _plain(given, wanted, kind, keep=accumulate) if needed[name] else None
+        name: (given if accumulate and given is not None else receiver(given, wanted, kind)) if needed[name] else None
         for name, (given, wanted, kind) in results.items()
     }
-    scratch = None if dz is None else _plain(dz, shape, number)
-    kernels = implementation("linear")
-    kernels.backward(
+    made = {name: None if array is None else plain(array) for name, array in made.items()}
+    scratch = None if dz is None else receiver(dz, shape, number)
+    implementation("linear").backward(
         _rows(dy),
         _rows(x),
-        np.require(weight, requirements=["C", "A"]),
-        None if chosen is None else _rows(saved),
+        plain(weight),
+        None if chosen is None else _rows(inputs["saved"]),
         chosen,
-        _optional_rows(scratch),
-        _optional_rows(made["dx"]),
+        None if scratch is None else _rows(scratch),
+        None if made["dx"] is None else _rows(made["dx"]),
         made["dweight"],
         made["dbias"],
-        bool(accumulate),
+        accumulate,
     )
-    if chosen is not None:
-        _write_back(dz, scratch)
+    if scratch is not None and chosen is not None:
+        stored(scratch, dz)
     first, second, third = (
-        None if made[name] is None else _write_back(given, made[name]) for name, (given, _, _) in results.items()
+        None if made[name] is None else stored(made[name], given) for name, (given, _, _) in results.items()
     )
     return first, second, third
 
@@ -147,7 +167,9 @@ def _factors(title: str, x: Any, weight: Any) -> tuple[Array, Array]:
     if weight.ndim != 2:
         raise ValueError(f"{title}: weight has shape {weight.shape}; expected two axes, (out, in)")
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
-        raise ValueError(f"{title}: x has shape {x.shape} and weight {weight.shape}; expected x (..., {weight.shape[1]})")
+        raise ValueError(
+            f"{title}: x has shape {x.shape} and weight {weight.shape}; expected x (..., {weight.shape[1]})"
+        )
     return x, weight
 
 
@@ -184,30 +206,6 @@ def _same_place(a: Array, b: Array) -> bool:
     return a.ctypes.data == b.ctypes.data and a.strides == b.strides and a.shape == b.shape
 
 
-def _plain(array: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any], *, keep: bool = False) -> Array:
-    """Contiguous memory for a result: `array` itself where that is, with what it holds where that is to be kept."""
-    if array is None:
-        return np.empty(shape, dtype)
-    plain = np.asarray(array)
-    if plain.flags.carray:
-        return plain
-    return np.array(plain, order="C") if keep else np.empty(shape, dtype)
-
-
-def _write_back(array: Array | None, result: Array | None) -> Any:
-    """The caller's array, holding the result; the result where there is none."""
-    if array is None or result is None:
-        return result
-    if not np.may_share_memory(array, result):
-        np.asarray(array)[...] = result
-    return array
-
-
-def _rows(array: Any) -> Array:
+def _rows(array: Array) -> Array:
     """Contiguous, all axes but the last one as one."""
-    contiguous = np.require(array, requirements=["C", "A"])
-    return contiguous.reshape(-1 if contiguous.size else int(np.prod(contiguous.shape[:-1])), contiguous.shape[-1])
-
-
-def _optional_rows(array: Array | None) -> Array | None:
-    return None if array is None else _rows(array)
+    return plain(array).reshape(math.prod(array.shape[:-1]), array.shape[-1])

@@ -2,4 +2,331 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+import math
+import operator
+from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnn.arguments import Array, checked_axis, parameter_dtype, plain, real_array, real_number
+from fastnn.dispatch import implementation
+from fastnn.function import public
+from fastnn.functions.softmax import split
+from fastnn.table.losses import ROWS
+
+__all__ = [row.name for row in ROWS]
+
+_ROW = {row.name: row for row in ROWS}
+REDUCTIONS = ("mean", "sum", "none")
+Loss = Any  # a NumPy scalar, or an array with reduction "none"
+
+
+def _check_reduction(title: str, reduction: object) -> None:
+    expected = f"expected one of {', '.join(map(repr, REDUCTIONS))}"
+    if not isinstance(reduction, str):
+        raise TypeError(f"{title}: reduction is {reduction!r} of type {type(reduction).__name__}; {expected}")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"{title}: reduction is {reduction!r}; {expected}")
+
+
+class _Scores(NamedTuple):
+    """Checked scores as (outer, classes, inner), with what belongs to them."""
+
+    title: str
+    name: str
+    array: Array
+    axis: int
+    split: tuple[int, int, int]
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        return self.array.shape[: self.axis] + self.array.shape[self.axis + 1 :]
+
+    def kernel_view(self) -> Array:
+        return plain(self.array).reshape(self.split)
+
+    def labels(self, labels: Array) -> Array:
+        """Integer labels as int64 (outer, inner)."""
+        if labels.shape != self.positions:
+            raise ValueError(
+                f"{self.title}: labels has shape {labels.shape}; expected {self.positions}, one label for each position "
+                f"of {self.name}, whose shape is {self.array.shape} with classes along axis {self.axis}"
+            )
+        if labels.dtype == np.uint64:
+            labels = np.minimum(labels, np.uint64(2**63 - 1))
+        return plain(labels.astype(np.int64, copy=False)).reshape(self.split[0], self.split[2])
+
+    def count(self, labels: Array, given: Array, ignored: int, weight: Array | None) -> float:
+        """How much the labels count; ValueError for the first that is no class."""
+        each = None if weight is None else weight.astype(np.float64)
+        bad, counted = implementation("losses").check_labels(labels, self.split[1], ignored, each)
+        if bad >= 0:
+            where = tuple(map(int, np.unravel_index(bad, self.positions)))
+            raise ValueError(
+                f"{self.title}: labels at {where} is {given[where]}; expected a class from 0 to {self.split[1] - 1}"
+                + (f", or ignore_index {ignored}" if self.title.startswith("cross_entropy") else "")
+            )
+        return float(counted)
+
+
+def _scores(title: str, name: str, value: object, axis: object) -> _Scores:
+    array = real_array(title, name, value)
+    index = checked_axis(title, axis, name, array.ndim)
+    return _Scores(title, name, array, index, split(array.shape, index))
+
+
+def _integer_labels(title: str, labels: object) -> Array:
+    array = np.asarray(real_array(title, "labels", labels) if not _is_integer(labels) else labels)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{title}: labels has dtype {array.dtype}; expected integers")
+    return array
+
+
+def _is_integer(labels: object) -> bool:
+    """Are these labels, or lists of them, whole numbers?"""
+    try:
+        array = np.asarray(labels)
+    except (TypeError, ValueError):
+        return False
+    return array.dtype.kind in "iu" and array.dtype.isnative
+
+
+class _Output:
+    """Where losses and gradient go, and the scale of the latter."""
+
+    def __init__(self, array: Array, positions: tuple[int, ...], reduction: str, counted: float, wanted: bool) -> None:
+        self.single = parameter_dtype(array.dtype)
+        self.divisor = counted if reduction == "mean" and counted > 0 else 1.0
+        self.scale = 1.0 / self.divisor
+        self.positions, self.none = positions, reduction == "none"
+        self.gradient = np.empty(array.shape, array.dtype) if wanted else None
+
+    def loss(self, total: float, losses: Array | None) -> Loss:
+        if losses is not None:
+            return losses.reshape(self.positions).astype(self.single, copy=False)
+        with np.errstate(over="ignore"):
+            return self.single.type(total / self.divisor)
+
+
+def _cross_entropy(
+    title: str,
+    wanted: bool,
+    logits: object,
+    labels: object,
+    axis: object,
+    weight: object,
+    ignore_index: object,
+    label_smoothing: object,
+    reduction: str,
+) -> tuple[Loss, Array | None]:
+    _check_reduction(title, reduction)
+    scores = _scores(title, "logits", logits, axis)
+    smoothing = real_number(title, "label_smoothing", label_smoothing, low=0, high=1)
+    if isinstance(ignore_index, (bool, np.bool_)) or not isinstance(ignore_index, SupportsIndex):
+        raise TypeError(f"{title}: ignore_index is {ignore_index!r}; expected an int")
+    ignored = operator.index(ignore_index)
+    if not -(2**63) <= ignored < 2**63:
+        raise ValueError(f"{title}: ignore_index is {ignored}; expected an int of 64 bits")
+    each = None if weight is None else _class_weight(title, weight, scores)
+    whole = targets = None
+    if _is_integer(labels):
+        given = np.asarray(labels)
+        whole = scores.labels(given)
+        counted = scores.count(whole, given, ignored, each)
+    else:
+        soft = real_array(title, "labels", labels)
+        if soft.shape != scores.array.shape:
+            raise ValueError(
+                f"{title}: labels has shape {soft.shape} and dtype {soft.dtype}; expected integers of shape "
+                f"{scores.positions}, or soft labels of the shape of logits, {scores.array.shape}"
+            )
+        with np.errstate(all="ignore"):
+            targets = plain(soft.astype(scores.array.dtype, copy=False)).reshape(scores.split)
+        counted = float(math.prod(scores.positions))
+    output = _Output(scores.array, scores.positions, reduction, counted, wanted)
+    losses = np.empty((scores.split[0], scores.split[2])) if output.none else None
+    gradient = None if output.gradient is None else output.gradient.reshape(scores.split)
+    if scores.split[1] == 0:
+        total = 0.0
+        if losses is not None:
+            losses[...] = 0
+    else:
+        total = implementation("losses").cross_entropy(
+            scores.kernel_view(), whole, targets, each, ignored, smoothing, output.scale, gradient, losses
+        )
+    return output.loss(total, losses), output.gradient
+
+
+def _class_weight(title: str, weight: object, scores: _Scores) -> Array:
+    array = plain(real_array(title, "weight", weight)).astype(parameter_dtype(scores.array.dtype), copy=False)
+    if array.shape != (scores.split[1],):
+        raise ValueError(
+            f"{title}: weight has shape {array.shape}; expected ({scores.split[1]},), one number for each class"
+        )
+    wrong = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+    if wrong.size:
+        raise ValueError(f"{title}: weight[{wrong[0]}] is {array[wrong[0]]}; expected finite numbers from 0 up")
+    return array
+
+
+def _hinge(
+    title: str, wanted: bool, scores: object, labels: object, axis: object, margin: object, reduction: str
+) -> tuple[Loss, Array | None]:
+    _check_reduction(title, reduction)
+    checked = _scores(title, "scores", scores, axis)
+    width = real_number(title, "margin", margin, low=0)
+    given = _integer_labels(title, labels)
+    whole = checked.labels(given)
+    counted = checked.count(whole, given, -1 if checked.split[1] else -(2**63), None)
+    output = _Output(checked.array, checked.positions, reduction, counted, wanted)
+    losses = np.empty((checked.split[0], checked.split[2])) if output.none else None
+    gradient = None if output.gradient is None else output.gradient.reshape(checked.split)
+    total = implementation("losses").hinge_loss(
+        checked.kernel_view(), whole, -(2**63), width, output.scale, gradient, losses
+    )
+    return output.loss(total, losses), output.gradient
+
+
+def _pair(title: str, name: str, value: object, target: object) -> tuple[Array, Array]:
+    """Two arrays of one shape; the second in the dtype of the first."""
+    x, t = real_array(title, name, value), real_array(title, "target", target)
+    if x.shape != t.shape:
+        raise ValueError(f"{title}: {name} has shape {x.shape} and target has shape {t.shape}; expected the same shape")
+    with np.errstate(all="ignore"):
+        return plain(x), plain(t.astype(x.dtype, copy=False))
+
+
+def _squared_error(title: str, wanted: bool, x: object, target: object, reduction: str) -> tuple[Loss, Array | None]:
+    _check_reduction(title, reduction)
+    values, targets = _pair(title, "x", x, target)
+    output = _Output(values, values.shape, reduction, float(values.size), wanted)
+    losses = np.empty(values.shape, output.single) if output.none else None
+    total = implementation("losses").squared_error(values, targets, output.scale, output.gradient, losses)
+    return output.loss(total, losses), output.gradient
+
+
+def _element_weight(title: str, name: str, value: object, x: Array) -> Array | None:
+    """None, one number, or an array like x."""
+    if value is None:
+        return None
+    array = real_array(title, name, value).astype(parameter_dtype(x.dtype), copy=False)
+    try:
+        fits = np.broadcast_shapes(array.shape, x.shape) == x.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{title}: {name} has shape {array.shape}; expected a shape that broadcasts to that of logits, {x.shape}"
+        )
+    return plain(array) if array.ndim == 0 else plain(np.broadcast_to(array, x.shape))
+
+
+def _binary(
+    title: str, wanted: bool, logits: object, target: object, weight: object, pos_weight: object, reduction: str
+) -> tuple[Loss, Array | None]:
+    _check_reduction(title, reduction)
+    x, t = _pair(title, "logits", logits, target)
+    each, positive = (
+        _element_weight(title, name, value, x) for name, value in (("weight", weight), ("pos_weight", pos_weight))
+    )
+    output = _Output(x, x.shape, reduction, float(x.size), wanted)
+    losses = np.empty(x.shape, output.single) if output.none else None
+    total = implementation("losses").binary_cross_entropy(x, t, each, positive, output.scale, output.gradient, losses)
+    return output.loss(total, losses), output.gradient
+
+
+def _both(results: tuple[Loss, Array | None]) -> tuple[Loss, Array]:
+    loss, gradient = results
+    assert gradient is not None
+    return loss, gradient
+
+
+@public(_ROW["cross_entropy"])
+def cross_entropy(
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    axis: SupportsIndex = 1,
+    weight: npt.ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    label_smoothing: SupportsFloat = 0.0,
+    reduction: str = "mean",
+) -> Loss:
+    options = (axis, weight, ignore_index, label_smoothing, reduction)
+    return _cross_entropy("cross_entropy", False, logits, labels, *options)[0]
+
+
+@public(_ROW["cross_entropy_and_grad"])
+def cross_entropy_and_grad(
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    axis: SupportsIndex = 1,
+    weight: npt.ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    label_smoothing: SupportsFloat = 0.0,
+    reduction: str = "mean",
+) -> tuple[Loss, Array]:
+    options = (axis, weight, ignore_index, label_smoothing, reduction)
+    return _both(_cross_entropy("cross_entropy_and_grad", True, logits, labels, *options))
+
+
+@public(_ROW["hinge_loss"])
+def hinge_loss(
+    scores: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    axis: SupportsIndex = 1,
+    margin: SupportsFloat = 1.0,
+    reduction: str = "mean",
+) -> Loss:
+    return _hinge("hinge_loss", False, scores, labels, axis, margin, reduction)[0]
+
+
+@public(_ROW["hinge_loss_and_grad"])
+def hinge_loss_and_grad(
+    scores: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    axis: SupportsIndex = 1,
+    margin: SupportsFloat = 1.0,
+    reduction: str = "mean",
+) -> tuple[Loss, Array]:
+    return _both(_hinge("hinge_loss_and_grad", True, scores, labels, axis, margin, reduction))
+
+
+@public(_ROW["squared_error"])
+def squared_error(x: npt.ArrayLike, target: npt.ArrayLike, *, reduction: str = "mean") -> Loss:
+    return _squared_error("squared_error", False, x, target, reduction)[0]
+
+
+@public(_ROW["squared_error_and_grad"])
+def squared_error_and_grad(x: npt.ArrayLike, target: npt.ArrayLike, *, reduction: str = "mean") -> tuple[Loss, Array]:
+    return _both(_squared_error("squared_error_and_grad", True, x, target, reduction))
+
+
+@public(_ROW["binary_cross_entropy_with_logits"])
+def binary_cross_entropy_with_logits(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    pos_weight: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Loss:
+    options = (weight, pos_weight, reduction)
+    return _binary("binary_cross_entropy_with_logits", False, logits, target, *options)[0]
+
+
+@public(_ROW["binary_cross_entropy_with_logits_and_grad"])
+def binary_cross_entropy_with_logits_and_grad(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    pos_weight: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+) -> tuple[Loss, Array]:
+    options = (weight, pos_weight, reduction)
+    return _both(_binary("binary_cross_entropy_with_logits_and_grad", True, logits, target, *options))

@@ -147,9 +147,7 @@ def batch_norm_backward(
     dz = np.empty(x.shape, dtype) if apart else dx
     shape = (x.shape[0], channels, math.prod(x.shape[2:]))
     flat = (array.reshape(shape) for array in (plain(dy), plain(x), dx, dz))
-    implementation("normalization").batch_norm_backward(
-        *flat, gamma, beta, mean, inv_std, dgamma, dbeta, then
-    )
+    implementation("normalization").batch_norm_backward(*flat, gamma, beta, mean, inv_std, dgamma, dbeta, then)
     return (stored(dx, out), dgamma, dbeta) if affine else (stored(dx, out), None, None)
 
 
@@ -387,7 +385,9 @@ def _groups(title: str, x: Array, groups: int) -> _Shape:
             f"{title}: groups is {count} and x has {channels} channels; expected a number that divides them"
         )
     if channels * positions == 0:
-        raise ValueError(f"{title}: x has shape {x.shape}: there is nothing to normalise; expected no 0 after the first")
+        raise ValueError(
+            f"{title}: x has shape {x.shape}: there is nothing to normalise; expected no 0 after the first"
+        )
     return (x.shape[0], count, channels // count, positions)
 
 

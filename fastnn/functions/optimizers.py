@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.arguments import check_updated, overlap, parameter_dtype, real_array, real_number
+from fastnn.arguments import check_updated, flag, overlap, parameter_dtype, plain, real_array, real_number
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.kernels.cpu.optimizers import _plain
@@ -42,13 +42,14 @@ def sgd_step(
     momentum = real_number(title, "momentum", momentum, low=0.0)
     dampening = real_number(title, "dampening", dampening)
     weight_decay = real_number(title, "weight_decay", weight_decay, low=0.0)
+    nesterov, first = flag(title, "nesterov", nesterov), flag(title, "first", first)
     if nesterov and (momentum == 0 or dampening != 0):
         raise ValueError(
             f"{title}: nesterov needs momentum and no dampening; got momentum={momentum:g} and dampening={dampening:g}"
         )
     if momentum != 0 and velocity is None:
         raise TypeError(f"{title}: velocity is None and momentum is {momentum:g}; expected an array of param's shape")
-    settings = (lr, momentum, dampening, weight_decay, bool(nesterov), bool(first), bool(maximize))
+    settings = (lr, momentum, dampening, weight_decay, nesterov, first, flag(title, "maximize", maximize))
     _update(title, implementation("optimizers").sgd, param, grad, {"velocity": velocity}, settings)
     return param, velocity
 
@@ -77,7 +78,7 @@ def rmsprop_step(
     if momentum != 0 and velocity is None:
         raise TypeError(f"{title}: velocity is None and momentum is {momentum:g}; expected an array of param's shape")
     states = {"square_avg": _required(title, "square_avg", square_avg), "grad_avg": grad_avg, "velocity": velocity}
-    settings = (lr, alpha, eps, weight_decay, momentum, bool(maximize))
+    settings = (lr, alpha, eps, weight_decay, momentum, flag(title, "maximize", maximize))
     _update(title, implementation("optimizers").rmsprop, param, grad, states, settings)
     return param, square_avg, grad_avg, velocity
 
@@ -129,22 +130,23 @@ def clip_grad_norm(
         raise TypeError(f"{title}: grads is of type {type(grads).__name__}; expected a list or tuple of arrays")
     max_norm = real_number(title, "max_norm", max_norm, low=0.0, infinite=True)
     norm_type = real_number(title, "norm_type", norm_type, above=0.0, infinite=True)
+    error_if_nonfinite = flag(title, "error_if_nonfinite", error_if_nonfinite)
     written = {f"grads[{k}]": grad for k, grad in enumerate(grads)}
     for name, grad in written.items():
         check_updated(title, name, grad)
     if len({id(grad) for grad in grads}) < len(grads):
         raise ValueError(f"{title}: grads holds the same array more than once; it would be scaled more than once")
     kernels = implementation("optimizers")
-    plain = [np.require(np.asarray(grad), requirements=["C", "A"]) for grad in grads]
-    sums = [kernels.power_sum(grad, norm_type) for grad in plain]
+    arrays = [plain(grad) for grad in grads]
+    sums = [kernels.power_sum(array, norm_type) for array in arrays]
     with np.errstate(all="ignore"):
         norm = float(np.max(sums, initial=0.0)) if math.isinf(norm_type) else float(np.sum(sums)) ** (1 / norm_type)
-        total = np.result_type(np.float32, *(parameter_dtype(grad.dtype) for grad in plain)).type(norm)
+        total = np.result_type(np.float32, *(parameter_dtype(grad.dtype) for grad in arrays)).type(norm)
     if error_if_nonfinite and not math.isfinite(norm):
         raise ValueError(f"{title}: the norm of order {norm_type:g} of grads is {norm}; expected it to be finite")
     factor = max_norm / (norm + _EPS) if math.isfinite(max_norm) or not math.isfinite(norm) else 1.0
     if not factor >= 1.0:
-        for grad, contiguous in zip(grads, plain, strict=True):
+        for grad, contiguous in zip(grads, arrays, strict=True):
             kernels.scale(contiguous, factor)
             if contiguous is not grad:
                 np.asarray(grad)[...] = contiguous
@@ -167,7 +169,7 @@ def _adam_settings(
     lr = real_number(title, "lr", lr, low=0.0)
     eps = real_number(title, "eps", eps, low=0.0)
     weight_decay = real_number(title, "weight_decay", weight_decay, low=0.0)
-    return min(number, 2**53), lr, beta1, beta2, eps, weight_decay, decoupled, bool(maximize)
+    return min(number, 2**53), lr, beta1, beta2, eps, weight_decay, decoupled, flag(title, "maximize", maximize)
 
 
 def _adam(
@@ -214,9 +216,9 @@ def _update(
         for other in ("grad", *names[:k]):
             if overlap(updated[name], grad if other == "grad" else updated[other]):
                 raise ValueError(f"{title}: {name} overlaps {other} in memory; expected memory of its own")
-    copies = {name: np.require(np.asarray(array), requirements=["C", "A"]) for name, array in updated.items()}
+    copies = {name: plain(array) for name, array in updated.items()}
     given = [copies.get(name) for name in states]
-    kernel(copies["param"], np.require(grad, requirements=["C", "A"]), *given, *settings)
+    kernel(copies["param"], plain(grad), *given, *settings)
     for name, array in updated.items():
         if copies[name] is not array:
             np.asarray(array)[...] = copies[name]

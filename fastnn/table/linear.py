@@ -18,11 +18,13 @@ _X = Argument(name="x", role="array", doc="the input, of shape (..., in)")
 _WEIGHT = Argument(name="weight", role="array", doc="the weights, of shape (out, in) as in PyTorch and of x's dtype")
 _ACTIVATION = Argument(
     name="activation",
-    doc="None, the name of an activation such as 'relu', or a tuple of its name and its parameters: ('leaky_relu', 0.1)",
+    doc="None, the name of an activation such as 'relu', or a tuple of its name and its parameters: ('leaky_relu', "
+    "0.1)",
 )
 _BLAS = (
     "Products are the work of the BLAS that NumPy brings, whose last bits may depend on its version and threads "
-    "(threadpoolctl sets those). Products of up to 32 rows, and all of the 16-bit formats going forward, are fastnn's own."
+    "(threadpoolctl sets those). Products of up to 64 rows, and all of the 16-bit formats going forward, are fastnn's "
+    "own."
 )
 _HALVES = "float16 and bfloat16 are widened tile by tile and summed in float32; every result is rounded once."
 
@@ -57,7 +59,9 @@ def _linear_scale(
     z: Array | None = None,
 ) -> Array:
     """The magnitudes of the terms, added up, and that of the result: activations here are not much steeper than 1."""
-    return np.asarray(_preactivation(np.abs(x), np.abs(weight), None if bias is None else np.abs(bias)) + np.abs(results))
+    return np.asarray(
+        _preactivation(np.abs(x), np.abs(weight), None if bias is None else np.abs(bias)) + np.abs(results)
+    )
 
 
 def _linear_examples(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
@@ -98,7 +102,9 @@ def _backward(
     old_dweight, old_dbias = (dweight, dbias) if accumulate else (None, None)
     return (
         inner @ weight if need_dx else None,
-        rows.T @ x.reshape(-1, weight.shape[1]) + (0.0 if old_dweight is None else old_dweight) if need_dweight else None,
+        rows.T @ x.reshape(-1, weight.shape[1]) + (0.0 if old_dweight is None else old_dweight)
+        if need_dweight
+        else None,
         np.sum(rows, axis=0) + (0.0 if old_dbias is None else old_dbias) if need_dbias else None,
     )
 
@@ -118,8 +124,8 @@ def _backward_examples(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         made = {"dy": rng.standard_normal((*rows, outputs)), "x": rng.standard_normal((*rows, inputs))}
         made["weight"] = rng.standard_normal((outputs, inputs))
         if saved:
-            made["saved"] = rng.uniform(-0.9, 0.9, (*rows, outputs)) if saved == "y" else rng.standard_normal(
-                (*rows, outputs)
+            made["saved"] = (
+                rng.uniform(-0.9, 0.9, (*rows, outputs)) if saved == "y" else rng.standard_normal((*rows, outputs))
             )
         return made
 
@@ -170,14 +176,14 @@ ROWS: tuple[Function, ...] = (
             Argument(
                 name="z",
                 role="array",
-                doc="an array of y's shape and dtype that receives z, in place: what linear_backward wants to see for an "
-                "activation whose derivative is a function of its input",
+                doc="an array of y's shape and dtype that receives z, in place: what linear_backward wants to see for "
+                "an activation whose derivative is a function of its input",
             ),
             Argument(name="out", doc="array of the result's shape and dtype to write into, apart from all inputs"),
         ),
         returns=(Argument(name="y", role="array", doc="the output, of shape (..., out) and x's dtype"),),
-        source="Rosenblatt (1958), The Perceptron: a probabilistic model for information storage and organization in the "
-        "brain, Psychological Review 65",
+        source="Rosenblatt (1958), The Perceptron: a probabilistic model for information storage and organization in "
+        "the brain, Psychological Review 65",
         notes=(
             _BLAS,
             _HALVES,
@@ -213,9 +219,13 @@ ROWS: tuple[Function, ...] = (
             Argument(name="need_dx", doc="False: dx is not computed, as for the first layer of a network"),
             Argument(name="need_dweight", doc="False: dweight is not computed, as for frozen weights"),
             Argument(name="need_dbias", doc="False: dbias is not computed, as for a layer without bias"),
-            Argument(name="accumulate", doc="add to the dweight and dbias that are given, in place of overwriting them"),
+            Argument(
+                name="accumulate", doc="add to the dweight and dbias that are given, in place of overwriting them"
+            ),
             Argument(name="dx", role="array", doc="memory for dx, of x's shape and dtype, written in place"),
-            Argument(name="dweight", role="array", doc="memory for dweight, of weight's shape and dtype, written in place"),
+            Argument(
+                name="dweight", role="array", doc="memory for dweight, of weight's shape and dtype, written in place"
+            ),
             Argument(name="dbias", role="parameter", doc="memory for dbias, of shape (out,), written in place"),
             Argument(
                 name="dz",
@@ -236,8 +246,9 @@ ROWS: tuple[Function, ...] = (
         notes=(
             _BLAS,
             _HALVES,
-            "With an activation dz is an array of dy's shape, float32 beside the 16-bit formats; with dz, dx, dweight and "
-            "dbias given nothing is allocated but up to 6 MiB of scratch memory, for 16-bit formats and with accumulate.",
+            "With an activation dz is an array of dy's shape, float32 beside the 16-bit formats; with dz, dx, dweight "
+            "and dbias given nothing is allocated but up to 4 MiB of scratch memory, for 16-bit formats and with "
+            "accumulate.",
             "dbias is summed in double, in an order that depends on the shape alone.",
             "The error of a sum of n products grows with the root of n; the bound is for up to some hundred terms.",
         ),

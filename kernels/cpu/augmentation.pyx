@@ -1,4 +1,4 @@
-# cython: language_level=3, freethreading_compatible=True
+# cython: language_level=3, freethreading_compatible=True, cdivision=True
 """Augmentation of batches of images, on contiguous arrays."""
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int64_t
@@ -69,11 +69,13 @@ def mix(cnp.ndarray x, cnp.ndarray permutation, cnp.ndarray weights, cnp.ndarray
     """out[n] = weights[n] x[n] + (1 - weights[n]) x[permutation[n]]; out lies apart from x."""
     cdef MixJob job
     cdef int64_t n = out.size
+    if n == 0:
+        return
     job.loops = &augmentation(runtime.active_isa())
     job.dtype, job.item = dtype_index(runtime, cnp.PyArray_TYPE(out)), <int> cnp.PyArray_ITEMSIZE(out)
     job.x, job.y = cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(out)
     job.permutation, job.weights = <const int64_t*> cnp.PyArray_DATA(permutation), cnp.PyArray_DATA(weights)
-    job.inner = n // out.shape[0] if n else 0
+    job.inner = n // out.shape[0]
     job.streaming = out.nbytes >= streaming_from()
     with nogil:
         if n < parallel_from:
@@ -86,6 +88,8 @@ def cutout(cnp.ndarray x, cnp.ndarray out, cnp.ndarray boxes, cnp.ndarray fill) 
     """out = x (N, C, H, W), except `fill` in each sample's box (top, bottom, left, right); out may be x."""
     cdef CutoutJob job
     cdef int64_t planes = out.shape[0] * out.shape[1], size = out.shape[2] * out.shape[3]
+    if out.size == 0:
+        return
     job.loops = &augmentation(runtime.active_isa())
     job.dtype = dtype_index(runtime, cnp.PyArray_TYPE(out))
     job.x, job.y = cnp.PyArray_DATA(x), cnp.PyArray_DATA(out)
@@ -95,4 +99,4 @@ def cutout(cnp.ndarray x, cnp.ndarray out, cnp.ndarray boxes, cnp.ndarray fill) 
         if planes * size < parallel_from:
             cutout_body(&job, 0, planes)
         else:
-            runtime.pool.parallel_for(planes, chunk // (size + 1) + 1, cutout_body, &job)
+            runtime.pool.parallel_for(planes, chunk // size + 1, cutout_body, &job)

@@ -132,10 +132,11 @@ void windows(const void* x, void* y, const Windows& w, int64_t begin, int64_t en
   pool<average<T>>({w, first, first + size, {static_cast<T*>(y), w}, begin, end});
 }
 
-// Runs of doubles in the cache: sums of columns, and gradients. 16 more than are used, so that vectors may end anywhere.
+// Runs of doubles in the cache: sums of columns, and gradients. Vectors may end 16 elements behind them.
 constexpr int64_t block = 1024;
+template <int64_t n>
 struct buffer {
-  alignas(64) double at[block + sum_lanes];
+  alignas(64) double at[n + sum_lanes];
 };
 
 // to[k] += from[k] * factor for n elements of an array that ends at `end`
@@ -153,29 +154,15 @@ FASTNN_FN void accumulate(double* to, const T* from, const T* end, int64_t n, do
     });
   }
 }
-template <class T>
-FASTNN_FN void round_to(T* to, const double* from, int64_t n) {
-  using S = storage<T>;
-  using V = typename S::V;
-  for (int64_t k = 0; k < n; k += lanes<V>) {
-    sums<V> s;
-    each_part<V>(s, [&](auto& part, int, int at) { part = load<typename sums<V>::W>(from + k + at); });
-    if (n - k >= lanes<V>)
-      S::store(to + k, s.rounded());
-    else
-      S::store_first(to + k, s.rounded(), static_cast<int>(n - k));
-  }
-}
-
 // Rows are added up first, in vectors, for as many regions as fit; then the columns of each.
 template <class T>
 void regions(const void* x, void* y, const Regions& r, int64_t begin, int64_t end) {
   using number = scalar_t<typename storage<T>::V>;
   const RegionAxis &depth = r.axis[0], &height = r.axis[1], &width = r.axis[2];
   const int64_t inputs = depth.in * height.in * width.in;
-  const T *const x_end = static_cast<const T*>(x) + r.planes * inputs;
+  const T* const x_end = static_cast<const T*>(x) + r.planes * inputs;
   T* to = static_cast<T*>(y) + begin * depth.out * height.out * width.out;
-  buffer rows;
+  buffer<block> rows;
   for (int64_t plane = begin; plane < end; ++plane) {
     const T* const from = static_cast<const T*>(x) + plane * inputs;
     for (int64_t od = 0; od < depth.out; ++od)
@@ -213,23 +200,33 @@ void regions(const void* x, void* y, const Regions& r, int64_t begin, int64_t en
   }
 }
 
-// An axis the other way round: which windows hold element i.
+// Axes the other way round: which windows hold element i. `each` gives them in rising order; `move` says that i is the
+// next element, and whether its windows differ from those of the one before; first_of and last_of enclose the windows
+// of i and of all elements beside it.
+struct held_by {
+  int64_t first, last;
+};
 struct inverse_windows {
+  static constexpr bool even = true;
   const WindowAxis& a;
   const double* count;
-  template <class F>
-  FASTNN_FN void each(int64_t i, F f) const {
-    for (int64_t k = a.kernel; k-- > 0;) {
-      const int64_t at = i + a.before - k * a.dilation;
-      if (at >= 0 && at % a.stride == 0 && at / a.stride < a.out) f(at / a.stride);
-    }
+  FASTNN_FN bool move(int64_t i, held_by& h) const {
+    if (a.dilation != 1) return true;
+    const int64_t first = h.first, last = h.last;
+    while (h.last < a.out && h.last * a.stride - a.before <= i) ++h.last;
+    while (h.first < h.last && h.first * a.stride - a.before + a.kernel <= i) ++h.first;
+    return first != h.first || last != h.last;
   }
-  // Are the windows of element i those of the one before it?
-  FASTNN_FN bool as_before(int64_t i) const {
-    if (a.dilation != 1) return false;
-    const auto first = [&](int64_t e) { return larger(0, (e + a.before - a.kernel) / a.stride + 1); };
-    const auto last = [&](int64_t e) { return smaller(a.out, (e + a.before) / a.stride + 1); };
-    return i + a.before >= a.kernel && first(i) == first(i - 1) && last(i) == last(i - 1);
+  template <class F>
+  FASTNN_FN void each(int64_t i, const held_by& h, F f) const {
+    if (a.dilation == 1) {
+      for (int64_t o = h.first; o < h.last; ++o) f(o);
+    } else {
+      for (int64_t k = a.kernel; k-- > 0;) {
+        const int64_t at = i + a.before - k * a.dilation;
+        if (at >= 0 && at % a.stride == 0 && at / a.stride < a.out) f(at / a.stride);
+      }
+    }
   }
   FASTNN_FN int64_t first_of(int64_t i) const {
     const int64_t at = i + a.before - (a.kernel - 1) * a.dilation;
@@ -242,49 +239,102 @@ struct inverse_windows {
       const int64_t shift = k * a.dilation - a.before - i0;  // element k of window o is number o * stride + shift here
       const int64_t first = larger(o0, shift >= 0 ? 0 : (a.stride - 1 - shift) / a.stride);
       const int64_t last = shift >= n ? first : smaller(o1, (n - 1 - shift) / a.stride + 1);
-      if (a.stride == 1)
-        for (int64_t o = first; o < last; ++o) to[o + shift] += g[o - o0];
-      else
-        for (int64_t o = first; o < last; ++o) to[o * a.stride + shift] += g[o - o0];
+      for (int64_t o = first; o < last; ++o) to[o * a.stride + shift] += g[o - o0];
     }
   }
 };
 struct inverse_regions {
+  static constexpr bool even = false;
   const RegionAxis& a;
   const double* count;
-  FASTNN_FN int64_t first_of(int64_t i) const {
-    int64_t low = 0, high = a.out;
-    while (low < high) {
-      const int64_t middle = (low + high) / 2;
-      if (a.stop[middle] > i)
-        high = middle;
-      else
-        low = middle + 1;
-    }
-    return low;
-  }
-  FASTNN_FN int64_t last_of(int64_t i) const {
-    int64_t low = 0, high = a.out;
-    while (low < high) {
-      const int64_t middle = (low + high) / 2;
-      if (a.start[middle] > i)
-        high = middle;
-      else
-        low = middle + 1;
-    }
-    return low;
+  FASTNN_FN bool move(int64_t i, held_by& h) const {
+    const int64_t first = h.first, last = h.last;
+    while (h.last < a.out && a.start[h.last] <= i) ++h.last;
+    while (h.first < h.last && a.stop[h.first] <= i) ++h.first;
+    return first != h.first || last != h.last;
   }
   template <class F>
-  FASTNN_FN void each(int64_t i, F f) const {
-    const int64_t last = last_of(i);
-    for (int64_t o = first_of(i); o < last; ++o) f(o);
+  FASTNN_FN void each(int64_t, const held_by& h, F f) const {
+    for (int64_t o = h.first; o < h.last; ++o) f(o);
   }
-  FASTNN_FN bool as_before(int64_t i) const { return first_of(i) == first_of(i - 1) && last_of(i) == last_of(i - 1); }
+  FASTNN_FN int64_t first_of(int64_t i) const { return below(a.stop, i); }
+  FASTNN_FN int64_t last_of(int64_t i) const { return below(a.start, i); }
+  // how many of the rising bounds are at most i
+  FASTNN_FN int64_t below(const int64_t* bounds, int64_t i) const {
+    int64_t low = 0, high = a.out;
+    while (low < high) {
+      const int64_t middle = (low + high) / 2;
+      if (bounds[middle] > i)
+        high = middle;
+      else
+        low = middle + 1;
+    }
+    return low;
+  }
   void spread(double* to, int64_t i0, int64_t n, const double* g, int64_t o0, int64_t o1) const {
     for (int64_t o = o0; o < o1; ++o) {
       const int64_t last = smaller(a.stop[o], i0 + n);
       for (int64_t i = larger(a.start[o], i0); i < last; ++i) to[i - i0] += g[o - o0];
     }
+  }
+};
+
+// Rounds vectors of columns and stores them, also where fewer are left than a vector has.
+template <class T>
+struct row_writer {
+  using S = storage<T>;
+  using V = typename S::V;
+  T *to, *end;
+  FASTNN_FN void put(int64_t k, V v) const {
+    const int64_t room = end - to - k;
+    if (room >= lanes<V>)
+      S::store(to + k, v);
+    else if (room > 0)
+      S::store_first(to + k, v, static_cast<int>(room));
+  }
+};
+
+// How the gradients g of the windows [o0, o1) become those of the elements [i0, i0 + n): for windows of equal sizes, by
+// sums over g with zeros between and around (`between`), which are vectors; 2 by 2, by doubling.
+constexpr int64_t room_between = 3 * block;
+template <class T>
+struct even_spread {
+  using V = typename storage<T>::V;
+  using W = typename sums<V>::W;
+  const WindowAxis& a;
+  buffer<room_between> between;
+
+  static bool fits(const WindowAxis& a) { return (a.kernel - 1) * a.dilation <= room_between - block; }
+  bool doubles_columns() const { return a.kernel == 2 && a.stride == 2 && a.dilation == 1 && a.before == 0; }
+
+  void write(const row_writer<T>& out, int64_t i0, int64_t n, const double* g, int64_t o0, int64_t o1) {
+    if (doubles_columns()) {
+      for (int64_t k = 0; k < o1 - o0; k += lanes<V>) {
+        const V v = load_sums(g + k).rounded();
+        const joined<V> both = interleave(v, v);
+        out.put(2 * k, both.first);
+        out.put(2 * k + lanes<V>, both.second);
+      }
+      if (n > 2 * (o1 - o0)) put(out.to + n - 1, scalar_t<V>(0));  // the column that is in no window
+      return;
+    }
+    const int64_t margin = (a.kernel - 1) * a.dilation;
+    double* const first = between.at + (o0 * a.stride - a.before - i0 + margin);
+    if (a.stride == 1)
+      __builtin_memcpy(first, g, static_cast<std::size_t>(o1 - o0) * sizeof(double));
+    else
+      for (int64_t o = 0; o < o1 - o0; ++o) first[o * a.stride] = g[o];
+    for (int64_t i = 0; i < n; i += lanes<V>) {
+      auto sum = load_sums(between.at + i);
+      for (int64_t k = a.dilation; k <= margin; k += a.dilation)
+        each_part<V>(sum, [&](auto& part, int, int at) { part = part + load<W>(between.at + i + k + at); });
+      out.put(i, sum.rounded());
+    }
+  }
+  static FASTNN_FN sums<V> load_sums(const double* from) {
+    sums<V> s;
+    each_part<V>(s, [&](auto& part, int, int at) { part = load<W>(from + at); });
+    return s;
   }
 };
 
@@ -295,38 +345,79 @@ void backward(const void* dy, void* dx, const Axis& depth, const Axis& height, c
               int64_t planes, int64_t begin, int64_t end) {
   const int64_t outputs = depth.a.out * height.a.out * width.a.out, columns = width.a.in;
   const T* const dy_end = static_cast<const T*>(dy) + planes * outputs;
-  T* to = static_cast<T*>(dx) + begin * depth.a.in * height.a.in * columns;
+  T* const dx_end = static_cast<T*>(dx) + end * depth.a.in * height.a.in * columns;
   const double whole = even_width ? width.count[0] : 1.0;
-  buffer g, sum;
-  for (int64_t plane = begin; plane < end; ++plane) {
-    const T* const from = static_cast<const T*>(dy) + plane * outputs;
-    for (int64_t id = 0; id < depth.a.in; ++id)
-      for (int64_t ih = 0; ih < height.a.in; ++ih, to += columns) {
-        if (ih > 0 && height.as_before(ih)) {
-          __builtin_memcpy(to, to - columns, static_cast<std::size_t>(columns) * sizeof(T));
-          continue;
+  buffer<room_between> g;
+  double last_count = 1.0, factor = 1.0;
+  const auto gather = [&](const T* plane, int64_t id, const held_by& d, int64_t ih, const held_by& h, int64_t o0,
+                          int64_t n) {
+    __builtin_memset(g.at, 0, static_cast<std::size_t>(n) * sizeof(double));
+    depth.each(id, d, [&](int64_t od) {
+      height.each(ih, h, [&](int64_t oh) {
+        const double count = depth.count[od] * height.count[oh] * whole;
+        if (count != last_count) {
+          last_count = count;
+          factor = 1.0 / count;
         }
+        accumulate<T, true>(g.at, plane + (od * height.a.out + oh) * width.a.out + o0, dy_end, n, factor);
+      });
+    });
+    if (!even_width)
+      for (int64_t k = 0; k < n; ++k) g.at[k] /= width.count[o0 + k];
+  };
+  const auto each_row =
+      [&](auto write) {  // write(plane of dy, id, d, ih, h, row of dx) where it is not as the one above
+        for (int64_t plane = begin; plane < end; ++plane) {
+          const T* const from = static_cast<const T*>(dy) + plane * outputs;
+          T* to = static_cast<T*>(dx) + plane * depth.a.in * height.a.in * columns;
+          held_by d = {0, 0};
+          for (int64_t id = 0; id < depth.a.in; ++id) {
+            depth.move(id, d);
+            held_by h = {0, 0};
+            for (int64_t ih = 0; ih < height.a.in; ++ih, to += columns) {
+              if (height.move(ih, h) || ih == 0)
+                write(from, id, d, ih, h, to);
+              else
+                __builtin_memcpy(to, to - columns, static_cast<std::size_t>(columns) * sizeof(T));
+            }
+          }
+        }
+      };
+  if constexpr (Axis::even) {
+    if (even_spread<T>::fits(width.a)) {
+      even_spread<T> spread{width.a, {}};
+      const bool one_block = columns <= block;  // then what is between the gradients stays 0
+      const int64_t first = width.first_of(0), last = width.last_of(columns - 1);
+      const int64_t margin = (width.a.kernel - 1) * width.a.dilation;
+      each_row([&](const T* from, int64_t id, const held_by& d, int64_t ih, const held_by& h, T* to) {
         for (int64_t i0 = 0; i0 < columns; i0 += block) {
           const int64_t n = smaller(block, columns - i0);
-          __builtin_memset(sum.at, 0, static_cast<std::size_t>(n) * sizeof(double));
-          const int64_t last = width.last_of(i0 + n - 1);
-          for (int64_t o0 = width.first_of(i0); o0 < last; o0 += block) {
-            const int64_t m = smaller(block, last - o0);
-            __builtin_memset(g.at, 0, static_cast<std::size_t>(m) * sizeof(double));
-            depth.each(id, [&](int64_t od) {
-              height.each(ih, [&](int64_t oh) {
-                const T* const row = from + (od * height.a.out + oh) * width.a.out + o0;
-                accumulate<T, true>(g.at, row, dy_end, m, 1.0 / (depth.count[od] * height.count[oh] * whole));
-              });
-            });
-            if (!even_width)
-              for (int64_t k = 0; k < m; ++k) g.at[k] /= width.count[o0 + k];
-            width.spread(sum.at, i0, n, g.at, o0, o0 + m);
-          }
-          round_to<T>(to + i0, sum.at, n);
+          const int64_t o0 = i0 == 0 ? first : width.first_of(i0),
+                        o1 = larger(o0, one_block ? last : width.last_of(i0 + n - 1));
+          if (!one_block) __builtin_memset(spread.between.at, 0, static_cast<std::size_t>(n + margin) * sizeof(double));
+          gather(from, id, d, ih, h, o0, o1 - o0);
+          spread.write({to + i0, one_block ? dx_end : to + i0 + n}, i0, n, g.at, o0, o1);
         }
-      }
+      });
+      return;
+    }
   }
+  buffer<block> sum;
+  each_row([&](const T* from, int64_t id, const held_by& d, int64_t ih, const held_by& h, T* to) {
+    for (int64_t i0 = 0; i0 < columns; i0 += block) {
+      const int64_t n = smaller(block, columns - i0);
+      __builtin_memset(sum.at, 0, static_cast<std::size_t>(n) * sizeof(double));
+      const int64_t last = width.last_of(i0 + n - 1);
+      for (int64_t o0 = width.first_of(i0); o0 < last; o0 += block) {
+        const int64_t m = smaller(block, last - o0);
+        gather(from, id, d, ih, h, o0, m);
+        width.spread(sum.at, i0, n, g.at, o0, o0 + m);
+      }
+      const row_writer<T> out = {to + i0, to + i0 + n};
+      for (int64_t k = 0; k < n; k += lanes<typename storage<T>::V>)
+        out.put(k, even_spread<T>::load_sums(sum.at + k).rounded());
+    }
+  });
 }
 template <class T>
 void windows_backward(const void* dy, void* dx, const Windows& w, int64_t begin, int64_t end) {

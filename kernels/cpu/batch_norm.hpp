@@ -83,13 +83,16 @@ struct Batch {
       lanes16 local[Terms::count];
       for (int k = 0; k < Terms::count; ++k) local[k] = load16<storage<double>>(sums[k] + j);
       load.at = j0 + j;
-      const lanes16 centre = load(constant(hi));
-      for (load.at += step * sample; samples > 0; --samples, load.at += sample) terms.add(local, load, centre);
+      const auto centre = load;
+      load.at += step * sample;
+      add_block(terms, local, load, sample, samples, [&](int k) { return centre(constant(hi), k); });
       for (int k = 0; k < Terms::count; ++k) store16(sums[k] + j, local[k]);
     };
     for (int64_t step = begin; step < last; step += together) {
       const int64_t samples = between(1, last - step, together);
       int64_t j = 0;
+      if (samples == together)
+        for (; j + sum_lanes <= n; j += sum_lanes) add(step, together, j, load_whole{0});
       for (; j + sum_lanes <= n; j += sum_lanes) add(step, samples, j, load_whole{0});
       if (j < n) add(step, samples, j, load_partial{0, static_cast<int>(n - j)});
     }

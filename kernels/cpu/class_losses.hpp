@@ -50,6 +50,15 @@ FASTNN_FN vdouble where_not_zero(vdouble factor, vdouble product) {
   return select(factor == vdouble(0.0), vdouble(0.0), product);
 }
 
+// The first n lanes, and zeros
+template <class V>
+FASTNN_FN V first_lanes(V x, int n) {
+  if (n == lanes<V>) return x;
+  scalar_t<V> lane[lanes<V>];
+  store(lane, x);
+  return load_first<V>(lane, n, V(0.0f));
+}
+
 // What each class is to be, apart from the label: its share of the smoothing, or its target, times its weight.
 template <class T>
 struct spread_targets {
@@ -70,7 +79,7 @@ struct spread_targets {
   template <class Walk>
   FASTNN_FN V at(const Walk& walk, int64_t at, int64_t c, int n) const {
     const V t = targets ? fmadd(load_some(targets + at, n), keep, share) : share;
-    return job.weight ? t * weight(walk, c, n) : t;
+    return first_lanes(job.weight ? t * weight(walk, c, n) : t, n);
   }
 };
 

@@ -1,4 +1,4 @@
-# cython: language_level=3, freethreading_compatible=True
+# cython: language_level=3, freethreading_compatible=True, cdivision=True
 """The dropout family on contiguous arrays: random blocks, masks, and what a mask does to an array.
 
 `first` is the number of the array's first element, `threshold` (1 to 65535) what an element's 16 random bits must reach
@@ -160,7 +160,10 @@ def units(cnp.ndarray x, cnp.ndarray out, int64_t inner, uint64_t first, uint32_
           uint64_t seed, uint64_t offset) -> None:
     """The same as `scaled` for units of `inner` elements that are kept or dropped as a whole; `first` counts units."""
     cdef Job job = job_of(x, out)
-    cdef cnp.ndarray kept = np.empty(out.size // inner if inner else 0, np.bool_)
+    cdef cnp.ndarray kept
+    if out.size == 0:
+        return
+    kept = np.empty(out.size // inner, np.bool_)
     mask(kept, first, threshold, seed, offset)
     job.kept, job.inner, job.formula.scale = <const unsigned char*> cnp.PyArray_BYTES(kept), inner, scale
     run(units_body, &job, out.size)

@@ -121,7 +121,8 @@ struct dot_tile {
   // Rows that are widened as they are loaded are gone through once.
   static constexpr int at_once = same<T, N> ? 1 : parts;
   static constexpr int tall = 4 / at_once, wide = registers == 32 ? 4 : 3;
-  static constexpr int line = 8 / parts < 2 ? 2 : 8 / parts;  // rows of weight beside so few of x that a tile is not full
+  static constexpr int line =
+      8 / parts < 2 ? 2 : 8 / parts;  // rows of weight beside so few of x that a tile is not full
 
   // Sums of m rows of x and n of weight, `together` vectors of partial sums at a time.
   template <int m, int n, int together>
@@ -146,8 +147,7 @@ struct dot_tile {
         for (int p = 0; p < together; ++p) step(k + p * lanes<V>, p, [](const T* q) { return S::load(q); });
       for (int p = 0; p < together; ++p) {
         const int left = rest - (first + p) * lanes<V>, count = left < lanes<V> ? left : lanes<V>;
-        if (count > 0)
-          step(whole + (first + p) * lanes<V>, p, [count](const T* q) { return load_n<S>(q, count); });
+        if (count > 0) step(whole + (first + p) * lanes<V>, p, [count](const T* q) { return load_n<S>(q, count); });
       }
       for (int i = 0; i < m; ++i)
         for (int j = 0; j < n; ++j)

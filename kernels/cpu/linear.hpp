@@ -15,8 +15,8 @@ struct Fused {
   int count;
 };
 
-// y = activation(z), z = x weight^T + bias, for the rows and columns of a tile. The dtype is that of x, weight, y and z;
-// bias is of the dtype computed in. bias and z may be null. x and weight are contiguous, and so are y and z.
+// y = activation(z), z = x weight^T + bias, for the rows and columns of a tile. The dtype is that of x, weight, y and
+// z; bias is of the dtype computed in. bias and z may be null. x and weight are contiguous, and so are y and z.
 struct Dense {
   const void *x, *weight, *bias;
   void *y, *z;
@@ -24,8 +24,8 @@ struct Dense {
   Fused activation;
 };
 
-// The same with x weight^T in `product`, of the dtype computed in, whose rows are `product_stride` elements apart. It is
-// used up; in float32 and float64 it may be y, or z.
+// The same with x weight^T in `product`, of the dtype computed in, whose rows are `product_stride` elements apart. It
+// is used up; in float32 and float64 it may be y, or z.
 struct Finish {
   void* product;
   const void* bias;
@@ -34,8 +34,8 @@ struct Finish {
   Fused activation;
 };
 
-// dz = activation'(dy, saved), of the dtype computed in, and the sums of its columns. Without an activation dz is dy and
-// is not written; dz may be null where only the sums are wanted, and sums where they are not.
+// dz = activation'(dy, saved), of the dtype computed in, and the sums of its columns. Without an activation dz is dy
+// and is not written; dz may be null where only the sums are wanted, and sums where they are not.
 struct Gradient {
   const void *dy, *saved;
   void* dz;

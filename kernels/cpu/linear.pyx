@@ -3,6 +3,7 @@
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int64_t
+from libcpp cimport bool as cbool
 
 cimport numpy as cnp
 
@@ -28,7 +29,7 @@ ctypedef void (*TileLoop)(const Dense&, int64_t, int64_t) noexcept nogil
 ctypedef void (*FinishLoop)(const Finish&, int64_t, int64_t) noexcept nogil
 ctypedef void (*GradientLoop)(const Gradient&, int64_t, int64_t, double*) noexcept nogil
 ctypedef void (*WidenLoop)(const void*, int64_t, int64_t, int64_t, void*) noexcept nogil
-ctypedef void (*StoreLoop)(void*, int64_t, int64_t, int64_t, const void*, bint) noexcept nogil
+ctypedef void (*StoreLoop)(void*, int64_t, int64_t, int64_t, const void*, cbool) noexcept nogil
 
 cdef extern from "linear.hpp" namespace "fastnn_cpu" nogil:
     cdef enum:
@@ -73,7 +74,7 @@ cdef Runtime* runtime = <Runtime*> PyCapsule_GetPointer(api, kRuntimeCapsule)
 
 # Products of up to this many rows are not the BLAS's: it copies weight into an order of its own first. The 16-bit formats
 # are widened as they are read, whatever the number of rows.
-cdef int64_t few_rows = 32
+cdef int64_t few_rows = 64
 cdef int64_t parallel_from = 1 << 20  # multiplications from which a second thread pays
 cdef int64_t elements_parallel_from = 64 * 1024
 cdef int64_t nogil_from = 1 << 14
@@ -86,7 +87,8 @@ cdef struct Parameters:
 cdef int find(object activation, int which, int dtype, Parameters* parameters, Fused* found) except -1:
     """The loop of an activation on numbers of the dtype computed in, and what its parameters point to."""
     cdef int k
-    found.loop, found.count = NULL, 0
+    found.loop = NULL
+    found.count = 0
     if activation is None:
         return 0
     name = activation[0].encode()
@@ -247,7 +249,7 @@ def _gradient(dy, saved, activation, dz, sums) -> None:
     activation, dz and sums may be None: without an activation dz is dy, and is not written.
     """
     cdef int dtype = dtype_index(runtime, ndarray_type(<PyObject*> dy))
-    cdef int64_t rows = dy.shape[0], columns = dy.shape[1], chunks
+    cdef int64_t rows = dy.shape[0], columns = dy.shape[1], chunks, k
     cdef GradientJob work
     cdef Parameters parameters
     find(activation, pass_backward, dtype, &parameters, &work.job.activation)

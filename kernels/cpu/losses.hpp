@@ -30,11 +30,14 @@ struct ElementLoss {
 };
 
 // Each gives the sum of the losses of the columns, or elements, [begin, end), and `scale` times its gradient.
+using ClassLoop = double (*)(const ClassLoss&, std::int64_t begin, std::int64_t end);
+using ElementLoop = double (*)(const ElementLoss&, std::int64_t begin, std::int64_t end);
+
 struct Losses {
-  double (*cross_entropy[2][dtype_count])(const ClassLoss&, std::int64_t begin, std::int64_t end);  // [is it spread?]
-  double (*hinge[dtype_count])(const ClassLoss&, std::int64_t begin, std::int64_t end);
-  double (*squared_error[dtype_count])(const ElementLoss&, std::int64_t begin, std::int64_t end);
-  double (*binary_cross_entropy[dtype_count])(const ElementLoss&, std::int64_t begin, std::int64_t end);
+  ClassLoop cross_entropy[2][dtype_count];  // [are there targets apart from the labels?]
+  ClassLoop hinge[dtype_count];
+  ElementLoop squared_error[dtype_count];
+  ElementLoop binary_cross_entropy[dtype_count];
 };
 
 }  // namespace fastnn_cpu

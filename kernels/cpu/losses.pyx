@@ -88,7 +88,7 @@ cdef object run(Call* call, int64_t n, int64_t elements):
         else:
             runtime.pool.parallel_for(n, call.grain, body, call)
         total = add_up(call.partial, chunks)
-        PyMem_Free(call.partial)
+    PyMem_Free(call.partial)
     return total
 
 

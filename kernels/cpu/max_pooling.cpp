@@ -222,10 +222,9 @@ bool backward16(const void* dy, const int64_t* where, void* dx, int64_t outputs,
   return true;
 }
 
-constexpr MaxPooling table = {
-    {windows<float>, windows<double>, windows<binary16>, windows<bfloat16>},
-    {regions<float>, regions<double>, regions<binary16>, regions<bfloat16>},
-    {backward<float>, backward<double>, backward16<binary16>, backward16<bfloat16>}};
+constexpr MaxPooling table = {{windows<float>, windows<double>, windows<binary16>, windows<bfloat16>},
+                              {regions<float>, regions<double>, regions<binary16>, regions<bfloat16>},
+                              {backward<float>, backward<double>, backward16<binary16>, backward16<bfloat16>}};
 
 }  // namespace
 FASTNN_END

@@ -62,7 +62,9 @@ static inline bool ndarray_may_be_written(PyObject* out, PyObject* in) {
   return to.end <= from.begin || from.end <= to.begin;
 }
 
-static inline bool ndarray_is_writeable(PyObject* a) { return PyArray_ISWRITEABLE(reinterpret_cast<PyArrayObject*>(a)); }
+static inline bool ndarray_is_writeable(PyObject* a) {
+  return PyArray_ISWRITEABLE(reinterpret_cast<PyArrayObject*>(a));
+}
 // For certain: the memory between first and last element counts.
 static inline bool ndarray_disjoint(PyObject* a, PyObject* b) {
   if (ndarray_size(a) == 0 || ndarray_size(b) == 0) return true;

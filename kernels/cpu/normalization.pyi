@@ -40,9 +40,7 @@ def batch_norm_backward(
     dbeta: Array,
     activation: Fused | None,
 ) -> None: ...
-def row_norm(
-    x: Array, y: Array, gamma: Array, beta: Array, mean: Array | None, inv_std: Array, eps: float
-) -> None: ...
+def row_norm(x: Array, y: Array, gamma: Array, beta: Array, mean: Array | None, inv_std: Array, eps: float) -> None: ...
 def row_norm_backward(
     dy: Array,
     x: Array,

@@ -22,88 +22,129 @@ using parameter_of = typename storage<T>::parameter;
 constexpr int64_t parallel_from = 64 * 1024;  // elements from which a second thread pays
 
 // ---- sums ----
+//
+// Lane i mod 16 takes element i, whatever the width of a vector. Four terms are added up in the type that is computed
+// in, then in double.
 
-FASTNN_FN lanes16 operator-(const lanes16& a, const lanes16& b) {
-  return map16(a, b, [](vdouble x, vdouble y) { return x - y; });
-}
-FASTNN_FN lanes16 operator*(const lanes16& a, const lanes16& b) {
-  return map16(a, b, [](vdouble x, vdouble y) { return x * y; });
-}
-FASTNN_FN lanes16 multiply_add(const lanes16& a, const lanes16& b, const lanes16& c) {
-  return map16(a, b, c, [](vdouble x, vdouble y, vdouble z) { return fmadd(x, y, z); });
-}
-FASTNN_FN void store16(double* p, const lanes16& a) {
-  for (int k = 0; k < lanes16::parts; ++k) store(p + k * lanes<vdouble>, a.part[k]);
-}
-FASTNN_FN lanes16 first_ones(int n) {
-  static constexpr double ones[sum_lanes] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
-  return load16_first<storage<double>>(ones, n);
-}
-
-// 16 numbers from p on, and the first n of them
+// The vector of elements from k on, of the 16 from p + at on; of the first n of those 16, with 0 for the others.
 struct load_whole {
   int64_t at;
   template <class T>
-  FASTNN_FN lanes16 operator()(const T* p) const {
-    return load16<storage<T>>(p + at);
+  FASTNN_FN auto operator()(const T* p, int k) const {
+    return storage<T>::load(p + at + k);
   }
 };
 struct load_partial {
   int64_t at;
   int n;
   template <class T>
-  FASTNN_FN lanes16 operator()(const T* p) const {
-    return load16_first<storage<T>>(p + at, n);
+  FASTNN_FN auto operator()(const T* p, int k) const {
+    using V = vector_of<T>;
+    const T* const first = p + at + k;
+    return n - k >= lanes<V> ? storage<T>::load(first) : n > k ? storage<T>::load_first(first, n - k) : V(0.0f);
   }
 };
-// Terms add 16 elements to their sums; get(p) loads those of an array, about the centre of each.
+
+FASTNN_FN void add_to(lanes16& sums, int k, vfloat x) {
+  const doubles wide = widen(x);
+  constexpr int each = lanes<vfloat> / lanes<vdouble>;
+  for (int j = 0; j < each; ++j) {
+    vdouble& part = sums.part[k / lanes<vdouble> + j];
+    part = part + wide.part[j];
+  }
+}
+FASTNN_FN void add_to(lanes16& sums, int k, vdouble x) {
+  vdouble& part = sums.part[k / lanes<vdouble>];
+  part = part + x;
+}
+FASTNN_FN void store16(double* p, const lanes16& a) {
+  for (int k = 0; k < lanes16::parts; ++k) store(p + k * lanes<vdouble>, a.part[k]);
+}
+
+// Terms add elements, get(p) of an array p, about a centre.
 template <class T>
 struct spread_terms {
+  using V = vector_of<T>;
   static constexpr int count = 2;  // d, d^2
   const T* x;
   template <class Get>
-  FASTNN_FN void add(lanes16* sums, Get get, const lanes16& centre) const {
-    const lanes16 d = get(x) - centre;
+  FASTNN_FN void add(V* sums, Get get, V centre) const {
+    const V d = get(x) - centre;
     sums[0] = sums[0] + d;
-    sums[1] = multiply_add(d, d, sums[1]);
+    sums[1] = fmadd(d, d, sums[1]);
   }
 };
 template <class T, class D>
 struct gradient_terms {
+  using V = vector_of<T>;
   static constexpr int count = 3;  // dy, dy d, d
   const D* dy;
   const T* x;
   template <class Get>
-  FASTNN_FN void add(lanes16* sums, Get get, const lanes16& centre) const {
-    const lanes16 d = get(x) - centre, g = get(dy);
+  FASTNN_FN void add(V* sums, Get get, V centre) const {
+    const V d = get(x) - centre, g = get(dy);
     sums[0] = sums[0] + g;
-    sums[1] = multiply_add(g, d, sums[1]);
+    sums[1] = fmadd(g, d, sums[1]);
     sums[2] = sums[2] + d;
   }
 };
 
-// Adds the n elements from `at` on. The lanes beyond the last are zeros about a centre of zero.
+// Adds `some` times 16 elements, `apart` from each other, to 16 sums each; centre(k) is that of elements from k on.
+template <class Terms, class Load, class Centre>
+FASTNN_FN void add_block(const Terms& terms, lanes16* sums, Load load, int64_t apart, int64_t some, Centre centre) {
+  using V = typename Terms::V;
+  const int64_t begin = load.at;
+  for (int k = 0; k < sum_lanes; k += lanes<V>) {
+    V block[Terms::count];
+    for (V& sum : block) sum = V(0.0f);
+    const V c = centre(k);
+    load.at = begin;
+    for (int64_t u = 0; u < some; ++u, load.at += apart)
+      terms.add(block, [&](const auto* p) { return load(p, k); }, c);
+    for (int j = 0; j < Terms::count; ++j) add_to(sums[j], k, block[j]);
+  }
+}
+
+// Adds the n elements from `at` on. Those beyond the last of a vector are zeros about a centre of zero.
 template <class Terms>
 FASTNN_FN void add_run(const Terms& terms, int64_t at, int64_t n, double centre, lanes16* sums) {
+  using V = typename Terms::V;
+  using P = scalar_t<V>;
+  static constexpr P ones[sum_lanes] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
   lanes16 local[Terms::count];
   for (int k = 0; k < Terms::count; ++k) local[k] = sums[k];
-  const lanes16 wide = broadcast16(centre);
+  const V same(static_cast<P>(centre));
+  const auto of_all = [&](int) { return same; };
   int64_t i = 0;
-  for (; i + sum_lanes <= n; i += sum_lanes) terms.add(local, load_whole{at + i}, wide);
+  for (; i + together * sum_lanes <= n; i += together * sum_lanes)
+    add_block(terms, local, load_whole{at + i}, sum_lanes, together, of_all);
+  if (const int64_t whole = (n - i) / sum_lanes; whole > 0) {
+    add_block(terms, local, load_whole{at + i}, sum_lanes, whole, of_all);
+    i += whole * sum_lanes;
+  }
   if (i < n) {
     const int left = static_cast<int>(n - i);
-    terms.add(local, load_partial{at + i, left}, wide * first_ones(left));
+    add_block(terms, local, load_partial{at + i, left}, 0, 1,
+              [&](int k) { return same * load_partial{0, left}(ones, k); });
   }
   for (int k = 0; k < Terms::count; ++k) sums[k] = local[k];
 }
 
 FASTNN_FN bool finite(double x) { return x - x == 0.0; }
 
-// A number close to the mean of a run: that of its first elements.
+// A number close to the mean of a run: that of its first elements, no more than are needed to be close.
 template <class T>
 FASTNN_FN parameter_of<T> shift_of(const T* x, int64_t n) {
-  const int some = n < sum_lanes ? static_cast<int>(n) : sum_lanes;
-  const auto shift = static_cast<parameter_of<T>>(total(load16_first<storage<T>>(x, some)) / some);
+  using S = storage<T>;
+  using P = parameter_of<T>;
+  constexpr int width = lanes<vector_of<T>>, room = width < 4 ? 4 : width;
+  const int some = n < 4 ? static_cast<int>(n) : 4;
+  P lane[room];
+  for (int k = 0; k < some; k += width)
+    fastnn::store(lane + k, n - k >= width ? S::load(x + k) : S::load_first(x + k, static_cast<int>(n - k)));
+  P sum = lane[0];
+  for (int k = 1; k < some; ++k) sum += lane[k];
+  const P shift = sum / static_cast<P>(some);
   return finite(shift) ? shift : 0;
 }
 

@@ -111,15 +111,14 @@ void scale_all(void* data, std::int64_t begin, std::int64_t end, double factor) 
   }
 }
 
-constexpr Optimizers table = {
-    {{step<optimizer::sgd, float>, step<optimizer::sgd, double>, step<optimizer::sgd, binary16>,
-      step<optimizer::sgd, bfloat16>},
-     {step<optimizer::rmsprop, float>, step<optimizer::rmsprop, double>, step<optimizer::rmsprop, binary16>,
-      step<optimizer::rmsprop, bfloat16>},
-     {step<optimizer::adam, float>, step<optimizer::adam, double>, step<optimizer::adam, binary16>,
-      step<optimizer::adam, bfloat16>}},
-    {power_sum<float>, power_sum<double>, power_sum<binary16>, power_sum<bfloat16>},
-    {scale_all<float>, scale_all<double>, scale_all<binary16>, scale_all<bfloat16>}};
+constexpr Optimizers table = {{{step<optimizer::sgd, float>, step<optimizer::sgd, double>,
+                                step<optimizer::sgd, binary16>, step<optimizer::sgd, bfloat16>},
+                               {step<optimizer::rmsprop, float>, step<optimizer::rmsprop, double>,
+                                step<optimizer::rmsprop, binary16>, step<optimizer::rmsprop, bfloat16>},
+                               {step<optimizer::adam, float>, step<optimizer::adam, double>,
+                                step<optimizer::adam, binary16>, step<optimizer::adam, bfloat16>}},
+                              {power_sum<float>, power_sum<double>, power_sum<binary16>, power_sum<bfloat16>},
+                              {scale_all<float>, scale_all<double>, scale_all<binary16>, scale_all<bfloat16>}};
 
 }  // namespace
 FASTNN_END

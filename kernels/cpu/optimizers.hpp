@@ -11,8 +11,8 @@ namespace fastnn_cpu {
 enum Optimizer : int { optimizer_sgd, optimizer_rmsprop, optimizer_adam, optimizer_count };
 
 struct Optimizers {
-  // On the elements [begin, end). arrays: param, grad (of the dtype), then the states (float beside 16-bit params), null
-  // where the settings leave them out.
+  // On the elements [begin, end). arrays: param, grad (of the dtype), then the states (float beside 16-bit params),
+  // null where the settings leave them out.
   void (*step[optimizer_count][dtype_count])(void* const* arrays, std::int64_t begin, std::int64_t end,
                                              const void* settings);
   // The sum of |x|^p over n elements, for p = infinity the largest |x|; NaN if there is one among them.

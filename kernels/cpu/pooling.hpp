@@ -45,11 +45,9 @@ struct MaxPooling {
 
 struct AveragePooling {
   void (*windows[dtype_count])(const void* x, void* y, const Windows&, std::int64_t begin, std::int64_t end);
-  void (*windows_backward[dtype_count])(const void* dy, void* dx, const Windows&, std::int64_t begin,
-                                        std::int64_t end);
+  void (*windows_backward[dtype_count])(const void* dy, void* dx, const Windows&, std::int64_t begin, std::int64_t end);
   void (*regions[dtype_count])(const void* x, void* y, const Regions&, std::int64_t begin, std::int64_t end);
-  void (*regions_backward[dtype_count])(const void* dy, void* dx, const Regions&, std::int64_t begin,
-                                        std::int64_t end);
+  void (*regions_backward[dtype_count])(const void* dy, void* dx, const Regions&, std::int64_t begin, std::int64_t end);
   // One mean a plane of n elements, and back.
   void (*whole[dtype_count])(const void* x, void* y, std::int64_t n, std::int64_t begin, std::int64_t end);
   void (*whole_backward[dtype_count])(const void* dy, void* dx, std::int64_t n, std::int64_t begin, std::int64_t end);

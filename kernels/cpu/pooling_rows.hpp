@@ -4,15 +4,16 @@
 // first of equal maxima is found, and sums have one order, whatever the vectors. A policy P says what a reduction is:
 //
 //   memory, V, number            how x and y are stored, the vector computed with, and its scalar
-//   state<U>                     what a reduction holds of U = V or number; start(v, at), add(state, v, at) for the next
+//   state<U>                     what a reduction holds of U = V or number; start(v, at), add(state, v, at) for the
+//   next
 //                                element of a row, join(state, row, offset) for the next row; `at`, the column, and
 //                                `offset`, what a row's positions are ahead of the first row's, matter to maxima only
 //   line                         memory for the states of a row of windows: load<U>(at), store(at, state)
 //   target                       where results of a row of windows go: finish(target, state, at, room)
 //
-// Windows that share no rows and lie inside of theirs are reduced in registers (`direct`). For all others every row of x
-// is reduced once, to a line that stays in the cache, and lines are joined (`staged`): what windows share vertically is
-// not computed again, and padding concerns single columns of single rows.
+// Windows that share no rows and lie inside of theirs are reduced in registers (`direct`). For all others every row of
+// x is reduced once, to a line that stays in the cache, and lines are joined (`staged`): what windows share vertically
+// is not computed again, and padding concerns single columns of single rows.
 //
 // Vectors may reach beyond the row that they are about, where that is memory of the array: the elements after it are
 // fetched anyway and give lanes that nobody reads, or that are stored and then written over by what belongs there, rows
@@ -214,12 +215,17 @@ void direct(const pooling_walk<P>& walk) {
         const int64_t room = m == 0 ? -1 : walk.x_end - top - (m - 1) * deep - (n - 1) * down - scan.reach();
         int64_t c = 0;
         for (; c < a.out && c * stride <= room; c += width)
-          P::template finish<V>(target, reduce([&](const memory* row) { return scan.at(row, c * stride); },
-                                               P::template empty<V>()), c, y_end - y - c);
+          P::template finish<V>(
+              target, reduce([&](const memory* row) { return scan.at(row, c * stride); }, P::template empty<V>()), c,
+              y_end - y - c);
         for (; c < a.out; ++c)
-          P::template finish<number>(
-              target, reduce([&](const memory* row) { return scan_one<P>(row, {c * stride, 0, kernel}, 1); },
-                             P::template empty<number>()), c, 1);
+          P::template finish<number>(target,
+                                     reduce(
+                                         [&](const memory* row) {
+                                           return scan_one<P>(row, {c * stride, 0, kernel}, 1);
+                                         },
+                                         P::template empty<number>()),
+                                     c, 1);
       }
     }
   }
@@ -237,7 +243,8 @@ void staged(const pooling_walk<P>& walk) {
   const WindowAxis &depth = walk.w.axis[0], &height = walk.w.axis[1], &a = walk.w.axis[2];
   const row_scanner<P> scanner = row_scanner_for<P>(a);
   // windows of which no element lies outside
-  const int64_t inner_first = (a.before + a.stride - 1) / a.stride, slack = a.in - 1 - (a.kernel - 1) * a.dilation + a.before;
+  const int64_t inner_first = (a.before + a.stride - 1) / a.stride,
+                slack = a.in - 1 - (a.kernel - 1) * a.dilation + a.before;
   const int64_t inner_last = slack < 0 ? 0 : slack / a.stride + 1;
 
   // So many rows that they do not fit: two lines, the result so far and the next row.
@@ -258,10 +265,13 @@ void staged(const pooling_walk<P>& walk) {
       for (int64_t od = 0; od < depth.out; ++od) {
         const pooling_span d = span_of(depth, od);
         for (int64_t s = 0; s < slots; ++s) held[s] = -1;
-        int64_t turn = ring ? (span - height.before % span) % span : 0;  // the slot of the row that a window begins with
-        for (int64_t oh = 0; oh < height.out; ++oh, turn = turn + advance < span ? turn + advance : turn + advance - span) {
+        int64_t turn =
+            ring ? (span - height.before % span) % span : 0;  // the slot of the row that a window begins with
+        for (int64_t oh = 0; oh < height.out;
+             ++oh, turn = turn + advance < span ? turn + advance : turn + advance - span) {
           const pooling_span h = span_of(height, oh);
-          const int64_t base = ((d.first + d.begin * depth.dilation) * height.in + h.first + h.begin * height.dilation) * a.in;
+          const int64_t base =
+              ((d.first + d.begin * depth.dilation) * height.in + h.first + h.begin * height.dilation) * a.in;
           int64_t at[ring_slots];
           uint offsets[ring_slots];
           int64_t n = 0;

@@ -78,14 +78,15 @@ struct row_gradient {
 // dy gamma, its product with d, and d
 template <class T>
 struct weighted_terms {
+  using V = vector_of<T>;
   static constexpr int count = 3;
   const T *dy, *x;
   const parameter_of<T>* gamma;
   template <class Get>
-  FASTNN_FN void add(lanes16* sums, Get get, const lanes16& centre) const {
-    const lanes16 d = get(x) - centre, g = get(dy) * get(gamma);
+  FASTNN_FN void add(V* sums, Get get, V centre) const {
+    const V d = get(x) - centre, g = get(dy) * get(gamma);
     sums[0] = sums[0] + g;
-    sums[1] = multiply_add(g, d, sums[1]);
+    sums[1] = fmadd(g, d, sums[1]);
     sums[2] = sums[2] + d;
   }
 };
@@ -134,27 +135,44 @@ struct RowBackward : RowsOf<T> {
   // Adds some samples' dy (x - mean) inv_std and dy, rows of one group, to the sums of their columns.
   void add_columns(const row_gradient* of, int64_t row, int64_t samples, double* dgamma, double* dbeta) const {
     const int64_t n = this->length, apart = this->args.groups * n;
-    const auto add = [&](int64_t j, auto load, auto load_sum, auto store_sum) {
-      lanes16 weighted_sum = load_sum(dgamma + j), sum = load_sum(dbeta + j);
-      load.at = row * n + j;
-      for (int64_t q = 0; q < samples; ++q, load.at += apart) {
-        const lanes16 t = (load(this->x) - broadcast16(of[q].hi)) - broadcast16(of[q].rest), g = load(this->dy);
-        sum = sum + g;
-        weighted_sum = multiply_add(g * broadcast16(of[q].inv_std), t, weighted_sum);
+    V hi[together], lo[together], inv_std[together];
+    for (int64_t q = 0; q < samples; ++q) {
+      hi[q] = V(static_cast<P>(of[q].hi));
+      lo[q] = V(static_cast<P>(of[q].rest));
+      inv_std[q] = V(static_cast<P>(of[q].inv_std));
+    }
+    const auto add = [&](int64_t j, auto load, int64_t some, double* to_dgamma, double* to_dbeta) {
+      lanes16 weighted_sums = load16<storage<double>>(to_dgamma), sums = load16<storage<double>>(to_dbeta);
+      for (int k = 0; k < sum_lanes; k += lanes<V>) {
+        V weighted_sum(0.0f), sum(0.0f);
+        load.at = row * n + j;
+        for (int64_t q = 0; q < some; ++q, load.at += apart) {
+          const V dy = load(this->dy, k);
+          sum = sum + dy;
+          weighted_sum = fmadd(dy, centred(load(this->x, k), hi[q], lo[q]) * inv_std[q], weighted_sum);
+        }
+        add_to(weighted_sums, k, weighted_sum);
+        add_to(sums, k, sum);
       }
-      store_sum(dgamma + j, weighted_sum);
-      store_sum(dbeta + j, sum);
+      store16(to_dgamma, weighted_sums);
+      store16(to_dbeta, sums);
     };
     int64_t j = 0;
-    for (; j + sum_lanes <= n; j += sum_lanes)
-      add(j, load_whole{0}, load_whole{0}, [](double* p, const lanes16& sums) { store16(p, sums); });
+    if (samples == together)
+      for (; j + sum_lanes <= n; j += sum_lanes) add(j, load_whole{0}, together, dgamma + j, dbeta + j);
+    for (; j + sum_lanes <= n; j += sum_lanes) add(j, load_whole{0}, samples, dgamma + j, dbeta + j);
     if (j == n) return;
     const int left = static_cast<int>(n - j);
-    add(j, load_partial{0, left}, load_partial{0, left}, [&](double* p, const lanes16& sums) {
-      double lane[sum_lanes];
-      store16(lane, sums);
-      for (int k = 0; k < left; ++k) p[k] = lane[k];
-    });
+    double lane[2][sum_lanes] = {};
+    for (int k = 0; k < left; ++k) {
+      lane[0][k] = dgamma[j + k];
+      lane[1][k] = dbeta[j + k];
+    }
+    add(j, load_partial{0, left}, samples, lane[0], lane[1]);
+    for (int k = 0; k < left; ++k) {
+      dgamma[j + k] = lane[0][k];
+      dbeta[j + k] = lane[1][k];
+    }
   }
 
   void blocks(const fastnn::PoolApi& pool) const {

@@ -84,10 +84,10 @@ struct rmsprop {
   }
 };
 
-// m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  p <- p - (lr / c1) m / (sqrt(v) / sqrt(c2) + eps), c = 1 - b^step.
-// Weight decay: coupled (Adam) g <- g + wd p, decoupled (AdamW) p <- p - lr wd p; the latter is added to the update,
-// which is rounded once with p: p (1 - lr wd) would round the factor, which for lr wd below 2^-25 is then 1. The clamp
-// keeps an infinite p infinite. amsgrad: the largest v so far, state[2], in place of v.
+// m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  p <- p - (lr / c1) m / (sqrt(v) / sqrt(c2) + eps), c = 1 -
+// b^step. Weight decay: coupled (Adam) g <- g + wd p, decoupled (AdamW) p <- p - lr wd p; the latter is added to the
+// update, which is rounded once with p: p (1 - lr wd) would round the factor, which for lr wd below 2^-25 is then 1.
+// The clamp keeps an infinite p infinite. amsgrad: the largest v so far, state[2], in place of v.
 template <class V>
 struct adam {
   using S = scalar_t<V>;

@@ -74,19 +74,21 @@ FASTNN_FN lanes16 load16_first(const T* p, int n) {
   });
 }
 
-template <int n>
-FASTNN_FN double sum_by_halves(double* lane) {
-  if constexpr (n > 1) {
-    for (int k = 0; k < n / 2; ++k) lane[k] += lane[k + n / 2];
-    return sum_by_halves<n / 2>(lane);
-  } else {
-    return lane[0];
-  }
-}
+// Lane k and lane k + 8 first, then by halves; the first steps are additions of whole vectors.
 FASTNN_FN double total(const lanes16& sums) {
-  double lane[sum_lanes];
-  for (int k = 0; k < lanes16::parts; ++k) store(lane + k * lanes<vdouble>, sums.part[k]);
-  return sum_by_halves<sum_lanes>(lane);
+  lanes16 r = sums;
+  for (int width = lanes16::parts / 2; width > 0; width /= 2)
+    for (int k = 0; k < width; ++k) r.part[k] = r.part[k] + r.part[k + width];
+  double lane[lanes<vdouble>];
+  store(lane, r.part[0]);
+  if constexpr (lanes<vdouble> == 8)
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+  else if constexpr (lanes<vdouble> == 4)
+    return (lane[0] + lane[2]) + (lane[1] + lane[3]);
+  else if constexpr (lanes<vdouble> == 2)
+    return lane[0] + lane[1];
+  else
+    return lane[0];
 }
 
 FASTNN_END

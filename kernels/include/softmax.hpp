@@ -118,13 +118,11 @@ template <class V>
 struct log_softmax_shift {
   V subtracted, hi, lo;
 };
-FASTNN_FN log_softmax_shift<vfloat> log_softmax_shift_of(const softmax_shift<vfloat>& k, const wide<vfloat>& log) {
-  const two_part<vfloat> sum = split(to_wide(k.top) + log);
-  return {k.subtracted, sum.hi, sum.lo};
-}
-FASTNN_FN log_softmax_shift<vdouble> log_softmax_shift_of(const softmax_shift<vdouble>& k, const wide<vdouble>& log) {
-  const vdouble a = k.top, b = log.part[0], sum = a + b, d = sum - a;  // two-sum (Knuth)
-  return {k.subtracted, sum, (a - (sum - d)) + (b - d)};
+template <class V>
+FASTNN_FN log_softmax_shift<V> log_softmax_shift_of(const softmax_shift<V>& k, const wide<V>& log) {
+  const wide<V> a = to_wide(k.top), sum = a + log, d = sum - a;  // two-sum (Knuth)
+  const V hi = to_narrow(sum);
+  return {k.subtracted, hi, to_narrow((sum - to_wide(hi)) + ((a - (sum - d)) + (log - d)))};
 }
 template <class V>
 FASTNN_FN V log_softmax(V x, const log_softmax_shift<V>& k) {

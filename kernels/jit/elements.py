@@ -59,9 +59,7 @@ def _read(context: Any, builder: Any, array_type: Any, array: Any, index: Any, g
     return value if half is None else load_half(context, builder, half, value)
 
 
-def _write(
-    context: Any, builder: Any, array_type: Any, array: Any, index: Any, value: Any, group: Any = None
-) -> None:
+def _write(context: Any, builder: Any, array_type: Any, array: Any, index: Any, value: Any, group: Any = None) -> None:
     half = _HALVES.get(array_type.dtype)
     if half is not None:
         value = store_half(context, builder, half, value)
@@ -116,8 +114,7 @@ def sweep(typingctx: Any, formula: Any, outputs: Any, inputs: Any, numbers: Any)
 
         def emit(index: Any) -> None:
             values = [
-                _read(context, builder, kind, array, index, group)
-                for kind, array in zip(inputs, arrays, strict=True)
+                _read(context, builder, kind, array, index, group) for kind, array in zip(inputs, arrays, strict=True)
             ]
             made = function(builder, [*values, *fixed])
             for k, (kind, array) in enumerate(zip(outputs, results, strict=True)):

@@ -73,7 +73,9 @@ def _gradient(dy: Array, saved: Array | None, activation: Any, dz: Array | None,
         part = _wide(dy[block], number)
         if activation is not None:
             inner = np.empty_like(part) if dz is None else dz[block]
-            part = activations.backward(activation.name, part, _wide(saved[block], number), *activation.params, out=inner)
+            part = activations.backward(
+                activation.name, part, _wide(saved[block], number), *activation.params, out=inner
+            )
         if sums is not None:
             with np.errstate(all="ignore"):
                 total += np.sum(part, axis=0, dtype=np.float64)

@@ -146,7 +146,6 @@ struct word_products {
 };
 template <>
 struct word_traits<vwords> {
-  using product = word_products;
   static constexpr int lanes = 4;
 };
 template <>

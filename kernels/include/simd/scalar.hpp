@@ -138,16 +138,25 @@ FASTNN_FN bool at_least16<double>(const u16* p, u32 bound) {
 
 template <>
 struct word_traits<u32> {
-  using product = u64;
   static constexpr int lanes = 1;
+};
+struct word_product {
+  u32 high, low;
 };
 template <>
 FASTNN_FN u32 rising<u32>(u32 first) {
   return first;
 }
-FASTNN_FN u64 product(u32 a, u32 b) { return static_cast<u64>(a) * b; }
-FASTNN_FN u32 high(u64 p) { return static_cast<u32>(p >> 32); }
-FASTNN_FN u32 low(u64 p) { return static_cast<u32>(p); }
+FASTNN_FN word_product product(u32 a, u32 b) {
+#if defined(__CUDA_ARCH__)  // whose compiler would carry words through all rounds as 64-bit numbers
+  return {__umulhi(a, b), a * b};
+#else
+  const u64 p = static_cast<u64>(a) * b;
+  return {static_cast<u32>(p >> 32), static_cast<u32>(p)};
+#endif
+}
+FASTNN_FN u32 high(word_product p) { return p.high; }
+FASTNN_FN u32 low(word_product p) { return p.low; }
 FASTNN_FN u32 xor3(u32 a, u32 b, u32 c) { return a ^ b ^ c; }
 FASTNN_FN void store_blocks(void* p, u32 a, u32 b, u32 c, u32 d) {
   const u32 words[] = {a, b, c, d};

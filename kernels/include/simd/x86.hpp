@@ -93,7 +93,6 @@
   };                                                                                                          \
   template <>                                                                                                 \
   struct word_traits<vwords> {                                                                                \
-    using product = vwords;                                                                                   \
     static constexpr int lanes = N;                                                                           \
   };                                                                                                          \
   FASTNN_FN vwords product(vwords a, vwords b) { return P##_mul_epu32(a.v, b.v); }                            \

@@ -1,0 +1,205 @@
+"""Where the windows of a pooling lie: sizes, strides and paddings, checked, one axis at a time."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Sizes = int | Sequence[int]  # one for all spatial axes, or one for each
+Padding = int | Sequence[int] | Sequence[tuple[int, int]]  # or a pair (before, after) for each
+Counts = tuple[npt.NDArray[np.float64], ...]
+Bounds = tuple[npt.NDArray[np.int64], ...]
+Axes = tuple[tuple[int, int, int, int, int, int], ...]  # what kernels take of three axes
+
+
+class Axis(NamedTuple):
+    """One spatial axis: element k of window o is number o * stride - before + k * dilation, padding if outside."""
+
+    inputs: int
+    out: int
+    kernel: int
+    stride: int
+    before: int
+    dilation: int
+    after: int
+
+    def first(self) -> npt.NDArray[np.int64]:
+        """Where each window begins."""
+        return np.arange(self.out, dtype=np.int64) * self.stride - self.before
+
+    def covered(self, before: int = 0, after: int = 0) -> npt.NDArray[np.int64]:
+        """How many elements of each window lie in the input and so much beside it."""
+        first = self.first()
+        begin = -((first + before) // self.dilation)  # the first k that does
+        end = -((first - self.inputs - after) // self.dilation)
+        return np.maximum(np.minimum(end, self.kernel) - np.clip(begin, 0, self.kernel), 0)
+
+
+ALONE = Axis(1, 1, 1, 1, 0, 1, 0)  # a spatial axis that the array does not have
+
+
+MOST = 2**31 - 1  # for any one number, so that products of two are far from the end of 64 bits
+
+
+def _number(value: Any) -> int | None:
+    """The value as an int, if it is one of any kind."""
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def whole(title: str, name: str, value: Any, least: int) -> int:
+    """One whole number."""
+    number, expected = _number(value), f"expected an int from {least} to 2^31 - 1"
+    if number is None:
+        raise TypeError(f"{title}: {name} is {value!r} of type {type(value).__name__}; {expected}")
+    if not least <= number <= MOST:
+        raise ValueError(f"{title}: {name} is {number}; {expected}")
+    return number
+
+
+def sizes(title: str, name: str, value: Any, dims: int, least: int) -> tuple[int, ...]:
+    """One whole number for each spatial axis."""
+    if _number(value) is not None:
+        return (whole(title, name, value, least),) * dims
+    return tuple([whole(title, name, item, least) for item in _items(title, name, value, dims, "an int")])
+
+
+def pairs(title: str, name: str, value: Any, dims: int) -> tuple[tuple[int, int], ...]:
+    """(before, after) for each spatial axis."""
+    if _number(value) is not None:
+        return ((whole(title, name, value, 0),) * 2,) * dims
+    found = []
+    for item in _items(title, name, value, dims, "an int, or a pair (before, after)"):
+        both = (item, item) if _number(item) is not None else _items(title, name, item, 2, "an int")
+        found.append((whole(title, name, both[0], 0), whole(title, name, both[1], 0)))
+    return tuple(found)
+
+
+def _is_0d(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim == 0
+
+
+def _items(title: str, name: str, value: Any, count: int, what: str) -> tuple[Any, ...]:
+    expected = f"expected {what}, or {count} of them"
+    if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)) or _is_0d(value):
+        raise TypeError(f"{title}: {name} is {value!r} of type {type(value).__name__}; {expected}")
+    if len(value) != count:
+        raise ValueError(f"{title}: {name} is {value!r}, of length {len(value)}; {expected}")
+    return tuple(value)
+
+
+def windows(
+    title: str,
+    spatial: tuple[int, ...],
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: Any,
+    *,
+    padding_counts: bool = False,
+) -> tuple[Axis, ...]:
+    """The axes of a pooling of arrays with these spatial lengths; stride None is the kernel's size.
+
+    Every window holds an element of the input, unless padding counts as such.
+    """
+    dims = len(spatial)
+    kernels = sizes(title, "kernel_size", kernel_size, dims, 1)
+    return _windows(
+        title,
+        spatial,
+        kernels,
+        kernels if stride is None else sizes(title, "stride", stride, dims, 1),
+        pairs(title, "padding", padding, dims),
+        sizes(title, "dilation", dilation, dims, 1),
+        flag(title, "ceil_mode", ceil_mode),
+        padding_counts,
+    )
+
+
+def flag(title: str, name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{title}: {name} is {value!r} of type {type(value).__name__}; expected True or False")
+    return bool(value)
+
+
+@functools.lru_cache(maxsize=512)
+def _windows(
+    title: str,
+    spatial: tuple[int, ...],
+    kernels: tuple[int, ...],
+    strides: tuple[int, ...],
+    paddings: tuple[tuple[int, int], ...],
+    dilations: tuple[int, ...],
+    ceil_mode: bool,
+    padding_counts: bool,
+) -> tuple[Axis, ...]:
+    axes = []
+    for length, kernel, stride, (before, after), dilation in zip(
+        spatial, kernels, strides, paddings, dilations, strict=True
+    ):
+        span = (kernel - 1) * dilation + 1
+        steps, rest = divmod(length + before + after - span, stride)
+        out = steps + 1
+        if ceil_mode:
+            out += rest > 0
+            out -= (out - 1) * stride >= length + before  # which would begin in the padding behind the input
+        if out < 1:
+            wide = f"{kernel}" if dilation == 1 else f"{kernel}, which with dilation {dilation} spans {span} elements"
+            raise ValueError(
+                f"{title}: kernel_size is {wide}, for an axis of length {length} with padding {(before, after)}; "
+                f"expected at most the padded length, {length + before + after}"
+            )
+        axis = Axis(length, out, kernel, stride, before, dilation, after)
+        if not padding_counts and not (axis.covered() > 0).all():
+            raise ValueError(
+                f"{title}: padding is {(before, after)} for an axis of length {length}, so that window "
+                f"{int(np.argmin(axis.covered() > 0))} of kernel_size {kernel}, stride {stride} and dilation "
+                f"{dilation} holds padding only; expected every window to hold an element"
+            )
+        axes.append(axis)
+    return tuple(axes)
+
+
+def three(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    """Depth, height and width: axes that are not there are of length 1."""
+    return (ALONE,) * (3 - len(axes)) + axes
+
+
+def for_kernels(axes: tuple[Axis, ...]) -> Axes:
+    """The numbers that kernels take."""
+    return tuple([axis[:6] for axis in three(axes)])
+
+
+@functools.lru_cache(maxsize=128)
+def counts(axes: tuple[Axis, ...], include_padding: bool) -> Counts:
+    """How many elements of each window an average counts, axis by axis: the product is the divisor."""
+    found = []
+    for axis in three(axes):
+        margins = (axis.before, axis.after) if include_padding else (0, 0)
+        count = axis.covered(*margins).astype(np.float64)
+        count.flags.writeable = False  # it is shared by all calls
+        found.append(count)
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=128)
+def adaptive(spatial: tuple[int, ...], output: tuple[int, ...]) -> tuple[Bounds, Bounds]:
+    """Where the regions of adaptive pooling start and stop, axis by axis: floor(i in / out), ceil((i + 1) in / out)."""
+    starts, stops = [], []
+    for length, out in zip((1,) * (3 - len(spatial)) + spatial, (1,) * (3 - len(output)) + output, strict=True):
+        i = np.arange(out, dtype=np.int64)
+        for bounds, found in ((starts, i * length // out), (stops, -(-(i + 1) * length // out))):
+            found.flags.writeable = False
+            bounds.append(found[None])
+    return tuple(starts), tuple(stops)

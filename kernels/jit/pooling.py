@@ -1,0 +1,371 @@
+"""Pooling, compiled by Numba: the functions of kernels/cpu/pooling.pyx.
+
+A row of windows is reduced element by element: the k-th elements of all of its windows at once, so that LLVM makes
+vectors of neighbouring windows. Sums are kept in float64. The 16-bit formats go through float32 some planes at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from fastnn.kernels.jit.parallel import run_ranges
+from fastnn.windows import Axes, Bounds, Counts
+
+Array = npt.NDArray[Any]
+
+_PIECE = 1 << 16  # elements of the 16-bit formats that are widened at a time, at least a plane
+_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "boundscheck": False}
+
+
+# ---- loops over planes ----
+
+
+@njit(**_OPTIONS)
+def _inside(first: int, length: int, kernel: int, dilation: int) -> Any:
+    """The elements k, from and to, of the window from `first` on that lie inside."""
+    begin = 0 if first >= 0 else (dilation - 1 - first) // dilation
+    end = kernel
+    if first + (kernel - 1) * dilation >= length:
+        end = (length - first + dilation - 1) // dilation if first < length else 0
+    return min(begin, end), end
+
+
+@njit(**_OPTIONS)
+def _covering(shift: int, stride: int, length: int, out: int) -> Any:
+    """The windows, from and to, whose element at o * stride + shift lies inside."""
+    low = 0 if shift >= 0 else (stride - 1 - shift) // stride
+    high = min(out, (length - 1 - shift) // stride + 1) if shift < length else 0
+    return min(low, high), high
+
+
+@njit(**_OPTIONS)
+def _raise_row(row: Any, y: Any, where: Any, low: int, high: int, stride: int, shift: int, base: int) -> None:
+    """The next element of each window: y where it is greater or NaN."""
+    if where is not None:
+        for o in range(low, high):
+            v = row[o * stride + shift]
+            takes = v > y[o] or v != v
+            y[o] = v if takes else y[o]
+            where[o] = base + o * stride + shift if takes else where[o]
+    elif stride == 1:
+        for o in range(low, high):
+            v = row[o + shift]
+            y[o] = v if (v > y[o]) | (v != v) else y[o]
+    elif stride == 2:
+        for o in range(low, high):
+            v = row[2 * o + shift]
+            y[o] = v if (v > y[o]) | (v != v) else y[o]
+    else:
+        for o in range(low, high):
+            v = row[o * stride + shift]
+            y[o] = v if (v > y[o]) | (v != v) else y[o]
+
+
+@njit(**_OPTIONS)
+def _add_row(row: Any, total: Any, low: int, high: int, stride: int, shift: int) -> None:
+    if stride == 1:
+        for o in range(low, high):
+            total[o] += row[o + shift]
+    elif stride == 2:
+        for o in range(low, high):
+            total[o] += row[2 * o + shift]
+    else:
+        for o in range(low, high):
+            total[o] += row[o * stride + shift]
+
+
+@njit(**_OPTIONS)
+def _max_windows(x: Any, y: Any, where: Any, axes: Any) -> None:
+    (
+        (depth, d_out, d_kernel, d_stride, d_before, d_dilation),
+        (height, h_out, h_kernel, h_stride, h_before, h_dilation),
+    ) = (
+        axes[0],
+        axes[1],
+    )
+    width, w_out, w_kernel, w_stride, w_before, w_dilation = axes[2]
+    for plane in range(len(x)):
+        for od in range(d_out):
+            d_first = od * d_stride - d_before
+            d_begin, d_end = _inside(d_first, depth, d_kernel, d_dilation)
+            for oh in range(h_out):
+                h_first = oh * h_stride - h_before
+                h_begin, h_end = _inside(h_first, height, h_kernel, h_dilation)
+                best = y[plane, od, oh]
+                best[:] = -np.inf
+                places = None if where is None else where[plane, od, oh]
+                if where is not None:
+                    top = (d_first + d_begin * d_dilation) * height + h_first + h_begin * h_dilation
+                    for o in range(w_out):
+                        w_first = o * w_stride - w_before
+                        w_begin = 0 if w_first >= 0 else (w_dilation - 1 - w_first) // w_dilation
+                        places[o] = top * width + w_first + w_begin * w_dilation
+                for j in range(d_begin, d_end):
+                    at_d = d_first + j * d_dilation
+                    for i in range(h_begin, h_end):
+                        at_h = h_first + i * h_dilation
+                        for k in range(w_kernel):
+                            shift = k * w_dilation - w_before
+                            low, high = _covering(shift, w_stride, width, w_out)
+                            base = (at_d * height + at_h) * width
+                            _raise_row(x[plane, at_d, at_h], best, places, low, high, w_stride, shift, base)
+
+
+@njit(**_OPTIONS)
+def _max_regions(x: Any, y: Any, where: Any, starts: Any, stops: Any, first: int) -> None:
+    _, height, width = x.shape[1:]
+    for plane in range(len(x)):
+        d, h, w = (
+            first + plane if len(starts[0]) > 1 else 0,
+            first + plane if len(starts[1]) > 1 else 0,
+            first + plane if len(starts[2]) > 1 else 0,
+        )
+        for od in range(y.shape[1]):
+            for oh in range(y.shape[2]):
+                for ow in range(y.shape[3]):
+                    at = (starts[0][d, od] * height + starts[1][h, oh]) * width + starts[2][w, ow]
+                    best = x[plane, starts[0][d, od], starts[1][h, oh], starts[2][w, ow]]
+                    for j in range(starts[0][d, od], stops[0][d, od]):
+                        for i in range(starts[1][h, oh], stops[1][h, oh]):
+                            for k in range(starts[2][w, ow], stops[2][w, ow]):
+                                v = x[plane, j, i, k]
+                                if v > best or v != v:
+                                    best = v
+                                    at = (j * height + i) * width + k
+                    y[plane, od, oh, ow] = best
+                    if where is not None:
+                        where[plane, od, oh, ow] = at
+
+
+@njit(**_OPTIONS)
+def _max_backward(dy: Any, where: Any, dx: Any) -> bool:
+    dx[:] = 0
+    size = dx.shape[1]
+    for plane in range(len(dx)):
+        for i in range(dy.shape[1]):
+            at = where[plane, i]
+            if at < 0 or at >= size:
+                return False
+            dx[plane, at] += dy[plane, i]
+    return True
+
+
+@njit(**_OPTIONS)
+def _average_windows(x: Any, y: Any, axes: Any, counts: Any) -> None:
+    (
+        (depth, d_out, d_kernel, d_stride, d_before, d_dilation),
+        (height, h_out, h_kernel, h_stride, h_before, h_dilation),
+    ) = (
+        axes[0],
+        axes[1],
+    )
+    width, w_out, w_kernel, w_stride, w_before, w_dilation = axes[2]
+    total = np.empty(w_out, np.float64)
+    for plane in range(len(x)):
+        for od in range(d_out):
+            d_first = od * d_stride - d_before
+            d_begin, d_end = _inside(d_first, depth, d_kernel, d_dilation)
+            for oh in range(h_out):
+                h_first = oh * h_stride - h_before
+                h_begin, h_end = _inside(h_first, height, h_kernel, h_dilation)
+                total[:] = 0
+                for j in range(d_begin, d_end):
+                    for i in range(h_begin, h_end):
+                        row = x[plane, d_first + j * d_dilation, h_first + i * h_dilation]
+                        for k in range(w_kernel):
+                            shift = k * w_dilation - w_before
+                            low, high = _covering(shift, w_stride, width, w_out)
+                            _add_row(row, total, low, high, w_stride, shift)
+                count = counts[0][od] * counts[1][oh]
+                for o in range(w_out):
+                    y[plane, od, oh, o] = total[o] / (count * counts[2][o])
+
+
+@njit(**_OPTIONS)
+def _average_windows_backward(dy: Any, dx: Any, axes: Any, counts: Any) -> None:
+    (
+        (depth, d_out, d_kernel, d_stride, d_before, d_dilation),
+        (height, h_out, h_kernel, h_stride, h_before, h_dilation),
+    ) = (
+        axes[0],
+        axes[1],
+    )
+    width, w_out, w_kernel, w_stride, w_before, w_dilation = axes[2]
+    total, share = np.empty(width, np.float64), np.empty(w_out, np.float64)
+    for plane in range(len(dx)):
+        for id_ in range(depth):
+            for ih in range(height):
+                share[:] = 0
+                for j in range(d_kernel - 1, -1, -1):
+                    at_d = id_ + d_before - j * d_dilation
+                    if at_d < 0 or at_d % d_stride != 0 or at_d // d_stride >= d_out:
+                        continue
+                    od = at_d // d_stride
+                    for i in range(h_kernel - 1, -1, -1):
+                        at_h = ih + h_before - i * h_dilation
+                        if at_h < 0 or at_h % h_stride != 0 or at_h // h_stride >= h_out:
+                            continue
+                        oh = at_h // h_stride
+                        count = counts[0][od] * counts[1][oh]
+                        for o in range(w_out):
+                            share[o] += dy[plane, od, oh, o] / (count * counts[2][o])
+                total[:] = 0
+                for k in range(w_kernel):
+                    shift = k * w_dilation - w_before
+                    low, high = _covering(shift, w_stride, width, w_out)
+                    for o in range(low, high):
+                        total[o * w_stride + shift] += share[o]
+                for o in range(width):
+                    dx[plane, id_, ih, o] = total[o]
+
+
+@njit(**_OPTIONS)
+def _average_regions(x: Any, y: Any, starts: Any, stops: Any) -> None:
+    total = np.empty(x.shape[3], np.float64)
+    for plane in range(len(x)):
+        for od in range(y.shape[1]):
+            for oh in range(y.shape[2]):
+                total[:] = 0
+                for j in range(starts[0][0, od], stops[0][0, od]):
+                    for i in range(starts[1][0, oh], stops[1][0, oh]):
+                        row = x[plane, j, i]
+                        for k in range(len(row)):
+                            total[k] += row[k]
+                rows = (stops[0][0, od] - starts[0][0, od]) * (stops[1][0, oh] - starts[1][0, oh])
+                for ow in range(y.shape[3]):
+                    start, stop = starts[2][0, ow], stops[2][0, ow]
+                    y[plane, od, oh, ow] = np.sum(total[start:stop]) / (rows * (stop - start))
+
+
+@njit(**_OPTIONS)
+def _average_regions_backward(dy: Any, dx: Any, starts: Any, stops: Any) -> None:
+    _, depth, height, width = dx.shape
+    total = np.empty(width, np.float64)
+    for plane in range(len(dx)):
+        for id_ in range(depth):
+            for ih in range(height):
+                total[:] = 0
+                for od in range(dy.shape[1]):
+                    if id_ < starts[0][0, od] or id_ >= stops[0][0, od]:
+                        continue
+                    for oh in range(dy.shape[2]):
+                        if ih < starts[1][0, oh] or ih >= stops[1][0, oh]:
+                            continue
+                        rows = (stops[0][0, od] - starts[0][0, od]) * (stops[1][0, oh] - starts[1][0, oh])
+                        for ow in range(dy.shape[3]):
+                            start, stop = starts[2][0, ow], stops[2][0, ow]
+                            share = dy[plane, od, oh, ow] / np.float64(rows * (stop - start))
+                            for k in range(start, stop):
+                                total[k] += share
+                for k in range(width):
+                    dx[plane, id_, ih, k] = total[k]
+
+
+@njit(**_OPTIONS)
+def _average_whole(x: Any, y: Any) -> None:
+    size = x.shape[1]
+    lanes = np.empty(16, np.float64)
+    for plane in range(len(x)):
+        row = x[plane]
+        lanes[:] = 0
+        even = size - size % 16
+        for begin in range(0, even, 16):
+            for k in range(16):
+                lanes[k] += row[begin + k]
+        total = np.sum(lanes)
+        for i in range(even, size):
+            total += row[i]
+        y[plane] = total / size
+
+
+@njit(**_OPTIONS)
+def _average_whole_backward(dy: Any, dx: Any) -> None:
+    for plane in range(len(dx)):
+        dx[plane] = np.float64(dy[plane]) / dx.shape[1]
+
+
+# ---- planes in threads, and in pieces ----
+
+
+def _each(size: int, planes: int, function: Callable[[slice], None]) -> None:
+    """Call the function for ranges of planes of so many elements, on several threads where there are many."""
+    run_ranges(size * planes, lambda begin, end: function(slice(-(-begin // size), -(-end // size))))
+
+
+def _piecewise(source: Array, result: Array, loop: Callable[[Array, Array, slice], None]) -> None:
+    """Run a loop over planes of both arrays: the 16-bit formats as float32, some planes at a time."""
+    size = max(source.size, result.size) // max(len(source), 1)
+
+    def some(planes: slice) -> None:
+        if source.itemsize > 2:
+            loop(source[planes], result[planes], planes)
+            return
+        step = max(1, _PIECE // size)
+        for begin in range(planes.start, planes.stop, step):
+            part = slice(begin, min(begin + step, planes.stop))
+            wide = np.empty((part.stop - part.start, *result.shape[1:]), np.float32)
+            with np.errstate(all="ignore"):
+                loop(source[part].astype(np.float32), wide, part)
+                result[part] = wide
+
+    if source.size:
+        _each(size, len(source), some)
+
+
+def _flat(array: Array) -> Array:
+    return array.reshape(len(array), -1)
+
+
+# ---- what the backends have in common ----
+
+
+def max_windows(x: Array, y: Array, where: Array | None, windows: Axes) -> None:
+    """Maxima over windows, and their positions in the plane, int64, where wanted."""
+    _piecewise(x, y, lambda a, b, p: _max_windows(a, b, None if where is None else where[p], windows))
+
+
+def max_regions(x: Array, y: Array, where: Array | None, starts: Bounds, stops: Bounds) -> None:
+    """Maxima over regions, and their positions in the plane, int64, where wanted."""
+    _piecewise(x, y, lambda a, b, p: _max_regions(a, b, None if where is None else where[p], starts, stops, p.start))
+
+
+def max_backward(dy: Array, where: Array, dx: Array) -> bool:
+    """dx = 0, then dx[where] += dy, plane by plane. False if a position is outside of its plane."""
+    places, fine = _flat(where), []
+    _piecewise(_flat(dy), _flat(dx), lambda a, b, p: fine.append(_max_backward(a, places[p], b)))
+    return all(fine)
+
+
+def average_windows(x: Array, y: Array, windows: Axes, counts: Counts) -> None:
+    """Averages over windows: sums divided by counts[0][d] * counts[1][h] * counts[2][w]."""
+    _piecewise(x, y, lambda a, b, _: _average_windows(a, b, windows, counts))
+
+
+def average_windows_backward(dy: Array, dx: Array, windows: Axes, counts: Counts) -> None:
+    """The gradient of average_windows."""
+    _piecewise(dy, dx, lambda a, b, _: _average_windows_backward(a, b, windows, counts))
+
+
+def average_regions(x: Array, y: Array, starts: Bounds, stops: Bounds) -> None:
+    """Averages over regions, the same for every plane."""
+    _piecewise(x, y, lambda a, b, _: _average_regions(a, b, starts, stops))
+
+
+def average_regions_backward(dy: Array, dx: Array, starts: Bounds, stops: Bounds) -> None:
+    """The gradient of average_regions."""
+    _piecewise(dy, dx, lambda a, b, _: _average_regions_backward(a, b, starts, stops))
+
+
+def average_whole(x: Array, y: Array) -> None:
+    """The average of each plane of x; y has one element for each."""
+    _piecewise(_flat(x), y, lambda a, b, _: _average_whole(a, b))
+
+
+def average_whole_backward(dy: Array, dx: Array) -> None:
+    """The gradient of average_whole."""
+    _piecewise(dy, _flat(dx), lambda a, b, _: _average_whole_backward(a, b))

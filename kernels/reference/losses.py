@@ -1,0 +1,89 @@
+"""The losses by the formulas of their rows, in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnn.kernels.reference.activations import compute_dtype
+from fastnn.table.losses import ROWS, cross_entropy_parts
+
+Array = npt.NDArray[Any]
+
+_ORACLES = {row.name: row.oracle for row in ROWS}
+
+
+def check_labels(labels: Array, classes: int, ignored: int, weight: Array | None) -> tuple[int, float]:
+    """(the flat index of the first label that is no class, or -1; how many labels count, with their class's weight)."""
+    flat = labels.reshape(-1)
+    counts = flat != ignored
+    bad = np.flatnonzero(counts & ((flat < 0) | (flat >= classes)))
+    if bad.size:
+        return int(bad[0]), 0.0
+    return -1, float(np.count_nonzero(counts) if weight is None else np.sum(weight[flat[counts]]))
+
+
+def cross_entropy(
+    logits: Array,
+    labels: Array | None,
+    targets: Array | None,
+    weight: Array | None,
+    ignored: int,
+    smoothing: float,
+    scale: float,
+    gradient: Array | None,
+    losses: Array | None,
+) -> float:
+    """The sum over the columns of logits (outer, classes, inner) of -sum of target * log_softmax."""
+    given = labels if targets is None else np.moveaxis(targets, 1, -1).astype(np.float64)
+    each = None if weight is None else weight.astype(np.float64)
+    wide = np.moveaxis(logits, 1, -1).astype(np.float64)
+    exact, slope, _ = cross_entropy_parts(wide, given, each, ignored, smoothing)
+    return _finish(exact, np.moveaxis(slope, -1, 1), scale, gradient, losses)
+
+
+def hinge_loss(
+    scores: Array,
+    labels: Array,
+    ignored: int,
+    margin: float,
+    scale: float,
+    gradient: Array | None,
+    losses: Array | None,
+) -> float:
+    """The sum over the columns of scores (outer, classes, inner) of sum of max(0, x - score of the label + margin)."""
+    options = {"axis": 1, "margin": margin, "reduction": "none"}
+    exact, slope = _ORACLES["hinge_loss_and_grad"](scores=scores.astype(np.float64), labels=labels, **options)
+    return _finish(exact, slope, scale, gradient, losses)
+
+
+def squared_error(x: Array, target: Array, scale: float, gradient: Array | None, losses: Array | None) -> float:
+    """The sum of (x - target)^2."""
+    oracle = _ORACLES["squared_error_and_grad"]
+    return _finish(*oracle(x.astype(np.float64), target.astype(np.float64), "none"), scale, gradient, losses)
+
+
+def binary_cross_entropy(
+    x: Array,
+    target: Array,
+    weight: Array | None,
+    positive_weight: Array | None,
+    scale: float,
+    gradient: Array | None,
+    losses: Array | None,
+) -> float:
+    """The sum of weight ((1 - t) softplus(x) + positive_weight t softplus(-x))."""
+    oracle = _ORACLES["binary_cross_entropy_with_logits_and_grad"]
+    wide = (None if array is None else array.astype(np.float64) for array in (x, target, weight, positive_weight))
+    return _finish(*oracle(*wide, "none"), scale, gradient, losses)
+
+
+def _finish(exact: Array, slope: Array, scale: float, gradient: Array | None, losses: Array | None) -> float:
+    with np.errstate(all="ignore"):
+        if gradient is not None:
+            gradient[...] = (slope * scale).astype(compute_dtype(gradient.dtype)).astype(gradient.dtype, copy=False)
+        if losses is not None:
+            losses[...] = exact
+        return float(np.sum(exact))
