@@ -9,7 +9,8 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("fastnn bench")
-    group.addoption("--bench-sizes", default="65536,1000000", help="numbers of elements, separated by commas")
+    group.addoption("--bench-sizes", default="65536,1000000", help="numbers of elements of activations, with commas")
+    group.addoption("--bench-families", default=None, help="families of functions, with commas (default: all)")
     group.addoption(
         "--bench-rivals", default=None, help='rivals, separated by commas, or "none" (default: all installed)'
     )

@@ -15,6 +15,7 @@ from typing import Any
 # Variables that change what some library does; a comparison made under them is worth a warning.
 DISTORTING = {
     "OPENBLAS_CORETYPE": "forces OpenBLAS (NumPy's and SciPy's matrix library) to kernels of another CPU",
+    "OPENBLAS_L2_SIZE": "changes how OpenBLAS cuts matrices up",
     "NPY_DISABLE_CPU_FEATURES": "switches off vector code of NumPy",
     "NPY_ENABLE_CPU_FEATURES": "changes the vector code of NumPy",
     "FASTNN_ISA": "forces fastnn to one instruction set",

@@ -1,7 +1,7 @@
 """How much memory a call needs beyond the results it returns: a hidden copy shows here.
 
-NumPy tells tracemalloc of every array it allocates, and Cython modules allocate theirs through NumPy. Scratch space that
-compiled loops keep for themselves is not seen; it is bounded, and a kernel's comment says by how much.
+NumPy tells tracemalloc of every array it allocates, and Cython modules allocate theirs through NumPy. Scratch space
+that compiled loops keep for themselves is not seen; it is bounded, and a kernel's comment says by how much.
 """
 
 from __future__ import annotations

@@ -185,7 +185,9 @@ def judge(problem: Problem, contenders: Sequence[Rival], failures: list[str]) ->
     """Largest error of every contender that offers the function; independent of the shape measured."""
     one = problem.judge()
     found: list[dict[str, Any]] = []
-    for rival in contenders if one is not None else ():
+    if one is None:
+        return found
+    for rival in contenders:
         try:
             made = attempt(one.problem, rival, one.buffers())
         except ValueError as error:

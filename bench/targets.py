@@ -9,12 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MAIN, LARGE = "1,000,000", "16,777,216"
+IMAGES = "32x64x32x32"
 
 MEMORY = "two arrays are read and one is written at the speed of np.multiply: there is no arithmetic left to save"
 EXACT_TAIL = (
     "26 multiplications, 17 additions and 2 divisions a vector keep the tail exact; torch's erf polynomial is cheaper, "
     "and wrong from -5 on"
 )
+CHEAPER_BITS = (
+    "set against fractions drawn by rng.random; NumPy is several times as fast with SFC64's raw bits, 16 an element, "
+    "though its mask depends on the order of the draws and must be kept for backward"
+)
+FUSED = "set against torch's loop over parameters; its fused kernel, measured here, is at memory speed too"
 ARITHMETIC = "one thread computes it more slowly than memory, written past the caches, could take it"
 
 
@@ -78,6 +84,16 @@ TARGETS: tuple[Target, ...] = (
         0.1,
         reason="the cheaper quotient of polynomials takes 0.08 and exceeds 4 ULP next to 0 (4.2): accuracy went first",
     ),
+    Target("dropout", "forward", "best", 0.06, MAIN, CHEAPER_BITS),
+    Target("softmax", "forward", "best", 0.4, "1000x1000", "set before onnxruntime's softmax had been measured"),
+    Target("batch_norm_train", "forward", "best", 0.18, IMAGES),
+    Target("batch_norm_train+backward", "forward+backward", "torch", 0.25, IMAGES),
+    Target("max_pool2d", "forward", "torch", 0.04, f"2x2, {IMAGES}"),
+    Target("sgd_step", "forward", "torch", 0.8, MAIN, FUSED),
+    Target("adamw_step", "forward", "torch", 0.35, MAIN, FUSED),
+    Target("conv2d", "forward", "torch", 1.0, "64->64 3x3, 32x32, batch 32"),
+    Target("conv2d", "forward", "torch", 1.0, "64->64 1x1, 32x32, batch 32"),
+    Target("conv2d", "forward", "torch", 0.5, "64 depthwise 3x3, 32x32, batch 32"),
     *(
         Target(op, "forward", "copy", 1.1, LARGE, ARITHMETIC)
         for op in (

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fastnn.bench import suite
-from fastnn.bench.cases import Pool
 from fastnn.bench.claims import c1
+from fastnn.bench.problems.activations import Pool
 from fastnn.bench.timing import Task
 
 

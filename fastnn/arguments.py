@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any, SupportsFloat, SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -266,17 +266,6 @@ def checked_axis(title: str, axis: object, name: str, ndim: int) -> int:
     return index % ndim
 
 
-def checked_number(title: str, name: str, value: object, low: float, high: float) -> float:
-    """A finite number from `low` to `high`."""
-    expected = f"expected a number from {low:g} {'up' if high == math.inf else f'to {high:g}'}"
-    if isinstance(value, (bool, np.bool_, str, bytes)) or not isinstance(value, SupportsFloat) or np.ndim(value) != 0:  # type: ignore[arg-type]
-        raise TypeError(f"{title}: {name} is {_short(value)} of type {type(value).__name__}; {expected}")
-    number = float(value)
-    if not (math.isfinite(number) and low <= number <= high):
-        raise ValueError(f"{title}: {name} is {number:g}; {expected}")
-    return number
-
-
 def plain(array: Array) -> Array:
     """The array as kernels take it: C-contiguous, aligned, of no subclass; copied only where it is not so."""
     if array.flags.c_contiguous and array.flags.aligned:
@@ -350,9 +339,7 @@ def real_number(
     if type(value) is float:
         number = value
     else:
-        if isinstance(value, (str, bytes, bool, np.bool_, complex, np.complexfloating)) or not hasattr(
-            value, "__float__"
-        ):
+        if isinstance(value, (str, bytes, bool, np.bool_, complex, np.complexfloating)) or not hasattr(value, "__float__"):
             raise TypeError(f"{title}: {name} is {_short(value)}, {_kind(value)}; expected a real number")
         if np.ndim(value) != 0:
             raise TypeError(f"{title}: {name} is an array of shape {np.shape(value)}; expected a real number")

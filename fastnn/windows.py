@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Sequence
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,43 +43,54 @@ class Axis(NamedTuple):
 ALONE = Axis(1, 1, 1, 1, 0, 1, 0)  # a spatial axis that the array does not have
 
 
+MOST = 2**31 - 1  # for any one number, so that products of two are far from the end of 64 bits
+
+
+def _number(value: Any) -> int | None:
+    """The value as an int, if it is one of any kind."""
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
 def whole(title: str, name: str, value: Any, least: int) -> int:
     """One whole number."""
-    expected = f"expected an int from {least} on"
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, SupportsIndex) or np.ndim(value):
+    number, expected = _number(value), f"expected an int from {least} to 2^31 - 1"
+    if number is None:
         raise TypeError(f"{title}: {name} is {value!r} of type {type(value).__name__}; {expected}")
-    number = operator.index(value)
-    if number < least:
+    if not least <= number <= MOST:
         raise ValueError(f"{title}: {name} is {number}; {expected}")
     return number
 
 
 def sizes(title: str, name: str, value: Any, dims: int, least: int) -> tuple[int, ...]:
     """One whole number for each spatial axis."""
-    if isinstance(value, SupportsIndex) and not np.ndim(value):
+    if _number(value) is not None:
         return (whole(title, name, value, least),) * dims
-    items = _items(title, name, value, dims, "an int")
-    return tuple([whole(title, name, item, least) for item in items])
+    return tuple([whole(title, name, item, least) for item in _items(title, name, value, dims, "an int")])
 
 
 def pairs(title: str, name: str, value: Any, dims: int) -> tuple[tuple[int, int], ...]:
     """(before, after) for each spatial axis."""
-    if isinstance(value, SupportsIndex) and not np.ndim(value):
+    if _number(value) is not None:
         return ((whole(title, name, value, 0),) * 2,) * dims
-    items = _items(title, name, value, dims, "an int, or a pair (before, after)")
     found = []
-    for item in items:
-        if isinstance(item, SupportsIndex) and not np.ndim(item):
-            found.append((whole(title, name, item, 0),) * 2)
-        else:
-            pair = _items(title, name, item, 2, "an int")
-            found.append((whole(title, name, pair[0], 0), whole(title, name, pair[1], 0)))
+    for item in _items(title, name, value, dims, "an int, or a pair (before, after)"):
+        both = (item, item) if _number(item) is not None else _items(title, name, item, 2, "an int")
+        found.append((whole(title, name, both[0], 0), whole(title, name, both[1], 0)))
     return tuple(found)
+
+
+def _is_0d(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim == 0
 
 
 def _items(title: str, name: str, value: Any, count: int, what: str) -> tuple[Any, ...]:
     expected = f"expected {what}, or {count} of them"
-    if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)):
+    if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)) or _is_0d(value):
         raise TypeError(f"{title}: {name} is {value!r} of type {type(value).__name__}; {expected}")
     if len(value) != count:
         raise ValueError(f"{title}: {name} is {value!r}, of length {len(value)}; {expected}")

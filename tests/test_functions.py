@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -192,6 +197,43 @@ def test_integers_and_lists_are_promoted(row: Function) -> None:
     assert_same(call(row, integers), expected)
     lists = {name: mapped(value, np.ndarray.tolist) if name in names else value for name, value in rounded.items()}
     assert_same(call(row, lists), expected)
+
+
+def test_calls_from_many_threads() -> None:
+    """Whatever memory kernels keep between calls, no two calls share it at a time."""
+    cases = [(row, cast(row, example, FLOAT32)) for row in ROWS for example in examples(row)]
+    expected = [call(row, arguments) for row, arguments in cases]
+
+    def work(seed: int) -> None:
+        for index in np.random.default_rng(seed).permutation(len(cases)):
+            assert_same(call(*cases[index]), expected[index])
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(work, range(6)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no os.fork here")
+def test_calls_in_a_forked_child() -> None:
+    """Whatever memory kernels keep between calls, a child has its own."""
+    code = f"""if True:
+        import os, sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        import numpy as np
+        from rows import ROWS, assert_same, call, cast, examples
+        cases = [(row, cast(row, example, np.float32)) for row in ROWS for example in examples(row)]
+        expected = [call(*case) for case in cases]
+        for _ in range(2):
+            child = os.fork()
+            if child == 0:
+                for case, results in zip(cases, expected):
+                    assert_same(call(*case), results)
+                print("the same")
+                sys.stdout.flush()
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == ["the", "same"] * 2, done.stderr
 
 
 # ---- layouts ----

@@ -277,7 +277,7 @@ def test_like_pytorch_on_random_shapes() -> None:
     def close(got: Any, expected: Any) -> None:
         np.testing.assert_allclose(got, expected.detach().numpy(), rtol=1e-9, atol=1e-9)
 
-    for trial in range(40):
+    for _ in range(30):
         spatial = tuple(rng.choice([1, 1, 2, 3, 7, 16], rng.integers(0, 4)))
         groups, each = int(rng.choice([1, 2, 5])), int(rng.choice([1, 3, 4]))
         shape = (int(rng.choice([2, 3, 9])), groups * each, *map(int, spatial))
@@ -333,7 +333,6 @@ def test_like_pytorch_on_random_shapes() -> None:
         close(y, expected)
         for got, want in zip(fnn.rms_norm_backward(dy, x, gamma, inv_rms, axis=axis), gradients(expected), strict=True):
             close(got, want)
-        assert trial >= 0
 
 
 # ---- what is refused ----
@@ -346,7 +345,7 @@ def refuse(error: type[Exception], text: str, function: Any, *args: Any, **kwarg
     with pytest.raises(error, match=f"^{function.__name__}: .*{re.escape(text)}"):
         function(*args, **kwargs)
     for now, then in zip(arrays, before, strict=True):
-        assert_same_bits(now, then)
+        assert now.tobytes() == then.tobytes()
 
 
 def test_a_batch_of_one_names_the_ways_out() -> None:

@@ -15,6 +15,8 @@ from ..problems.base import Array, Buffers, Judge
 from ..problems.functions import Arguments, FunctionProblem, Spec
 from . import BITS, Judged, ulp
 
+ANOTHER = 2.0**14  # units of float32: a thousandth
+
 
 def widened(value: Any) -> Any:
     """A copy in float64: arrays of any floating dtype, those in lists too."""
@@ -34,6 +36,8 @@ def results(value: Any) -> list[Any]:
 
 class FunctionJudge(Judge):
     """Arguments and true results of one function and dtype."""
+
+    problem: FunctionProblem
 
     def __init__(self, spec: Spec, dtype: str) -> None:
         assert spec.judged is not None and spec.row is not None
@@ -57,13 +61,19 @@ class FunctionJudge(Judge):
         units = [None] * len(true) if scale is None else results(scale)
         found = [
             (_error(one, exactly, unit, dtype), name)
-            for one, exactly, unit, dtype, name in zip(got, true, units, self.dtypes, self._names(len(true)), strict=False)
+            for one, exactly, unit, dtype, name in zip(
+                got, true, units, self.dtypes, self._names(len(true)), strict=False
+            )
             if one is not None and exactly is not None
         ]
         if not found:
             return None
         error, name = max(found)
         return Judged(sample=error, worst_at=name)
+
+    def agrees(self, got: Sequence[Array | None], exact: bool = True) -> bool:
+        verdict = self.judge(got, exact)
+        return verdict is None or verdict.sample < ANOTHER
 
     def _names(self, count: int) -> list[str]:
         """Of the results; of a list of arrays they all have the name of the list."""

@@ -1,7 +1,7 @@
 """What is measured: every public function of the table, in a few shapes that mean something.
 
-A family of functions is one module here, with a list of `Spec`s; a rival has a module of the same name with the best way
-that library has of computing each.
+A family of functions is one module here, with a list of `Spec`s; a rival has a module of the same name with the best
+way that library has of computing each.
 """
 
 from __future__ import annotations

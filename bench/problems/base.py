@@ -81,6 +81,10 @@ class Judge(ABC):
     def judge(self, got: Sequence[Array | None], exact: bool = True) -> Verdict | None:
         """The largest error of these results, None if it cannot be told; `exact`: they are fastnn's own."""
 
+    @abstractmethod
+    def agrees(self, got: Sequence[Array | None], exact: bool = True) -> bool:
+        """Is it the same function at all, to about three digits on usual numbers?"""
+
 
 class Problem(ABC):
     """One cell of the benchmark: a public function on arguments of one shape and one dtype."""

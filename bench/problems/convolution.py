@@ -74,7 +74,7 @@ SPECS = (
         shapes={label: forward(*layer) for label, layer in LAYERS.items()}
         | {f"{next(iter(LAYERS))}, relu": _fused(forward, *next(iter(LAYERS.values())))},
         judged=forward(*ODD),
-        mandatory=True,
+        mandatory=3,
         flops=flops(1),
     ),
     Spec(

@@ -62,7 +62,7 @@ def _pair(name: str, argument: str, *shapes: tuple[int, ...], judged: tuple[int,
 
 
 SPECS = (
-    *_pair("dropout", "x", *SIZES, judged=(1003,), mandatory=True),
+    *_pair("dropout", "x", *SIZES, judged=(1003,), mandatory=1),
     Spec(
         function="dropout_infer",
         family=FAMILY,

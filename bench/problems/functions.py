@@ -19,6 +19,7 @@ from fastnn.table import FUNCTIONS, Function
 
 from .base import BOTH, SEED, Array, Buffers, Judge, Problem, aligned, dtype_of
 
+fnn: Any = importlib.import_module("fastnn")  # its functions are called by name
 Arguments = dict[str, Any]
 EXTRA = "extra"  # among the arguments made: a dictionary for the rivals, which fastnn's function is not given
 Build = Callable[["Maker"], Arguments]
@@ -60,7 +61,7 @@ class Spec:
     family: str
     shapes: Mapping[str, Build]  # label -> arguments by keyword, without `out`; the first is the main one
     judged: Build | None = None  # small arguments, for the error; None: not judged (a composite)
-    mandatory: bool = False  # the main shape is measured by --quick too
+    mandatory: int = 0  # how many of the shapes, from the first on, --quick measures: those with a target
     flops: Callable[[Arguments], int] | None = None  # where arithmetic is the limit
     call: Callable[[Any, Arguments], Any] | None = None  # (fastnn, arguments): how a composite is called
     # (arguments in float64, results) -> true results, for a contender that draws random numbers of its own
@@ -82,9 +83,13 @@ class Spec:
         return [FunctionProblem(self, label, dtype) for label in self.shapes]
 
 
-def over(build: Callable[..., Build], *shapes: tuple[Any, ...], text: str = "{}") -> dict[str, Build]:
+def over(build: Callable[..., Build], *shapes: tuple[int, ...], text: str = "{}") -> dict[str, Build]:
     """`build(*shape)` for every shape, labelled with the shape."""
-    return {text.format("x".join(map(str, shape))): build(*shape) for shape in shapes}
+
+    def label(shape: tuple[int, ...]) -> str:
+        return f"{shape[0]:,}" if len(shape) == 1 else "x".join(map(str, shape))
+
+    return {text.format(label(shape)): build(*shape) for shape in shapes}
 
 
 def invoke(spec: Spec, arguments: Arguments, **options: Any) -> Any:
@@ -93,7 +98,6 @@ def invoke(spec: Spec, arguments: Arguments, **options: Any) -> Any:
 
 
 def bind(spec: Spec, arguments: Arguments, **options: Any) -> Callable[[], Any]:
-    fnn = importlib.import_module("fastnn")
     if spec.call is not None:
         return partial(spec.call, fnn, arguments, **options)
     return partial(getattr(fnn, spec.function), **arguments, **options)
@@ -158,7 +162,7 @@ class FunctionProblem(Problem):
 
     @property
     def main(self) -> bool:
-        return self.spec.mandatory and self.label_ == next(iter(self.spec.shapes))
+        return self.label_ in list(self.spec.shapes)[: self.spec.mandatory]
 
     @property
     def arguments(self) -> Arguments:

@@ -56,7 +56,7 @@ SPECS = (
         family=FAMILY,
         shapes={_label(layer, " relu"): forward(*layer, activation="relu") for layer in LAYERS},
         judged=forward(5, 37, 11, activation="relu"),
-        mandatory=True,
+        mandatory=1,
         flops=flops(1),
     ),
     Spec(

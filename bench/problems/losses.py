@@ -29,7 +29,9 @@ def binary(*shape: int) -> Build:
     return build
 
 
-def _pair(name: str, build: Callable[..., Build], shapes: tuple[tuple[int, ...], ...], odd: tuple[int, ...]) -> list[Spec]:
+def _pair(
+    name: str, build: Callable[..., Build], shapes: tuple[tuple[int, ...], ...], odd: tuple[int, ...]
+) -> list[Spec]:
     return [
         Spec(function=f"{name}{suffix}", family=FAMILY, shapes=over(build, *shapes), judged=build(*odd))
         for suffix in ("", "_and_grad")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
-import fastnn as fnn
-
 from .base import Buffers
-from .functions import EXTRA, Arguments, Build, Maker, Spec, over
+from .functions import EXTRA, Arguments, Build, Maker, Spec, fnn, over
 
 FAMILY = "normalization"
 IMAGES, FEATURES, ROWS, FEW_ROWS = (32, 64, 32, 32), (128, 512), (2048, 768), (64, 1024)
@@ -29,7 +28,7 @@ class Layout(NamedTuple):
         return tuple(1 if axis in axes else size for axis, size in enumerate(self.shape))
 
     @property
-    def count(self) -> int:
+    def each(self) -> int:
         """Elements behind each mean."""
         return math.prod(self.shape[axis] for axis in self.reduced)
 
@@ -41,7 +40,8 @@ def layout(b: Buffers) -> Layout:
         return Layout((math.prod(shape[:-1]), shape[-1]), (1,), (0,))
     samples, channels, space = shape[0], shape[1], math.prod(shape[2:])
     if kind == "batch":
-        return Layout((samples, channels, space), (0, 2), (0, 2))
+        axes = (0,) if len(shape) == 2 else (0, 2)
+        return Layout((samples, channels, space)[: len(axes) + 1], axes, axes)
     if kind == "instance":
         return Layout((samples, channels, space), (2,), (0, 2))
     return Layout((samples, b.groups, channels // b.groups, space), (2, 3), (0, 3))
@@ -140,29 +140,28 @@ SPECS = (
     Spec(
         function="batch_norm_train",
         family=FAMILY,
-        shapes=over(train, IMAGES, FEATURES) | over(lambda *shape: train(*shape, activation="relu"), IMAGES, text="{}, relu"),
+        shapes=over(train, IMAGES, FEATURES) | over(partial(train, activation="relu"), IMAGES, text="{}, relu"),
         judged=train(*ODD),
-        mandatory=True,
+        mandatory=1,
     ),
     Spec(
         function="batch_norm_backward",
         family=FAMILY,
-        shapes=over(backward, IMAGES, FEATURES)
-        | over(lambda *shape: backward(*shape, activation="relu"), IMAGES, text="{}, relu"),
+        shapes=over(backward, IMAGES, FEATURES) | over(partial(backward, activation="relu"), IMAGES, text="{}, relu"),
         judged=backward(*ODD),
     ),
     Spec(
         function="batch_norm_train+backward",
         family=FAMILY,
         shapes=over(whole_step, IMAGES),
-        mandatory=True,
+        mandatory=1,
         call=_train_and_backward,
         outputs=("y", "dx"),
     ),
     Spec(
         function="batch_norm_infer",
         family=FAMILY,
-        shapes=over(train, IMAGES, FEATURES) | over(lambda *shape: train(*shape, activation="relu"), IMAGES, text="{}, relu"),
+        shapes=over(train, IMAGES, FEATURES) | over(partial(train, activation="relu"), IMAGES, text="{}, relu"),
         judged=train(*ODD),
     ),
     *_pair("layer", (ROWS, FEW_ROWS), (3, 37)),

@@ -47,7 +47,7 @@ def clip(max_norm: float, *shapes: tuple[int, ...]) -> Build:
     return build
 
 
-def _step(name: str, build: Callable[[int], Build], mandatory: bool = False) -> Spec:
+def _step(name: str, build: Callable[[int], Build], mandatory: int = 0) -> Spec:
     return Spec(
         function=name,
         family=FAMILY,
@@ -58,15 +58,15 @@ def _step(name: str, build: Callable[[int], Build], mandatory: bool = False) -> 
 
 
 SPECS = (
-    _step("sgd_step", sgd, mandatory=True),
+    _step("sgd_step", sgd, mandatory=1),
     _step("rmsprop_step", rmsprop),
     _step("adam_step", adam),
-    _step("adamw_step", adam, mandatory=True),
+    _step("adamw_step", adam, mandatory=1),
     Spec(
         function="clip_grad_norm",
         family=FAMILY,
         shapes={
-            "1000000, within": clip(1e6, (1_000_000,)),
+            "1,000,000, within": clip(1e6, (1_000_000,)),
             "784-256-128-10, within": clip(1e6, *NETWORK),
         },
         judged=clip(0.5, (17,), (3, 5)),

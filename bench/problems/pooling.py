@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-import fastnn as fnn
 
-from .functions import EXTRA, Arguments, Build, Maker, Spec
+from .functions import EXTRA, Arguments, Build, Maker, Spec, fnn
 
 FAMILY = "pooling"
 SEED = 20141218
@@ -73,7 +72,7 @@ def _windows(dims: int) -> list[Spec]:
             family=FAMILY,
             shapes={label: build(*layer) for label, layer in LAYERS[dims].items()},
             judged=build(ODD[dims], THREE),
-            mandatory=function == "max_pool2d",
+            mandatory=int(function == "max_pool2d"),
         )
         for function, build in builds.items()
     ]
@@ -98,7 +97,11 @@ def _adaptive(dims: int) -> list[Spec]:
         Spec(
             function=f"adaptive_avg_pool{dims}d{suffix}",
             family=FAMILY,
-            shapes={f"{output} of {'x'.join(map(str, shape))}": build(output)(shape) for shape, _ in LAYERS[dims].values()},
+            shapes={
+                f"to {output}, {'x'.join(map(str, shape))}": build(output)(shape)
+                for shape, options in LAYERS[dims].values()
+                if options is TWO
+            },
             judged=build(3)(ODD[dims]),
         )
         for suffix, build in (("", resized), ("_backward", resized_backward))

@@ -30,14 +30,12 @@ def slopes(logarithm: bool) -> Callable[..., Build]:
     return build
 
 
-def _spec(function: str, build: Callable[..., Build], mandatory: bool = False) -> Spec:
-    return Spec(
-        function=function, family=FAMILY, shapes=over(build, *SHAPES), judged=build(*ODD), mandatory=mandatory
-    )
+def _spec(function: str, build: Callable[..., Build], mandatory: int = 0) -> Spec:
+    return Spec(function=function, family=FAMILY, shapes=over(build, *SHAPES), judged=build(*ODD), mandatory=mandatory)
 
 
 SPECS = (
-    _spec("softmax", logits, mandatory=True),
+    _spec("softmax", logits, mandatory=1),
     _spec("softmax_backward", slopes(False)),
     _spec("log_softmax", logits),
     _spec("log_softmax_backward", slopes(True)),

@@ -30,6 +30,7 @@ from .style import CSS, SCRIPT
 from .verdicts import held
 
 Drawn = Mapping[str, Mapping[str, Path]]
+GRADES = {None: "", True: "good", False: "bad"}
 
 
 def page(result: Result, drawn: Drawn) -> str:
@@ -137,7 +138,7 @@ def _targets(result: Result) -> list[str]:
         f'<td class="left">{escape(one.against)}</td>'
         f"{_cell(one.ratio, '-' if one.ratio is None else f'{one.ratio:.2f}')}"
         f"{_cell(one.target.limit, f'{one.target.limit:g}')}"
-        f'<td class="left wrap {"" if one.met is None else "good" if one.met else "bad"}">{escape(one.verdict)}</td></tr>'
+        f'<td class="left wrap {GRADES[one.met]}">{escape(one.verdict)}</td></tr>'
         for one in found
     ]
     heads = _heads(("function", "shape", "against", "ratio", "target", "verdict"), left=(1, 2, 5))
@@ -179,7 +180,12 @@ def _family_table(group: list[Row]) -> str:
             line += [_cell(None, "-")] * 3
         beyond = ours.get("beyond_bytes") if ours else None
         line += [_error(row, row.ours), _cell(beyond, bytes_text(beyond))]
-        line += [f"<td>{escape(row.best or '-')}</td>", _microseconds(row, row.best), _error(row, row.best), _ratio(row)]
+        line += [
+            f"<td>{escape(row.best or '-')}</td>",
+            _microseconds(row, row.best),
+            _error(row, row.best),
+            _ratio(row),
+        ]
         line += [_microseconds(row, name, "edge" if name == others[0] else "") for name in others]
         body.append(f"<tr>{''.join(line)}</tr>")
     return _sortable(heads, body)

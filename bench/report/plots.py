@@ -18,6 +18,7 @@ from .canvas import DARK, LIGHT, Theme
 from .results import Result
 from .rows import PREFIX, Row, families, function_rows, main_size, ns_text, rows
 
+
 def claim(result: Result, theme: Theme) -> Figure | None:
     """C1: for each library a bar from its ReLU to its sigmoid; its length on the log axis is their ratio."""
     if not result["c1"]:

@@ -25,12 +25,12 @@ true result is finite, or the reverse. Click on a heading to sort.</p>
 """
 
 FUNCTIONS = """
-<p class="faint">Times are medians in microseconds. "rate" is the least memory traffic of the call (every input read once,
-every result written once, what is updated in place both) per second, or its multiplications and additions where those
-take the time; "of copy" is that traffic over that of np.copyto, on an array of which a copy moves as much. "error" is the
-largest of all results against the float64 formula, in units in the last place of what the function's documentation
-counts its error in. "memory" is what a call allocates beyond its results at any time, as far as NumPy allocates it. "ratio"
-is fastnn's time over that of the fastest rival: 0.5 is half its time.</p>
+<p class="faint">Times are medians in microseconds. "rate" is the least memory traffic of the call (every input read
+once, every result written once, what is updated in place both) per second, or its multiplications and additions where
+those take the time; "of copy" is that traffic over that of np.copyto, on an array of which a copy moves as much.
+"error" is the largest of all results against the float64 formula, in units in the last place of what the function's
+documentation counts its error in. "memory" is what a call allocates beyond its results at any time, as far as NumPy
+allocates it. "ratio" is fastnn's time over that of the fastest rival: 0.5 is half its time.</p>
 """
 
 ACCURACY = """
@@ -52,10 +52,11 @@ library's own backward kernel from the same saved array. A library without the f
 is learned, backward includes its gradient. Where a library has several ways the quickest is taken, found by trying them
 first. PyTorch runs eagerly, JAX stands for compilers. Arrays are laid out as the function's users have them (channels
 before space), for everybody.</li>
-<li>Where results are random every library draws its own numbers, by the quickest generator it has; the others' errors are
-counted given the choices seen in their results.</li>
-<li>Thread limit for everybody: {threads}. NumPy and SciPy always use one. The CPU time of the process is watched, and a
-library that exceeded the limit would be named at the top of this page.</li>
+<li>Where results are random every library draws its own numbers, by the quickest generator it has; the others' errors
+are counted given the choices seen in their results.</li>
+<li>Thread limit for everybody: {threads}. NumPy and SciPy always use one, but for matrix products, where their BLAS is
+held to that number. The CPU time of the process is watched, and a library that exceeded the limit would be named at the
+top of this page.</li>
 <li>Errors are measured against the formulas of fastnn's op table, evaluated in float64 (in arbitrary precision for
 float64). A result below the smallest normal number may be that number off; within a quarter of a zero of the derivative
 the error may be 2<sup>-22</sup> absolute. The stress sample has dy = 1.</li>

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import math
-import operator
 from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.arguments import Array, check_out, parameter_dtype, plain, real_array, receiver, stored
+from fastnn.arguments import (
+    Array,
+    check_apart,
+    check_out,
+    flag,
+    parameter_dtype,
+    plain,
+    real_array,
+    real_number,
+    receiver,
+    stored,
+)
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.functions.dropout import checked_word, explained, philox
@@ -36,35 +45,26 @@ def cutout(
     sides = _sides(title, size)
     key, stream = checked_word(title, "seed", seed), checked_word(title, "offset", offset)
     first = checked_word(title, "start", start, 63)
-    value = _number(title, "fill", fill)
+    value = real_number(title, "fill", fill, infinite=True)
     array = real_array(title, "x", x)
     if array.ndim != 4:
         raise ValueError(f"{title}: x has shape {array.shape}; expected (N, C, H, W)")
     check_out(title, out, array.shape, array.dtype, {"x": array})
     y = receiver(out, array.shape, array.dtype)
+    height, width = array.shape[2:]
     words = philox(len(array), seed=key, offset=stream, first=first)
     with np.errstate(over="ignore"):
         element = np.array(value).astype(array.dtype)
-    implementation("augmentation").cutout(plain(array), y, boxes(words, *array.shape[2:], sides), element)
+    implementation("augmentation").cutout(plain(array), y, boxes(words, height, width, sides), element)
     return stored(y, out)
 
 
-def _sides(title: str, size: object) -> tuple[int, int]:
-    expected = "expected an int of at least 1, or a pair of them"
+def _sides(title: str, size: Any) -> tuple[int, int]:
     values = size if isinstance(size, (tuple, list)) else (size, size)
-    for value in values:
-        if isinstance(value, (bool, np.bool_)) or not isinstance(value, SupportsIndex):
-            raise TypeError(f"{title}: size is {size!r} of type {type(size).__name__}; {expected}")
-    sides = [operator.index(value) for value in values]
+    sides = [checked_word(title, "size", value, 63) for value in values]
     if len(sides) != 2 or min(sides) < 1:
-        raise ValueError(f"{title}: size is {size!r}; {expected}")
+        raise ValueError(f"{title}: size is {size!r}; expected an int of at least 1, or a pair of them")
     return min(sides[0], 2**31), min(sides[1], 2**31)  # no image is larger
-
-
-def _number(title: str, name: str, value: object) -> float:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{title}: {name} is {value!r} of type {type(value).__name__}; expected a number")
-    return float(value)
 
 
 @explained
@@ -81,9 +81,8 @@ def mixup(
     out: Array | None = None,
 ) -> tuple[Array, Array, Any, npt.NDArray[np.int64]]:
     title = "mixup"
-    shape = _number(title, "alpha", alpha)
-    if not 0 <= shape < math.inf:
-        raise ValueError(f"{title}: alpha is {alpha!r}; expected a finite number of at least 0")
+    shape = real_number(title, "alpha", alpha, low=0)
+    each_its_own = flag(title, "per_sample", per_sample)
     key, stream = checked_word(title, "seed", seed), checked_word(title, "offset", offset)
     array = real_array(title, "x", x)
     if array.ndim == 0:
@@ -91,10 +90,9 @@ def mixup(
     dtype = parameter_dtype(array.dtype)
     soft = _soft_labels(title, labels, classes, len(array), dtype)
     check_out(title, out, array.shape, array.dtype, {"x": array, "labels": soft})
-    if out is not None and np.may_share_memory(out, array):
-        raise ValueError(f"{title}: out shares memory with x, which is read in another order; expected memory apart")
+    check_apart(title, out, {"x": array, "labels": soft})
     count = len(array)
-    lam = symmetric_beta(philox(count if per_sample else 1, seed=key, offset=stream), shape)
+    lam = symmetric_beta(philox(count if each_its_own else 1, seed=key, offset=stream), shape)
     permutation = places(philox(count, seed=key, offset=stream, first=PLACES))
     y = receiver(out, array.shape, array.dtype)
     blended = np.empty(soft.shape, soft.dtype)
@@ -102,7 +100,7 @@ def mixup(
         weights = np.broadcast_to(lam.astype(parameter_dtype(each.dtype)), count)
         implementation("augmentation").mix(plain(each), permutation, np.ascontiguousarray(weights), result)
     rounded = lam.astype(dtype)
-    return stored(y, out), blended, rounded if per_sample else rounded[0], permutation
+    return stored(y, out), blended, rounded if each_its_own else rounded[0], permutation
 
 
 def _soft_labels(title: str, labels: object, classes: object, count: int, dtype: np.dtype[Any]) -> Array:

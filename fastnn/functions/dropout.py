@@ -24,6 +24,7 @@ _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 _ROW = {row.name: row for row in ROWS}
 MODES = ("inverted", "vanilla")
+_NUMBERS = (int, float, np.integer, np.floating)
 
 
 def explained(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
@@ -69,7 +70,7 @@ def _integer(title: str, name: str, value: object, bits: int) -> int:
 
 def checked_threshold(title: str, p: object) -> int:
     """What 16 random bits must reach, for the probability `p` of dropping."""
-    if isinstance(p, (bool, np.bool_)) or not isinstance(p, (int, float, np.integer, np.floating)):
+    if type(p) is not float and (isinstance(p, (bool, np.bool_)) or not isinstance(p, _NUMBERS)):
         raise TypeError(
             f"{title}: p is {p!r} of type {type(p).__name__}; expected a number, the probability of dropping"
         )
@@ -102,6 +103,7 @@ class _Call:
         offset: object,
         start: object,
         out: Array | None,
+        *,
         axes: int = 0,
     ) -> None:
         self.threshold = checked_threshold(title, p)
@@ -143,7 +145,7 @@ def _elements(title: str, name: str, x: object, mode: str, *options: Any) -> Arr
 
 def _units(title: str, name: str, x: object, axes: int, mode: str, *options: Any) -> Array:
     _check_mode(title, mode)
-    call = _Call(title, name, x, *options, axes)
+    call = _Call(title, name, x, *options, axes=axes)
     if not call.without_draw():
         scale, inner = _scale(call.threshold, mode), math.prod(call.x.shape[axes:])
         kernels = implementation("dropout")
@@ -216,14 +218,14 @@ def dropout_mask(
     return kept
 
 
-def _shape(title: str, shape: object) -> tuple[int, ...]:
+def _shape(title: str, shape: Any) -> tuple[int, ...]:
     expected = "expected an int, or a tuple of ints, of at least 0"
     try:
-        lengths = [operator.index(length) for length in (shape if isinstance(shape, Sequence) else (shape,))]  # type: ignore[arg-type]
+        lengths = [operator.index(length) for length in (shape if isinstance(shape, (tuple, list)) else (shape,))]
     except TypeError:
         raise TypeError(f"{title}: shape is {shape!r} of type {type(shape).__name__}; {expected}") from None
-    if min(lengths, default=0) < 0:
-        raise ValueError(f"{title}: shape is {shape!r}; {expected}")
+    if min(lengths, default=0) < 0 or math.prod(max(length, 1) for length in lengths) >= 2**63:
+        raise ValueError(f"{title}: shape is {shape!r}; {expected}, and less than 2^63 elements")
     return tuple(lengths)
 
 
@@ -369,7 +371,7 @@ def philox(
     blocks: SupportsIndex, *, seed: SupportsIndex, offset: SupportsIndex = 0, first: SupportsIndex = 0
 ) -> npt.NDArray[np.uint32]:
     title = "philox"
-    count = checked_word(title, "blocks", blocks)
+    count = checked_word(title, "blocks", blocks, 59)
     numbers = [checked_word(title, *each) for each in (("first", first), ("seed", seed), ("offset", offset))]
     words = np.empty((count, 4), np.uint32)
     implementation("dropout").philox(words, *numbers)

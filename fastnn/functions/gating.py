@@ -8,7 +8,17 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.arguments import Array, check_out, checked_axis, common_array, plain, real_array, receiver, stored
+from fastnn.arguments import (
+    Array,
+    check_apart,
+    check_out,
+    checked_axis,
+    common_array,
+    plain,
+    real_array,
+    receiver,
+    stored,
+)
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.functions.softmax import split
@@ -48,8 +58,7 @@ def _forward(title: str, x: object, axis: object, pieces: int, out: Array | None
     array = real_array(title, "x", x)
     parts = _Parts(title, array.shape, axis, pieces, adjacent=title == "maxout")
     check_out(title, out, parts.result, array.dtype, {"x": array})
-    if out is not None and out.size and np.may_share_memory(out, array):
-        raise ValueError(f"{title}: out is x; expected memory apart from it")
+    check_apart(title, out, {"x": array})
     y = receiver(out, parts.result, array.dtype)
     getattr(implementation("gating"), title)(plain(array).reshape(parts.x), y.reshape(parts.y))
     return stored(y, out)
@@ -63,9 +72,8 @@ def _backward(title: str, dy: object, x: object, axis: object, pieces: int, out:
             f"{title}: dy has shape {incoming.shape}; expected {parts.result}, the shape of the result for x of shape "
             f"{array.shape}"
         )
-    check_out(title, out, array.shape, array.dtype, {"x": array, "dy": incoming})
-    if out is not None and out.size and np.may_share_memory(out, incoming):
-        raise ValueError(f"{title}: out overlaps dy in memory; expected x itself, or memory apart from both")
+    check_out(title, out, array.shape, array.dtype, {"x": array})
+    check_apart(title, out, {"dy": incoming})
     dx = receiver(out, array.shape, array.dtype)
     getattr(implementation("gating"), title)(
         plain(incoming).reshape(parts.y), plain(array).reshape(parts.x), dx.reshape(parts.x)

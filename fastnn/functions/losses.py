@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.arguments import Array, checked_axis, checked_number, parameter_dtype, plain, real_array
+from fastnn.arguments import Array, checked_axis, parameter_dtype, plain, real_array, real_number
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.functions.softmax import split
@@ -122,7 +122,7 @@ def _cross_entropy(
 ) -> tuple[Loss, Array | None]:
     _check_reduction(title, reduction)
     scores = _scores(title, "logits", logits, axis)
-    smoothing = checked_number(title, "label_smoothing", label_smoothing, 0, 1)
+    smoothing = real_number(title, "label_smoothing", label_smoothing, low=0, high=1)
     if isinstance(ignore_index, (bool, np.bool_)) or not isinstance(ignore_index, SupportsIndex):
         raise TypeError(f"{title}: ignore_index is {ignore_index!r}; expected an int")
     ignored = operator.index(ignore_index)
@@ -175,7 +175,7 @@ def _hinge(
 ) -> tuple[Loss, Array | None]:
     _check_reduction(title, reduction)
     checked = _scores(title, "scores", scores, axis)
-    width = checked_number(title, "margin", margin, 0, math.inf)
+    width = real_number(title, "margin", margin, low=0)
     given = _integer_labels(title, labels)
     whole = checked.labels(given)
     counted = checked.count(whole, given, -1 if checked.split[1] else -(2**63), None)

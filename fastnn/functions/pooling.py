@@ -20,6 +20,7 @@ __all__ = [row.name for row in ROWS]
 
 _ROW = {row.name: row for row in ROWS}
 _SPACE = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
+_MOST = 1 << 59  # elements: their bytes fit 64 bits
 Output = int | None | Sequence[int | None]
 Pooled = Array | tuple[Array, Array]
 
@@ -41,7 +42,7 @@ def _input(title: str, name: str, value: Any, dims: int | None) -> Array:
 def _shape(title: str, x_shape: Any, dims: int | None) -> tuple[int, ...]:
     """The shape of the input of a forward pass."""
     expected = "(N, C, *spatial)" if dims is None else _SPACE[dims]
-    if not isinstance(x_shape, (Sequence, np.ndarray)) or isinstance(x_shape, (str, bytes)):
+    if not isinstance(x_shape, Sequence) or isinstance(x_shape, (str, bytes)):
         raise TypeError(f"{title}: x_shape is of type {type(x_shape).__name__}; expected a tuple of ints, {expected}")
     if len(x_shape) != dims + 2 if dims is not None else len(x_shape) < 3:
         raise ValueError(f"{title}: x_shape is {tuple(x_shape)}; expected {expected}")
@@ -65,6 +66,8 @@ class _Result:
     def __init__(
         self, title: str, out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any], **inputs: Array
     ) -> None:
+        if math.prod(shape) >= _MOST:
+            raise ValueError(f"{title}: the result would have shape {shape}; expected fewer than 2^59 elements")
         check_out(title, out, shape, dtype, inputs)
         shares = out is not None and any(np.may_share_memory(out, array) for array in inputs.values())
         self.out, self.array = out, receiver(None if shares else out, shape, dtype)
@@ -79,7 +82,7 @@ class _Result:
 
 
 def _planes(array: Array) -> Array:
-    """(N, C, *spatial) as (planes, depth, height, width)."""
+    """(N, C, *spatial) as (planes, depth, height, width), or with more axes."""
     shape = array.shape
     return array.reshape(shape[0] * shape[1], *(1,) * (5 - len(shape)), *shape[2:])
 
@@ -450,7 +453,7 @@ def adaptive_avg_pool3d_backward(dy: Any, x_shape: Sequence[int], *, out: Array 
 def global_avg_pool(x: Any, *, out: Array | None = None) -> Array:
     x = _input("global_avg_pool", "x", x, None)
     result = _Result("global_avg_pool", out, x.shape[:2], x.dtype, x=x)
-    _kernels().average_whole(plain(x).reshape(result.array.size, -1), result.array.reshape(-1))
+    _kernels().average_whole(_planes(plain(x)), result.array.reshape(-1))
     return result.stored()
 
 
@@ -460,7 +463,7 @@ def global_avg_pool_backward(dy: Any, x_shape: Sequence[int], *, out: Array | No
     shape = _shape(title, x_shape, None)
     dy = _gradient(title, dy, shape[:2])
     result = _Result(title, out, shape, dy.dtype, dy=dy)
-    _kernels().average_whole_backward(plain(dy).reshape(-1), result.array.reshape(dy.size, math.prod(shape[2:])))
+    _kernels().average_whole_backward(plain(dy).reshape(-1), _planes(result.array))
     return result.stored()
 
 
@@ -484,10 +487,9 @@ def fractional_max_pool2d(
         raise ValueError(f"{title}: output_size is {output}; expected at most x's spatial lengths, {x.shape[2:]}")
     seed, offset = checked_word(title, "seed", seed), checked_word(title, "offset", offset)
     pseudo_random, overlapping = flag(title, "pseudo_random", pseudo_random), flag(title, "overlapping", overlapping)
-    if shared not in SHARED:
-        expected = ", ".join(map(repr, SHARED))
+    if not isinstance(shared, str) or shared not in SHARED:
         raise (ValueError if isinstance(shared, str) else TypeError)(
-            f"{title}: shared is {shared!r}; expected one of {expected}"
+            f"{title}: shared is {shared!r}; expected one of {', '.join(map(repr, SHARED))}"
         )
     indexed = flag(title, "return_indices", return_indices)
     shape = (*x.shape[:2], *output)

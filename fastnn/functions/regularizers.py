@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, SupportsFloat
 
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.arguments import Array, check_out, checked_number, parameter_dtype, plain, real_array
+from fastnn.arguments import Array, check_updated, overlap, parameter_dtype, plain, real_array, real_number
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.table.regularizers import ROWS
@@ -32,23 +31,14 @@ def _penalty(title: str, w: object, grad: Array | None, quadratic: float | None,
 
 
 def _checked(title: str, name: str, value: object) -> float:
-    return checked_number(title, name, value, 0, math.inf)
+    return real_number(title, name, value, low=0)
 
 
-def _check_grad(title: str, w: object, grad: object) -> None:
+def _check_grad(title: str, w: object, grad: Array) -> None:
     array = real_array(title, "w", w)
-    try:
-        check_out(title, _present(title, grad), array.shape, array.dtype, {})
-    except (TypeError, ValueError) as error:
-        raise type(error)(str(error).replace(f"{title}: out", f"{title}: grad", 1)) from None
-    if isinstance(grad, np.ndarray) and grad.size and np.shares_memory(array, grad):
+    check_updated(title, "grad", grad, array.shape, array.dtype)
+    if grad.size and overlap(array, grad):
         raise ValueError(f"{title}: grad overlaps w in memory; expected memory apart from it")
-
-
-def _present(title: str, grad: object) -> object:
-    if grad is None:
-        raise TypeError(f"{title}: grad is None; expected a numpy.ndarray of w's shape and dtype")
-    return grad
 
 
 @public(_ROW["l2"])

@@ -46,12 +46,13 @@ def symmetric_beta(words: npt.NDArray[np.uint32], alpha: float) -> npt.NDArray[n
     sides = q, (1 - q) * cosine**2
     whole = sides[0] + sides[1]
     share = sides[0] / whole / (2 * (1 + np.sqrt(sides[1] / whole)))
-    return np.where(cosine < 0, share, 1 - share)
+    return np.asarray(np.where(cosine < 0, share, 1 - share))
 
 
 def _uniform(high: npt.NDArray[np.uint32], low: npt.NDArray[np.uint32]) -> npt.NDArray[np.float64]:
     """53 random bits as a number strictly between 0 and 1."""
-    return ((high >> np.uint32(5)) * 67108864.0 + (low >> np.uint32(6)) + 0.5) * 2.0**-53
+    number = (high >> np.uint32(5)).astype(np.float64) * 2.0**26 + (low >> np.uint32(6))
+    return np.asarray((number + 0.5) * 2.0**-53)
 
 
 def places(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:

@@ -28,10 +28,16 @@ _MODE = Argument(
     "'vanilla': what is kept stays as it is, and test time scales (see dropout_infer)",
 )
 _OUT = Argument(name="out", doc="where the result goes, the input itself included")
-_MASKED = (
-    "The mask depends on seed, offset and the number of an element alone, not on threads, strides, instruction set or "
-    "backend: equal arguments give equal masks, so backward needs nothing saved. For a fresh mask take the next offset."
-)
+
+
+def _masked(unit: str) -> str:
+    return (
+        f"The mask depends on seed, offset and the number of the {unit} alone, not on threads, strides, instruction "
+        "set or backend: equal arguments give equal masks, so backward needs nothing saved. For a fresh mask take the "
+        "next offset."
+    )
+
+
 _SELECTED = "What is dropped is 0 even where it was NaN or infinite; p = 0 copies bit by bit, p = 1 gives zeros."
 _COPIED = "No memory beyond the result, unless an array or out is not C-contiguous: then one contiguous copy of it."
 _HINTON = "Srivastava et al. (2014), Dropout: a simple way to prevent neural networks from overfitting"
@@ -172,17 +178,18 @@ def _pair(
     options = (_P, _SEED, _OFFSET, _MODE, _start(unit), _OUT)
     common: dict[str, Any] = {
         "family": "dropout",
-        "notes": (*notes, _MASKED, _SELECTED, _COPIED),
+        "notes": (*notes, _masked(unit), _SELECTED, _COPIED),
         "source": source,
         "ulp": 1.5,
         "bytes": f"reads {what} once, writes as much",
-        "operations": f"2 an element, and 60 a block of {8} {unit}s for the random numbers",
+        "operations": f"2 an element, and 60 a block of 8 {unit}s for the random numbers",
     }
     gradient = f"d{argument}"
     forward = Function(
         name=name,
         title=titles[0],
-        formula=f"y = {argument} / (1 - rate) where a {unit} is kept, 0 where it is dropped; vanilla: y = {argument}.",
+        formula=f"y = {argument} / (1 - rate) for {unit}s that are kept, 0 for those that are dropped; vanilla: "
+        f"y = {argument} for what is kept.",
         arguments=(_array(argument, f"{shape}, any strides"), *options),
         returns=(_array("y", f"array like {argument}"),),
         oracle=_dropout(argument, units=axes),
@@ -193,8 +200,8 @@ def _pair(
     backward = Function(
         name=f"{name}_backward",
         title=titles[1],
-        formula=f"{gradient} = dy / (1 - rate) where a {unit} was kept, 0 where it was dropped; vanilla: "
-        f"{gradient} = dy. The mask is drawn anew, at the speed of the forward pass.",
+        formula=f"{gradient} = dy / (1 - rate) for {unit}s that were kept, 0 for those that were dropped; vanilla: "
+        f"{gradient} = dy for what was kept. The mask is drawn anew, at the speed of the forward pass.",
         arguments=(_array("dy", "gradient of the result, of its shape"), *options),
         returns=(_array(gradient, "array like dy"),),
         oracle=_dropout("dy", units=axes),
@@ -264,7 +271,7 @@ ROWS: tuple[Function, ...] = (
         ),
         returns=(Argument(name="mask", doc="array of bool, True where an element is kept"),),
         source=_PHILOX,
-        notes=("For spatial dropout shape is (N, C), for stochastic depth (N,).", _MASKED),
+        notes=("For spatial dropout shape is (N, C), for stochastic depth (N,).", _masked("element")),
         oracle=_mask,
         examples=lambda rng: (
             {"shape": shape, **values} for shape, values in zip(_ELEMENTS, _masks("offset", "start"), strict=True)
@@ -318,7 +325,7 @@ ROWS: tuple[Function, ...] = (
         formula="y = a x + b where an element is kept, a alpha' + b where it is dropped.",
         arguments=(_array("x", "array of any shape, any strides"), _P, _SEED, _OFFSET, _start("element"), _OUT),
         returns=(_array("y", "array like x"),),
-        notes=(*_ALPHA_NOTES, _MASKED, _COPIED),
+        notes=(*_ALPHA_NOTES, _masked("element"), _COPIED),
         oracle=_alpha_dropout,
         examples=_examples("x", _ELEMENTS, "offset", "start"),
         ulp=2,
@@ -339,7 +346,7 @@ ROWS: tuple[Function, ...] = (
             _OUT,
         ),
         returns=(_array("dx", "array like dy"),),
-        notes=(_ALPHA_NOTES[0], _MASKED, _COPIED),
+        notes=(_ALPHA_NOTES[0], _masked("element"), _COPIED),
         oracle=_alpha_dropout_backward,
         examples=_examples("dy", _ELEMENTS, "offset", "start"),
         ulp=1.5,

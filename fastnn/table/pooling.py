@@ -155,19 +155,16 @@ def _one_for_each(dims: int, *values: Any) -> tuple[Any, ...]:
 
 def _options(dims: int, dilated: bool) -> list[dict[str, Any]]:
     """Arguments for each of _SHAPES; dilation where `dilated`."""
-    pads = _one_for_each(dims, (1, 0), (0, 1), (1, 2))
+    whole, large, small = (_SHAPES[dims][i][2:] for i in (2, 3, 4))
+    sides = zip(_one_for_each(dims, (1, 0), (0, 1), (1, 2)), large, strict=True)
+    pads = tuple((min(before, length - 1), min(after, length - 1)) for (before, after), length in sides)
     options: list[dict[str, Any]] = [
         {"kernel_size": 2, "stride": 2, "padding": 0, "ceil_mode": True},
         {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": False},
-        {"kernel_size": _one_for_each(dims, 1, 1, 1), "stride": None, "padding": 0, "ceil_mode": False},
-        {"kernel_size": _one_for_each(dims, 1, 3, 4), "stride": 3, "padding": pads, "ceil_mode": True},
-        {"kernel_size": _one_for_each(dims, 2, 2, 3), "stride": 1, "padding": 1, "ceil_mode": False},
+        {"kernel_size": whole, "stride": None, "padding": 0, "ceil_mode": False},
+        {"kernel_size": tuple(min(4, length) for length in large), "stride": 3, "padding": pads, "ceil_mode": True},
+        {"kernel_size": tuple(min(3, length) for length in small), "stride": 1, "padding": 1, "ceil_mode": False},
     ]
-    shapes = _SHAPES[dims]
-    options[2]["kernel_size"] = shapes[2][2:]
-    kernels = [shape[2:] for shape in shapes]
-    options[3]["kernel_size"] = tuple(min(4, length) for length in kernels[3])
-    options[4]["kernel_size"] = tuple(min(3, length) for length in kernels[4])
     if dilated:
         options[1] |= {"dilation": 2, "stride": 1}
         options[4] |= {"dilation": _one_for_each(dims, 1, 1, 2)}

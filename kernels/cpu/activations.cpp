@@ -68,9 +68,9 @@ FASTNN_FN void run(void* const* operands, std::int64_t n, bool streaming, indice
   const V fixed[] = {V(arrays_of_parameters ? parameter(0) : *par[p])..., V(parameter(0))};
   const auto whole = [&](std::int64_t i) {
     if constexpr (arrays_of_parameters)
-      return Pass::apply(S::load(in[a] + i)..., P::load(par[p] + i)...);
+      return Pass::apply(fetched(S::load(in[a] + i))..., P::load(par[p] + i)...);
     else
-      return Pass::apply(S::load(in[a] + i)..., fixed[p]...);
+      return Pass::apply(fetched(S::load(in[a] + i))..., fixed[p]...);
   };
   const auto partial = [&](std::int64_t i, int count) {
     V y;

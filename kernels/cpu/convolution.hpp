@@ -38,6 +38,8 @@ struct Layout {
   std::int64_t tile_rows, tile_cols, row_tiles, col_tiles;  // planes: positions of a tile, tiles of an image
   std::int64_t top, left;  // row and column of the planes that a tile's first one is at
   std::int64_t plane_rows, pitch;
+  std::int64_t first_col;                 // of the planes that a tile's first column sees
+  std::int64_t kernel_rows, kernel_cols;  // how far the taps reach in the planes
   std::int64_t planes;
   const std::int64_t (*plane)[2];  // the remainders of row and column by the steps
   std::int64_t positions;          // gathered: of a tile
@@ -63,6 +65,7 @@ struct Correlation {
   Loop activation;  // of the type computed in; null for none
   int parameters;
   const void* parameter[4];
+  bool depthwise;                       // one channel by itself, no steps, and a kernel without gaps
   bool hold;                            // all weights of a task lie in scratch memory, from task to task
   std::int64_t outputs, output_blocks;  // channels of the result that are one task's
   int failed;                           // set where there is no memory

@@ -47,6 +47,8 @@ const CorrelationTile<V>* correlation_tiles(i64 rows) {
   }
 }
 
+constexpr i64 second_level_cache = 1 << 20;  // about
+
 template <class T>
 struct Correlator {
   using S = storage<T>;
@@ -98,6 +100,8 @@ struct Correlator {
     const i64 patches = patches_of(l, w, c.images, tile, patch), line = line_of(patch[patches - 1]);
     const i64 plane = w.source_rows * w.source_cols, image = c.groups * c.inner * plane;
     const T* const from = static_cast<const T*>(c.source) + group * c.inner * plane;
+    if (c.depthwise && has_depthwise_loop() && patch[0].length >= lanes<V>)
+      return depthwise_task(from, image, patches, group);
     if (c.hold) hold_weights(block * c.groups + group, group, first, outputs);
     i64 begin = 0;
     do {  // once even where there is nothing to sum up
@@ -119,6 +123,41 @@ struct Correlator {
       }
       begin = end;
     } while (begin < c.inner);
+  }
+
+  // Their rows are unrolled.
+  bool has_depthwise_loop() const { return l.kernel_rows == 3 || l.kernel_rows == 5 || l.kernel_rows == 7; }
+  void depthwise_task(const T* from, i64 image, i64 patches, i64 group) {
+    const Patch p = patch[0];
+    const i64 plane = w.source_rows * w.source_cols;
+    if (c.images * c.groups * plane * static_cast<i64>(sizeof(T)) > second_level_cache) {
+      // The next plane follows this one, at a distance that the processor does not look ahead by itself.
+      const char* const next = reinterpret_cast<const char*>(from + p.image * image + plane);
+      for (i64 i = 0; i < p.rows * p.length * static_cast<i64>(sizeof(T)); i += 64) __builtin_prefetch(next + i, 0, 2);
+    }
+    pack(source, l, w, from, image, 1, patch, patches, source_end);
+    for (i64 t = 0; t < w.taps; ++t) {
+      const i64 row = l.offset[t] / l.pitch, col = l.offset[t] % l.pitch - l.first_col;
+      weights[col * l.kernel_rows + row] =
+          widened(static_cast<const T*>(c.weight)[group * c.weight_group + w.tap[t].weight]);
+    }
+    const auto block = l.kernel_rows == 3   ? depthwise_block<V, 3>
+                       : l.kernel_rows == 5 ? depthwise_block<V, 5>
+                                            : depthwise_block<V, 7>;
+    const N bias = c.bias == nullptr ? N(0) : static_cast<const N*>(c.bias)[group];
+    if constexpr (sizeof(T) == sizeof(N)) {
+      T* const to = address(p, group);
+      const i64 pitch = c.row_step * c.result_cols;
+      block(source + l.first_col, l.pitch, weights, l.kernel_cols, bias, p.rows, p.length, to, pitch);
+      if (pitch == p.length)
+        activate(to, p.rows * p.length);
+      else
+        for (i64 i = 0; i < p.rows; ++i) activate(to + i * pitch, p.length);
+    } else {
+      patch[0].pitch = p.length;
+      block(source + l.first_col, l.pitch, weights, l.kernel_cols, bias, p.rows, p.length, totals, p.length);
+      finish(totals, p.rows * p.length, patches, group);
+    }
   }
 
   void pack_weights_of(N* to, i64 group, i64 o, i64 rows, i64 begin, i64 end) const {
@@ -153,19 +192,24 @@ struct Correlator {
     } while (at < end);
   }
 
+  void activate(N* z, i64 n) const {
+    if (c.activation == nullptr) return;
+    void* operands[6] = {z};
+    for (int k = 0; k < c.parameters; ++k) operands[1 + k] = const_cast<void*>(c.parameter[k]);
+    operands[1 + c.parameters] = z;
+    c.activation(operands, n, 0);
+  }
+  T* address(const Patch& p, i64 channel) const {
+    const i64 plane = p.image * c.groups * c.outer + channel, row = c.first_row + p.row * c.row_step;
+    return static_cast<T*>(c.result) + (plane * c.result_rows + row) * c.result_cols + c.first_col + p.col * c.col_step;
+  }
   // One line of totals is complete: activation, and out.
   void finish(N* total, i64 line, i64 patches, i64 channel) const {
-    if (c.activation != nullptr) {
-      void* operands[6] = {total};
-      for (int k = 0; k < c.parameters; ++k) operands[1 + k] = const_cast<void*>(c.parameter[k]);
-      operands[1 + c.parameters] = total;
-      c.activation(operands, line, 0);
-    }
+    activate(total, line);
+    const i64 pitch = c.row_step * c.result_cols;
     for (i64 r = 0; r < patches; ++r) {
       const Patch& p = patch[r];
-      const i64 plane = p.image * c.groups * c.outer + channel, pitch = c.row_step * c.result_cols;
-      T* to = static_cast<T*>(c.result) + (plane * c.result_rows + c.first_row + p.row * c.row_step) * c.result_cols +
-              c.first_col + p.col * c.col_step;
+      T* to = address(p, channel);
       const N* from = total + p.at;
       if (c.col_step == 1 && p.pitch == p.length && pitch == p.length)
         put(to, from, p.rows * p.length);

@@ -125,11 +125,19 @@ FASTNN_FN void copy_rows(computed<T>* to, i64 pitch, const T* plane, const Windo
   if (row_step == 1 && cut.step == 1 && cut.col == 0 && cut.n == w.source_cols && pitch == cut.n && row >= 0 &&
       row + count <= w.source_rows)
     return copy(to, plane + row * pitch, count * pitch, 1, limit);
+  const i64 inside = cut.end - cut.begin;
   for (i64 i = 0; i < count; ++i, row += row_step, to += pitch) {
-    if (row < 0 || row >= w.source_rows)
+    const T* const from = plane + row * w.source_cols;
+    if (row < 0 || row >= w.source_rows) {
       clear<V>(to, cut.n);
-    else
-      cut.copy_row(to, plane + row * w.source_cols, limit);
+    } else if (cut.step == 1 && limit - (from + cut.col + cut.end) >= lanes<V>) {
+      if (cut.begin > 0) clear<V>(to, cut.begin);
+      const T* const first = from + cut.col + cut.begin;
+      for (i64 j = 0; j < inside; j += lanes<V>) store(to + cut.begin + j, storage<T>::load(first + j));
+      if (cut.end < cut.n) clear<V>(to + cut.end, cut.n - cut.end);
+    } else {
+      cut.copy_row(to, from, limit);
+    }
   }
 }
 

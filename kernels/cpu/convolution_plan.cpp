@@ -9,6 +9,7 @@ using i64 = std::int64_t;
 
 constexpr i64 source_bytes = 256 << 10, weight_bytes = 512 << 10, total_bytes = 512 << 10;  // of scratch memory
 constexpr i64 largest_plane_bytes = 1 << 20;  // beyond, lines are gathered
+constexpr i64 alignment = 16;                 // numbers: a cache line, or two
 constexpr i64 chunk_terms = 256;
 constexpr i64 gathered_positions = 192;  // a multiple of every width of a register tile
 constexpr i64 output_step = 24;          // likewise of every height
@@ -44,7 +45,8 @@ i64 find_plane(Tiles& tiles, i64 row, i64 col) {
   return found - tiles.planes.begin();
 }
 
-void use_planes(Layout& l, const Window& w, i64 images, i64 inner, i64 positions, i64 size, Tiles& tiles) {
+void use_planes(Layout& l, const Window& w, i64 images, i64 inner, i64 positions, i64 size, bool aligned,
+                Tiles& tiles) {
   const Span rows = span<&Tap::row>(w, w.row_step), cols = span<&Tap::col>(w, w.col_step);
   const i64 more_rows = rows.high - rows.low, more_cols = cols.high - cols.low;
   tiles.offsets.resize(w.taps);
@@ -59,6 +61,11 @@ void use_planes(Layout& l, const Window& w, i64 images, i64 inner, i64 positions
   l.planes = static_cast<i64>(tiles.planes.size());
   l.tile_cols = even(w.cols, std::max<i64>(positions, 64));
   l.pitch = l.tile_cols + more_cols;
+  if (aligned) {
+    l.left = cols.low < 0 ? -divide_up(-cols.low, alignment) * alignment : cols.low;
+    l.pitch = divide_up(l.tile_cols + cols.high - l.left, alignment) * alignment;
+  }
+  l.first_col = cols.low - l.left;
   l.tile_rows = std::clamp<i64>(positions / l.pitch, 1, w.rows);
   // all channels at once, if tiles do not become too small for it
   const i64 row_bytes = std::max<i64>(1, inner * l.planes * l.pitch * size);
@@ -69,6 +76,8 @@ void use_planes(Layout& l, const Window& w, i64 images, i64 inner, i64 positions
   l.col_tiles = divide_up(w.cols, l.tile_cols);
   l.tiles = images * l.row_tiles * l.col_tiles;
   l.plane_rows = l.tile_rows + more_rows;
+  l.kernel_rows = more_rows + 1;
+  l.kernel_cols = more_cols + 1;
   l.line = (l.tile_rows - 1) * l.pitch + l.tile_cols;
   l.patches = 1;
   l.channel = l.planes * l.plane_rows * l.pitch;
@@ -102,11 +111,11 @@ bool gathering_pays(const Layout& l, const Window& w, i64 images, i64 outer, i64
 
 }  // namespace
 
-Layout lay_out(const Window& w, i64 images, i64 inner, i64 outer, i64 positions, i64 size, Tiles& tiles) {
+Layout lay_out(const Window& w, i64 images, i64 inner, i64 outer, i64 positions, i64 size, bool aligned, Tiles& tiles) {
   Layout l = {};
-  use_planes(l, w, images, inner, positions, size, tiles);
+  use_planes(l, w, images, inner, positions, size, aligned, tiles);
   const i64 smallest_line = w.taps * 48;
-  if (w.taps > 0 && (gathering_pays(l, w, images, outer, size) ||
+  if (w.taps > 0 && ((!aligned && gathering_pays(l, w, images, outer, size)) ||
                      (l.channel * size > largest_plane_bytes && l.channel > smallest_line))) {
     use_lines(l, w, images, std::min(positions, gathered_positions), size, tiles);
   }
@@ -118,9 +127,15 @@ Layout lay_out(const Window& w, i64 images, i64 inner, i64 outer, i64 positions,
   return l;
 }
 
+bool is_depthwise(const Correlation& c) {
+  return c.inner == 1 && c.outer == 1 && c.col_step == 1 && c.window.row_step == 1 && c.window.col_step == 1 &&
+         c.window.cols >= alignment;
+}
+
 i64 plan_tasks(Correlation& c, i64 size, int threads) {
   const Layout& l = c.layout;
   const i64 terms = std::max<i64>(1, c.inner * c.window.taps);
+  c.depthwise = is_depthwise(c) && !l.gathered && l.planes == 1 && c.window.taps == l.kernel_rows * l.kernel_cols;
   c.hold = c.outer * terms * size <= weight_bytes;
   c.outputs = l.block < c.inner ? at_most(c.outer, total_bytes / (l.line * size), output_step) : c.outer;
   // results of one tile are shared out where there are fewer tiles than would keep the threads busy

@@ -40,7 +40,9 @@ FASTNN_FN void masked(const void* from, void* to, int64_t n, uint64_t first, con
     S::store_first(y + i, f(S::load_first(x + i, count), at_least16<V>(own, threshold)), count);
   };
   for_each_run(generator, first, n, head, [&](int64_t begin, int64_t end, const u16* halves) {
-    const auto whole = [&](int64_t i) { return f(S::load(x + i), at_least16<V>(halves + (i - begin), threshold)); };
+    const auto whole = [&](int64_t i) {
+      return f(fetched(S::load(x + i)), at_least16<V>(halves + (i - begin), threshold));
+    };
     int64_t i = begin;
     if (i == 0 && head != 0) {
       partial(0, static_cast<int>(head), halves);

@@ -54,6 +54,12 @@ struct registers {
       for (int j = 0; j < columns; ++j) sum[a][j] = fmadd(w, v[j], sum[a][j]);
     }
   }
+  FASTNN_FN void put(number* y, long long pitch, number bias) const {
+#pragma GCC unroll 16
+    for (int a = 0; a < rows; ++a)
+#pragma GCC unroll 16
+      for (int j = 0; j < columns; ++j) store(y + a * pitch + j * lanes<V>, sum[a][j] + V(bias));
+  }
   // The first chunk sets the totals, the others are added; a bias, one number a row, comes last.
   FASTNN_FN void flush(number* total, long long pitch, bool first, const number* bias) const {
 #pragma GCC unroll 16
@@ -75,6 +81,61 @@ void correlation_tile(const scalar_t<V>* x, const int* offset, const scalar_t<V>
   registers<V, rows, columns> tile;
   for (long long k = 0; k < terms; ++k, w += rows) tile.add(x + offset[k], [w](int a) { return w[a]; });
   tile.flush(total, pitch, first, bias);
+}
+
+// Results of one channel convolved by itself, depthwise: `rows` rows times `columns` vectors. Neighbouring rows see the
+// same rows of x, which are loaded once for all of them. w is [column, row] of the kernel.
+template <class V, int kernel_rows, int rows, int columns>
+FASTNN_FN registers<V, rows, columns> depthwise_tile(const scalar_t<V>* x, long long pitch, const scalar_t<V>* w,
+                                                     long long kernel_columns) {
+  registers<V, rows, columns> tile;
+  const scalar_t<V>* row[rows + kernel_rows - 1];
+#pragma GCC unroll 16
+  for (int i = 0; i < rows + kernel_rows - 1; ++i) row[i] = x + i * pitch;
+  for (long long k = 0; k < kernel_columns; ++k, w += kernel_rows) {
+    V weight[kernel_rows];
+#pragma GCC unroll 16
+    for (int i = 0; i < kernel_rows; ++i) weight[i] = V(w[i]);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows + kernel_rows - 1; ++i) {
+      V v[columns];
+#pragma GCC unroll 16
+      for (int j = 0; j < columns; ++j) v[j] = load<V>(row[i] + k + j * lanes<V>);
+#pragma GCC unroll 16
+      for (int a = 0; a < rows; ++a)
+        if (i >= a && i - a < kernel_rows)
+#pragma GCC unroll 16
+          for (int j = 0; j < columns; ++j) tile.sum[a][j] = fmadd(weight[i - a], v[j], tile.sum[a][j]);
+    }
+  }
+  return tile;
+}
+
+// ... of a block of height x width results, at least lanes<V> of them in a row.
+template <class V, int kernel_rows, int rows>
+FASTNN_FN void depthwise_rows(const scalar_t<V>* x, long long pitch, const scalar_t<V>* w, long long kernel_columns,
+                              scalar_t<V> bias, long long width, scalar_t<V>* y, long long y_pitch) {
+  constexpr int vector = lanes<V>;
+  // the last vector of a row ends with the row, and repeats what the one before has computed
+  for (long long at = 0; at < width;) {
+    if (width - at >= 2 * vector) {
+      depthwise_tile<V, kernel_rows, rows, 2>(x + at, pitch, w, kernel_columns).put(y + at, y_pitch, bias);
+      at += 2 * vector;
+    } else {
+      if (width - at < vector) at = width - vector;
+      depthwise_tile<V, kernel_rows, rows, 1>(x + at, pitch, w, kernel_columns).put(y + at, y_pitch, bias);
+      at += vector;
+    }
+  }
+}
+template <class V, int kernel_rows>
+void depthwise_block(const scalar_t<V>* x, long long pitch, const scalar_t<V>* w, long long kernel_columns,
+                     scalar_t<V> bias, long long height, long long width, scalar_t<V>* y, long long y_pitch) {
+  long long i = 0;
+  for (; i + 4 <= height; i += 4)
+    depthwise_rows<V, kernel_rows, 4>(x + i * pitch, pitch, w, kernel_columns, bias, width, y + i * y_pitch, y_pitch);
+  for (; i < height; ++i)
+    depthwise_rows<V, kernel_rows, 1>(x + i * pitch, pitch, w, kernel_columns, bias, width, y + i * y_pitch, y_pitch);
 }
 
 // Gradients of weights: the terms are the positions (i, j) of a plane of dy, the columns its channels, the rows the

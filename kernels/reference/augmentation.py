@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.kernels.reference.activations import compute_dtype
+from fastnn.kernels.reference.rounding import store, widen
 
 Array = npt.NDArray[Any]
 
@@ -16,9 +16,8 @@ def mix(x: Array, permutation: Array, weights: Array, out: Array) -> None:
     """out[n] = weights[n] x[n] + (1 - weights[n]) x[permutation[n]]; out lies apart from x."""
     weight = weights.astype(np.float64).reshape(-1, *(1,) * (x.ndim - 1))
     with np.errstate(all="ignore"):
-        wide = x.astype(np.float64)
-        y = weight * wide + (1 - weight) * wide[permutation]
-        out[...] = y.astype(compute_dtype(out.dtype)).astype(out.dtype, copy=False)
+        wide = widen(x)
+        store(weight * wide + (1 - weight) * wide[permutation], out)
 
 
 def cutout(x: Array, out: Array, boxes: Array, fill: Array) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import generator
-from fastnn.kernels.reference.activations import compute_dtype
+from fastnn.kernels.reference.rounding import store, widen
 
 Array = npt.NDArray[Any]
 
@@ -26,7 +26,7 @@ def mask(kept: Array, first: int, threshold: int, seed: int, offset: int) -> Non
 def scaled(x: Array, out: Array, first: int, threshold: int, scale: float, seed: int, offset: int) -> None:
     """out = x scale where kept, 0 elsewhere."""
     kept = generator.kept(first, x.size, threshold, seed, offset).reshape(x.shape)
-    _store(out, np.where(kept, _times(x, scale), 0.0))
+    store(np.where(kept, _times(x, scale), 0.0), out)
 
 
 def affine(
@@ -42,25 +42,20 @@ def affine(
 ) -> None:
     """out = scale x + shift where kept, `dropped` elsewhere."""
     kept = generator.kept(first, x.size, threshold, seed, offset).reshape(x.shape)
-    _store(out, np.where(kept, _times(x, scale) + shift, dropped))
+    store(np.where(kept, _times(x, scale) + shift, dropped), out)
 
 
 def units(x: Array, out: Array, inner: int, first: int, threshold: int, scale: float, seed: int, offset: int) -> None:
     """The same as `scaled` for units of `inner` elements that are kept or dropped as a whole; `first` counts units."""
     kept = generator.kept(first, x.size // inner if inner else 0, threshold, seed, offset)
-    _store(out, np.where(np.repeat(kept, inner).reshape(x.shape), _times(x, scale), 0.0))
+    store(np.where(np.repeat(kept, inner).reshape(x.shape), _times(x, scale), 0.0), out)
 
 
 def times(x: Array, out: Array, scale: float) -> None:
     """out = x scale."""
-    _store(out, _times(x, scale))
+    store(_times(x, scale), out)
 
 
 def _times(x: Array, scale: float) -> Array:
-    with np.errstate(all="ignore"):  # a signalling NaN and an overflow are not worth a warning
-        return x.astype(np.float64) * scale
-
-
-def _store(out: Array, y: Array) -> None:
     with np.errstate(all="ignore"):
-        out[...] = y.astype(compute_dtype(out.dtype)).astype(out.dtype, copy=False)
+        return widen(x) * scale

@@ -35,7 +35,10 @@ def forward(b: Buffers) -> Run:
 def backward(b: Buffers) -> Run:
     product = _product(b)
     return compiled(
-        lambda dy, x, weight: (*gradient(product, dy, x, weight), jnp.sum(dy, (0, *range(2, dy.ndim)))), b.dy, b.x, b.weight
+        lambda dy, x, weight: (*gradient(product, dy, x, weight), jnp.sum(dy, (0, *range(2, dy.ndim)))),
+        b.dy,
+        b.x,
+        b.weight,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...problems.base import Buffers
-from ...problems.dropout import ALPHA, ALPHA_A, ALPHA_B, P, SEED
+from ...problems.dropout import ALPHA, ALPHA_A, ALPHA_B, SEED, P
 from ...timing import Run
 from ..base import Factory, quickest
 from ..numpy_.dropout import SCALE, THRESHOLD, stored

@@ -16,14 +16,18 @@ jnp: Any = jax.numpy
 Function = Callable[..., Any]
 
 
-def compiled(function: Function, *inputs: Any) -> Run:
-    """A call that writes into the buffers of the previous call's results, and waits for it."""
+def compiled(function: Function, *inputs: Any, drawn: Callable[[], tuple[Any, ...]] = tuple) -> Run:
+    """A call that writes into the buffers of the previous call's results, and waits for it.
+
+    `drawn` makes further inputs, anew for every call.
+    """
     jitted = jax.jit(lambda spare, *inputs: function(*inputs), donate_argnums=0, keep_unused=True)
-    spare = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), jax.eval_shape(function, *inputs))
+    shapes = jax.eval_shape(function, *inputs, *drawn())
+    spare = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
 
     def run() -> Any:
         nonlocal spare
-        spare = jax.block_until_ready(jitted(spare, *inputs))
+        spare = jax.block_until_ready(jitted(spare, *inputs, *drawn()))
         return spare
 
     return run

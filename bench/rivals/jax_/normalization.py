@@ -40,7 +40,7 @@ def forward(b: Buffers) -> Run:
 
 
 def _train(b: Buffers) -> Any:
-    count, normalise = layout(b).count, _forward(b)
+    count, normalise = layout(b).each, _forward(b)
 
     def step(x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: Any) -> Any:
         y, mean, inverse = normalise(x, gamma, beta)
@@ -56,7 +56,7 @@ def train(b: Buffers) -> Call:
 
 
 def infer(b: Buffers) -> Run:
-    like = layout(b).like(layout(b).shared)
+    like = (1, -1, *(1,) * (b.x.ndim - 2))
 
     def apply(x: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Any:
         scale = gamma * jax.lax.rsqrt(variance + EPS)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...problems.base import Buffers
 from ...timing import Run
-from ..base import Factory
+from ..base import Factory, quickest
 from ..numpy_.pooling import regions
 from .library import compiled, gradient, jax, jnp
 
@@ -58,11 +58,26 @@ def forward(pool: Callable[[Buffers], Pool]) -> Factory:
     return lambda b: compiled(pool(b), b.x)
 
 
-def backward(pool: Callable[[Buffers], Pool]) -> Factory:
-    def factory(b: Buffers) -> Run:
-        return compiled(lambda dy, x: gradient(pool(b), dy, x)[0], b.dy, b.x)
+def _slope(pool: Pool, b: Buffers) -> Run:
+    return compiled(lambda dy, x: gradient(pool, dy, x)[0], b.dy, b.x)
 
-    return factory
+
+def backward(pool: Callable[[Buffers], Pool]) -> Factory:
+    return lambda b: _slope(pool(b), b)
+
+
+def maximum_backward(b: Buffers) -> Run:
+    """The gradient of the reduction over windows, or a scattering by the indices that everybody gets."""
+    planes, size = math.prod(b.x_shape[:2]), math.prod(b.x_shape[2:])
+    place = b.indices.reshape(planes, -1) + size * jnp.arange(planes)[:, None]
+
+    def scatter(dy: Any, place: Any) -> Any:
+        return jnp.zeros(planes * size, dy.dtype).at[place.ravel()].add(dy.ravel()).reshape(b.x_shape)
+
+    scattered = compiled(scatter, b.dy, place)
+    if b.get("kernel_size") is None:
+        return scattered
+    return quickest(scattered, _slope(_maximum(b), b))
 
 
 def whole_backward(b: Buffers) -> Run:
@@ -74,11 +89,12 @@ def whole_backward(b: Buffers) -> Run:
 FACTORIES: dict[str, Factory] = {
     "global_avg_pool": lambda b: compiled(_whole, b.x),
     "global_avg_pool_backward": whole_backward,
+    "fractional_max_pool2d_backward": maximum_backward,
 }
 for _dims in "123":
     FACTORIES |= {
         f"max_pool{_dims}d": forward(_maximum),
-        f"max_pool{_dims}d_backward": backward(_maximum),
+        f"max_pool{_dims}d_backward": maximum_backward,
         f"avg_pool{_dims}d": forward(_average),
         f"avg_pool{_dims}d_backward": backward(_average),
         f"adaptive_avg_pool{_dims}d": forward(lambda b: _adaptive(b.output_size)),

@@ -79,4 +79,6 @@ def factory(text: str) -> Factory:
     return bind
 
 
-FACTORIES = {name: factory(text) for name, text in (FORWARD | {f"{op}_backward": text for op, text in BACKWARD.items()}).items()}
+FACTORIES = {
+    name: factory(text) for name, text in (FORWARD | {f"{op}_backward": text for op, text in BACKWARD.items()}).items()
+}

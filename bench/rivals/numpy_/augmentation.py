@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ...problems.base import Buffers
 from ...problems.augmentation import CLASSES
+from ...problems.base import Buffers
 from ...timing import Run
 from ..base import Factory
 from .dropout import RANDOM

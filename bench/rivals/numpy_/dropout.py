@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-import fastnn as fnn
-
 from ...problems.base import Array, Buffers
-from ...problems.dropout import ALPHA, ALPHA_A, ALPHA_B, P, SEED
+from ...problems.dropout import ALPHA, ALPHA_A, ALPHA_B, SEED, P
+from ...problems.functions import fnn
 from ...timing import Run
 from ..base import Factory, quickest
 

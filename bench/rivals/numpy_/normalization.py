@@ -12,11 +12,10 @@ from ...timing import Run
 from ..base import Factory
 
 
-
-def product_sum(a: Array, b: Array, axes: tuple[int, ...]) -> Array:
-    """The sum of a * b along `axes`, which stay with length 1; without the product as an array where rows are summed."""
+def product_sum(a: Array, b: Array, axes: tuple[int, ...], scratch: Array | None = None) -> Any:
+    """The sum of a * b along `axes`, which stay with length 1; where rows are summed the product is no array."""
     if a.ndim - 1 not in axes:
-        return np.sum(a * b, axis=axes, keepdims=True)
+        return np.sum(np.multiply(a, b, out=scratch), axis=axes, keepdims=True)
     rows = np.einsum("...i,...i->...", a, b)[..., None]
     rest = axes[:-1]
     return np.sum(rows, axis=rest, keepdims=True) if rest else rows
@@ -29,16 +28,17 @@ def forward(b: Buffers) -> Run:
     beta = None if b.norm == "rms" else b.beta.reshape(form.like(form.shared))
     per_channel = form.reduced == form.shared
     compute = np.float32 if x.dtype == np.float16 else None
+    t = None if x.ndim - 1 in form.reduced else np.empty_like(x)
 
     def run() -> Any:
         if beta is None:
-            inverse = 1 / np.sqrt(product_sum(x, x, form.reduced) / form.count + EPS)
+            inverse = 1 / np.sqrt(product_sum(x, x, form.reduced) / form.each + EPS)
             np.multiply(x, inverse, out=y)
             np.multiply(y, gamma, out=y)
             return y, inverse
         mean = np.mean(x, axis=form.reduced, keepdims=True, dtype=compute)
         np.subtract(x, mean, out=y)
-        variance = product_sum(y, y, form.reduced) / form.count
+        variance = product_sum(y, y, form.reduced, t) / form.each
         inverse = 1 / np.sqrt(variance + EPS)
         if per_channel:
             np.multiply(y, gamma * inverse, out=y)
@@ -50,7 +50,7 @@ def forward(b: Buffers) -> Run:
             np.clip(y, 0, np.inf, out=y)
         if b.get("running_mean") is not None:
             blend(b.running_mean, mean.ravel())
-            blend(b.running_var, variance.ravel() * (form.count / (form.count - 1)))
+            blend(b.running_var, variance.ravel() * (form.each / (form.each - 1)))
         return y, mean, inverse
 
     return run
@@ -62,8 +62,8 @@ def blend(running: Array, batch: Array) -> None:
 
 
 def infer(b: Buffers) -> Run:
-    form, x, y = layout(b), b.x, b.out
-    shape = form.like(form.shared)
+    x, y = b.x, b.out
+    shape = (1, -1, *(1,) * (x.ndim - 2))
 
     def run() -> Any:
         scale = b.gamma / np.sqrt(b.running_var + EPS)
@@ -92,16 +92,16 @@ def backward(b: Buffers) -> Run:
             np.multiply(normal, gamma, out=t)
             np.greater(t, -b.beta.reshape(gamma.shape), out=keep)
             g = np.multiply(dy, keep, out=slope)
-        dgamma = product_sum(g, normal, form.shared)
-        dbeta = None if mean is None else np.sum(g, axis=form.shared, keepdims=True)
+        dgamma = product_sum(g, normal, form.shared, t)
+        dbeta: Any = None if mean is None else np.sum(g, axis=form.shared, keepdims=True)
         if per_channel:
-            np.multiply(normal, dgamma / form.count, out=t)
+            np.multiply(normal, dgamma / form.each, out=t)
             np.subtract(g, t, out=t)
-            np.subtract(t, dbeta / form.count, out=t)
+            np.subtract(t, dbeta / form.each, out=t)
             np.multiply(t, gamma * inverse, out=dx)
             return dx, dgamma, dbeta
         np.multiply(g, gamma, out=slope)
-        np.multiply(normal, product_sum(slope, normal, form.reduced) / form.count, out=t)
+        np.multiply(normal, product_sum(slope, normal, form.reduced, t) / form.each, out=t)
         np.subtract(slope, t, out=t)
         if mean is not None:
             np.subtract(t, np.mean(slope, axis=form.reduced, keepdims=True), out=t)

@@ -1,4 +1,4 @@
-"""NumPy's pooling: the maximum or the sum of shifted views, one for each element of a window; means by blocks."""
+"""NumPy's pooling: the maximum or the sum of shifted views, axis by axis; regions as matrix products."""
 
 from __future__ import annotations
 
@@ -34,19 +34,27 @@ def bordered(x: Array, b: Buffers, border: float, out: tuple[int, ...]) -> tuple
 
 
 def pooled(b: Buffers, join: np.ufunc, border: float, factor: float) -> Run:
+    """Axis by axis, so that only the last one is gone through with a stride."""
     x, y = b.x, b.out
     whole, inside = bordered(x, b, border, y.shape[2:])
-    parts = list(views(whole, b, y.shape[2:]))
+    step = b.get("stride") or b.kernel_size
+    stages: list[tuple[list[Array], Array]] = []
+    source = whole
+    for axis in range(2, x.ndim):
+        size = y.shape[axis]
+        last = axis == x.ndim - 1
+        into = y if last else np.empty((*source.shape[:axis], size, *source.shape[axis + 1 :]), x.dtype)
+        ahead = (slice(None),) * axis
+        stages.append(([source[(*ahead, slice(at, at + step * size, step))] for at in range(b.kernel_size)], into))
+        source = into
 
     def run() -> Any:
         if inside is not x:
             inside[...] = x
-        if len(parts) == 1:
-            np.copyto(y, parts[0])
-        else:
-            join(parts[0], parts[1], out=y)
-        for part in parts[2:]:
-            join(y, part, out=y)
+        for (first, second, *rest), into in stages:
+            join(first, second, out=into)
+            for part in rest:
+                join(into, part, out=into)
         return y if factor == 1 else np.multiply(y, y.dtype.type(factor), out=y)
 
     return run

@@ -43,9 +43,7 @@ NODES: dict[str, dict[str, Any]] = {
 def forward(name: str, b: Buffers) -> Run | None:
     about = NODES[name]
     given = [b.params[int(value)] if isinstance(value, str) else value for value in about.get("inputs", ())]
-    constants = {
-        f"c{index}": np.full(about.get("shape", ()), value, b.x.dtype) for index, value in enumerate(given)
-    }
+    constants = {f"c{index}": np.full(about.get("shape", ()), value, b.x.dtype) for index, value in enumerate(given)}
     attributes = about.get("fixed", {}) | dict(zip(about.get("params", ()), b.params, strict=False))
     one = helper.make_node(about["type"], ["x", *constants], ["y"], domain=about.get("domain", ""), **attributes)
     return bound([one], {"x": b.x}, constants, {"y": b.out})

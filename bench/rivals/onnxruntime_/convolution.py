@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...problems.base import Buffers
 from ...timing import Run
 from ..base import Factory
@@ -10,7 +12,7 @@ from .library import bound, node
 
 def convolution(b: Buffers) -> Run | None:
     fused, dims = b.get("activation") == "relu", b.x.ndim - 2
-    options = {
+    options: dict[str, Any] = {
         "strides": [b.get("stride", 1)] * dims,
         "pads": [b.get("padding", 0)] * (2 * dims),
         "group": b.get("groups", 1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...problems.base import Buffers
-from ...problems.dropout import P, SEED
+from ...problems.dropout import SEED, P
 from ...timing import Run
 from ..base import Factory
 from .library import bound, node

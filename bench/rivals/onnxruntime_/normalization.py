@@ -21,9 +21,7 @@ def _graph(b: Buffers, kind: str, names: str, **attributes: Any) -> Run | None:
 
 
 FACTORIES: dict[str, Factory] = {
-    "batch_norm_infer": lambda b: _graph(
-        b, "BatchNormalization", "gamma beta running_mean running_var", epsilon=EPS
-    ),
+    "batch_norm_infer": lambda b: _graph(b, "BatchNormalization", "gamma beta running_mean running_var", epsilon=EPS),
     "layer_norm": lambda b: _graph(b, "LayerNormalization", "gamma beta", epsilon=EPS, axis=-1),
     "group_norm": lambda b: _graph(b, "GroupNormalization", "gamma beta", epsilon=EPS, num_groups=b.groups),
     "instance_norm": lambda b: _graph(b, "InstanceNormalization", "gamma beta", epsilon=EPS),

@@ -13,7 +13,7 @@ from .library import bound, node
 
 def _pool(kind: str, b: Buffers, **options: Any) -> Run | None:
     dims, kernel = b.x.ndim - 2, b.kernel_size
-    geometry = {
+    geometry: dict[str, Any] = {
         "kernel_shape": [kernel] * dims,
         "strides": [b.get("stride") or kernel] * dims,
         "pads": [b.get("padding", 0)] * (2 * dims),

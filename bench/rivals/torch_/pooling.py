@@ -76,9 +76,7 @@ def maximum_backward(b: Buffers) -> Run:
     if dims == 1 or b.get("kernel_size") is None:
         return _scatter(b)
     kernel = getattr(aten, f"max_pool{dims}d_with_indices_backward").grad_input
-    native = partial(
-        kernel, b.dy, b.x, *_geometry(b, dims), [1] * dims, False, b.indices, grad_input=b.out
-    )
+    native = partial(kernel, b.dy, b.x, *_geometry(b, dims), [1] * dims, False, b.indices, grad_input=b.out)
     return quickest(native, _scatter(b))
 
 

@@ -118,6 +118,15 @@ FASTNN_FN mask8 at_least16<vdouble>(const u16* p, u32 bound) {
   return {_mm_cmpge_epu16_mask(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)), wanted)};
 }
 
+FASTNN_FN vfloat fetched(vfloat x) {
+  asm("" : "+v"(x.v));
+  return x;
+}
+FASTNN_FN vdouble fetched(vdouble x) {
+  asm("" : "+v"(x.v));
+  return x;
+}
+
 FASTNN_FN __m512i merge_words(__m512i even, __m512i odd) {
   return _mm512_mask_shuffle_epi32(even, 0xaaaa, odd, _MM_PERM_CCAA);
 }

@@ -91,6 +91,18 @@ FASTNN_FN V fmadd_once(V a, V b, V c) {
   }
 }
 
+// x, which the compiler must have in a register by now. It likes to make one masked operation on memory of a load, an
+// operation and a select; the processor then waits for every cache line in turn, ten times as long for large arrays.
+#if !defined(FASTNN_ISA_v4)
+template <class V>
+FASTNN_FN V fetched(V x) {
+  return x;
+}
+#else
+FASTNN_FN float fetched(float x) { return x; }
+FASTNN_FN double fetched(double x) { return x; }
+#endif
+
 // The first n < lanes values from p, the other lanes = fill; and back. AVX-512 masks; the others go through memory.
 #if !defined(FASTNN_ISA_v4)
 template <class V>
