@@ -147,7 +147,8 @@ def linear_backward(
     if scratch is not None and chosen is not None:
         stored(scratch, dz)
     first, second, third = (
-        None if made[name] is None else stored(made[name], given) for name, (given, _, _) in results.items()
+        None if array is None else stored(array, given)
+        for array, (given, _, _) in zip(made.values(), results.values(), strict=True)
     )
     return first, second, third
 
