@@ -65,7 +65,7 @@ class Settings:
         return replace(
             self,
             sizes=(MAIN_SIZE,) if self.sizes == SIZES else self.sizes,
-            mandatory=self.ops is None and self.families == FAMILIES,
+            mandatory=self.mandatory or (self.ops is None and self.families == FAMILIES),
             backends=("native",),
             cell_seconds=0.3,
             min_samples=3,
@@ -136,6 +136,8 @@ def attempt(problem: Problem, rival: Rival, buffers: Buffers) -> tuple[Task, lis
             return None
         with task.context():
             return task, rival.arrays(task, task.run())
+    except NotImplementedError:  # no kernel for this dtype
+        return None
     except Exception as error:
         said = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ValueError(f"{rival.label}, {problem}: {said[:160]}") from error
