@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -86,6 +87,8 @@ def run(settings: Settings, progress: Progress = _silent) -> dict[str, Any]:
     backends, absent_backends = fastnn_.load(fastnn_.BACKENDS, settings.threads)
     rivals, absent = load_rivals(settings.rivals, settings.threads) if settings.rivals else ([], {})
     table = [*(one for one in backends if one.backend in settings.backends), *rivals]
+    gc.collect()
+    gc.freeze()  # the libraries' own objects: what is collected between cells is then little
     problems = settings.problems()
     settle = settings.threads > 1
 
