@@ -22,12 +22,13 @@ class Held:
         return None if self.ratio is None else round(self.ratio, 2) <= self.target.limit
 
     @property
+    def short(self) -> str:
+        return {None: "not measured", True: "met", False: "missed"}[self.met]
+
+    @property
     def verdict(self) -> str:
-        if self.ratio is None:
-            return "not measured"
-        if self.met:
-            return "met"
-        return f"missed: {self.target.reason}" if self.target.reason else "missed"
+        """With the reason where it was missed."""
+        return f"{self.short}: {self.target.reason}" if self.met is False and self.target.reason else self.short
 
     @property
     def name(self) -> str:
