@@ -92,8 +92,10 @@ def run(settings: Settings, progress: Progress = _silent) -> dict[str, Any]:
     problems = settings.problems()
     settle = settings.threads > 1
 
-    progress("claim C1: sigmoid against ReLU", 0, len(problems))
-    claim = c1.run([*backends, *rivals], size=settings.claim_size, budget=settings.claim_seconds, settle=settle)
+    claim = None
+    if any(problem.family == activations.FAMILY for problem in problems):
+        progress("claim C1: sigmoid against ReLU", 0, len(problems))
+        claim = c1.run([*backends, *rivals], size=settings.claim_size, budget=settings.claim_seconds, settle=settle)
 
     results: list[dict[str, Any]] = []
     accuracy: list[dict[str, Any]] = []
