@@ -143,8 +143,8 @@ def show(result: Result, console: Console) -> None:
     for table in [*tables, *([target_table(targets)] if targets else [])]:
         console.print()
         console.print(table)
-    for reason in dict.fromkeys(one.target.reason for one in targets if one.met is False and one.target.reason):
-        who = ", ".join(one.name for one in targets if one.met is False and one.target.reason == reason)
+    for reason in dict.fromkeys(one.reason for one in targets if one.reason):
+        who = ", ".join(one.name for one in targets if one.reason == reason)
         console.print(f"Missed by {who}: {reason}.", highlight=False)
     console.print()
     for sentence in summary(result):

@@ -26,9 +26,13 @@ class Held:
         return {None: "not measured", True: "met", False: "missed"}[self.met]
 
     @property
+    def reason(self) -> str:
+        """Why it was missed; nothing where it was not."""
+        return self.target.reason if self.met is False else ""
+
+    @property
     def verdict(self) -> str:
-        """With the reason where it was missed."""
-        return f"{self.short}: {self.target.reason}" if self.met is False and self.target.reason else self.short
+        return f"{self.short}: {self.reason}" if self.reason else self.short
 
     @property
     def name(self) -> str:
