@@ -118,6 +118,7 @@ _DX = Argument(name="dx", doc="array of y's shape and dtype")
 _OUT = Argument(name="out", doc="where the result goes, the input itself included")
 _OUT_BACKWARD = Argument(name="out", doc="where dx goes, dy or y included")
 _COPIED = "No memory beyond the result, unless an array or out is not C-contiguous: then one contiguous copy of it."
+_SUM = "Errors are counted in the ulp of the result that the magnitudes of all terms would add up to."
 _VALUES = (
     "No logits overflow. A logit of -inf has probability 0; where all are -inf, one is +inf or one is NaN, everything "
     "along that axis is NaN."
@@ -149,7 +150,7 @@ ROWS: tuple[Function, ...] = (
         arguments=(_DY, Argument(name="y", doc="what softmax returned", role="array"), _AXIS, _OUT_BACKWARD),
         returns=(_DX,),
         source=_SOURCE,
-        notes=("The sum is one of exact products in double precision.", _COPIED),
+        notes=(_SUM, _COPIED),
         oracle=_softmax_backward,
         examples=_backward_examples(_softmax),
         ulp=2,
@@ -186,7 +187,7 @@ ROWS: tuple[Function, ...] = (
         arguments=(_DY, Argument(name="y", doc="what log_softmax returned", role="array"), _AXIS, _OUT_BACKWARD),
         returns=(_DX,),
         source=_SOURCE,
-        notes=("The sum is taken in double precision.", _COPIED),
+        notes=(_SUM, _COPIED),
         oracle=_log_softmax_backward,
         examples=_backward_examples(_log_softmax),
         ulp=3,

@@ -9,6 +9,13 @@ namespace {
 
 using namespace fastnn_cpu;
 
+struct yes {
+  static constexpr bool value = true;
+};
+struct no {
+  static constexpr bool value = false;
+};
+
 // What a walk knows of a column once it has seen all of it: enough to finish the output, whose exponentials stand in y
 // where y can hold them.
 template <class T, bool log>
@@ -30,13 +37,20 @@ FASTNN_FN halfway<T, log> begin_forward(const Walk& walk, const T* x, T* y, vect
     const softmax_sums<V> sums = exponential_sums(walk, x, maximum, shift, [&](int64_t at, V, int) { fetch(at); });
     return {log_softmax_shift_of(shift, sums.log())};
   } else {
-    const wide<V> sum = walk.template sum<V>([&](int64_t at, int64_t, int n) {
-      const V e = softmax_exp(load_logits(x + at, n), shift);
-      fetch(at);
-      if constexpr (keeps<T>) store_some(y + at, e, n);
-      return e;
-    });
-    return {shift, quotient(broadcast_wide<V>(1.0), sum)};
+    const auto sum = [&](auto subtracts) {
+      return walk.template sum<V>([&](int64_t at, int64_t, int n) {
+        const V e = softmax_exp<decltype(subtracts)::value>(load_logits(x + at, n), shift);
+        fetch(at);
+        if constexpr (keeps<T>) store_some(y + at, e, n);
+        return e;
+      });
+    };
+    wide<V> total;
+    if constexpr (Walk::one_column)
+      total = all(shift.subtracted == V(0.0f)) ? sum(no()) : sum(yes());
+    else
+      total = sum(yes());
+    return {shift, quotient(broadcast_wide<V>(1.0), total)};
   }
 }
 template <bool log, class Walk, class T>
@@ -111,8 +125,10 @@ FASTNN_FN V gradient(V dy, V y, V sum) {
 template <bool log, class Walk, class T>
 FASTNN_FN void backward_along(const Walk& walk, const T* dy, const T* y, T* dx) {
   using V = vector_of<T>;
-  const wide<V> sum = walk.template products<V>(
-      [&](int64_t at, int64_t, int n) { return pair<V>{load_some(dy + at, n), log ? V(1.0f) : load_some(y + at, n)}; });
+  const wide<V> sum = walk.template sum<V>([&](int64_t at, int64_t, int n) {
+    const V g = load_some(dy + at, n);
+    return log ? g : g * load_some(y + at, n);
+  });
   const V total = to_narrow(sum);
   each_vector<V>(walk, [&](int64_t at, int64_t, int n) {
     store_some(dx + at, gradient<V, log>(load_some(dy + at, n), load_some(y + at, n), total), n);

@@ -84,6 +84,7 @@ constexpr bool by_fours = sizeof(scalar_t<V>) == 4;
 
 // Down a vector of n columns: class c lies at c * stride.
 struct down {
+  static constexpr bool one_column = false;
   int64_t classes, stride;
   int n;
 
@@ -154,6 +155,7 @@ struct compensated {
 // Along a row. Sums have 16 lanes, and blocks that are added up with their rounding errors kept, so that the error does
 // not grow with the row.
 struct along {
+  static constexpr bool one_column = true;
   static constexpr int64_t block = 1024;
   int64_t classes;
 

@@ -45,10 +45,11 @@ FASTNN_FN softmax_shift<V> softmax_shift_of(V maximum) {
           V(format_of<V>::shifter + format_of<V>::bias + R::lift) - n, maximum - subtracted};
 }
 // e^(x - max) 2^lift up to a factor that is the same for a whole row. NaN where x or the shift is.
-template <class V>
+// Where nothing is subtracted it need not be.
+template <bool subtracts = true, class V>
 FASTNN_FN V softmax_exp(V x, const softmax_shift<V>& k) {
   using C = constants<scalar_t<V>>;
-  const V u = vmax(k.low, x - k.subtracted);
+  const V u = vmax(k.low, subtracts ? x - k.subtracted : x);
   const V shifted = fmadd(u, V(C::log2e), k.shifter);
   const V n = shifted - k.shifter;
   const V r = fnmadd(n, V(C::ln2_lo), fnmadd(n, V(C::ln2_hi), u)), r2 = r * r;
