@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="under a minute: one size, the native backend, fewer samples")
+    add("--main", action="store_true", help="of the functions that are no activations only what has a target")
     add("--families", type=_names, metavar="A,B", help=f"of {', '.join(FAMILIES)} (default: all)")
     add("--ops", type=_names, metavar="A,B", help="only these functions, with their backward passes")
     add(
@@ -95,6 +96,7 @@ def _settings(args: argparse.Namespace) -> Any:
         dtypes=args.dtype,
         rivals=rivals,
         threads=args.threads,
+        mandatory=args.main,
         **{name: value for name, value in given.items() if value is not None},
     )
     return settings.quick() if args.quick else settings

@@ -23,7 +23,7 @@ def beyond_results(task: Task) -> int:
     """The most bytes that one call held at any time, less the new arrays among its results; 0 for a few kilobytes."""
     with task.context():
         task.run()
-        gc.collect()
+        gc.disable()
         tracemalloc.start()
         try:
             before, _ = tracemalloc.get_traced_memory()
@@ -32,6 +32,7 @@ def beyond_results(task: Task) -> int:
             after, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
+            gc.enable()
     kept = min(sum(array.nbytes for array in _owned(result)), max(after - before, 0))
     extra = peak - before - kept
     return extra if extra > SMALL else 0

@@ -339,7 +339,9 @@ def real_number(
     if type(value) is float:
         number = value
     else:
-        if isinstance(value, (str, bytes, bool, np.bool_, complex, np.complexfloating)) or not hasattr(value, "__float__"):
+        if isinstance(value, (str, bytes, bool, np.bool_, complex, np.complexfloating)) or not hasattr(
+            value, "__float__"
+        ):
             raise TypeError(f"{title}: {name} is {_short(value)}, {_kind(value)}; expected a real number")
         if np.ndim(value) != 0:
             raise TypeError(f"{title}: {name} is an array of shape {np.shape(value)}; expected a real number")

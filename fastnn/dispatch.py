@@ -21,7 +21,17 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import foreign
-from fastnn.arguments import Binding, check_out, checked_parameters, common_array, real_array, same_shapes
+from fastnn.arguments import (
+    Binding,
+    check_out,
+    checked_parameters,
+    common_array,
+    float_dtype,
+    parameter_dtype,
+    plain,
+    real_array,
+    same_shapes,
+)
 from fastnn.broadcast import align_parameter, aligned_shape, reduce_to
 from fastnn.kernels.cpu import activations as native
 from fastnn.op import Op
@@ -133,6 +143,10 @@ def make_backward(op: Op, kernel: native.Kernel, terms: native.Kernel | None) ->
     binding = Binding(title, ("dy", "saved"), op.params)
 
     def backward_(*args: Any, **kwargs: Any) -> Any:
+        if terms is not None and len(args) == 3 and not kwargs and backend() == "native":
+            found = _plain_backward(kernel, terms, *args)
+            if found is not None:
+                return found
         (dy, saved), params, out = binding.bind(args, kwargs)
         if foreign.is_foreign(dy) or foreign.is_foreign(saved):
             foreign.check(title, backend(), dy=dy, saved=saved)
@@ -185,16 +199,37 @@ def _aligned(op: Op, shape: tuple[int, ...], values: Sequence[Array]) -> list[Ar
     return [align_parameter(shape, value) if k == op.learned else value for k, value in enumerate(values)]
 
 
+def _plain_backward(kernel: native.Kernel, terms: native.Kernel, dy: Any, x: Any, alpha: Any) -> Any:
+    """(dx, dalpha) for arrays as the loops take them, by a short way; None for any others."""
+    if not (type(dy) is type(x) is type(alpha) is np.ndarray and dy.shape == x.shape and dy.dtype == x.dtype):
+        return None
+    if not (dy.flags.carray and x.flags.carray and alpha.flags.carray and x.ndim and alpha.ndim):
+        return None
+    if float_dtype(x.dtype) != x.dtype or alpha.dtype != parameter_dtype(x.dtype):
+        return None
+    shape, split = _layout(x.shape, alpha.shape)
+    if split is None:
+        return None
+    return kernel.ufunc(dy, x, alpha.reshape(shape)), terms.sum_gradient(dy, x, alpha, *split).reshape(alpha.shape)
+
+
 def _parameter_gradient(terms: native.Kernel, dy: Array, x: Array, alpha: Array, shape: tuple[int, ...]) -> Array:
     """The gradient of the learned parameter in `shape`: without a temporary of x's size where alpha's layout allows."""
-    result_dtype = alpha.dtype
-    split = _split(x.shape, aligned_shape(x.shape, shape))
+    _, split = _layout(x.shape, shape)
     if split is None or hasattr(x, "mask") or hasattr(dy, "mask"):  # a masked array sums what is not masked
-        elements = terms.ufunc(dy.astype(result_dtype, copy=False), x.astype(result_dtype, copy=False), alpha)
+        elements = terms.ufunc(dy.astype(alpha.dtype, copy=False), x.astype(alpha.dtype, copy=False), alpha)
         return np.asarray(reduce_to(elements, shape))
-    dy, x, alpha = (np.require(value, result_dtype, ["C", "A"]) for value in (dy, x, alpha))
-    with np.errstate(all="ignore"):
-        return np.asarray(terms.sum_gradient(dy, x, alpha, *split)).astype(result_dtype).reshape(shape)
+    return np.asarray(terms.sum_gradient(plain(dy), plain(x), plain(alpha), *split)).reshape(shape)
+
+
+@functools.lru_cache(maxsize=256)
+def _layout(x_shape: tuple[int, ...], alpha_shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any]:
+    """The shape under which a parameter broadcasts to x's, and how x's falls apart by it (see `_split`)."""
+    try:
+        shape = aligned_shape(x_shape, alpha_shape)
+    except ValueError:
+        return alpha_shape, None
+    return shape, _split(x_shape, shape)
 
 
 def _split(x_shape: tuple[int, ...], alpha_shape: tuple[int, ...]) -> tuple[int, int, int] | None:

@@ -4,38 +4,51 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, SupportsIndex
+from typing import Any
 
 import numpy as np
 
 Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]  # as callers give it
 Pairs = tuple[tuple[int, int], ...]  # before and after, per axis
 
+LONGEST = 2**40  # a padded axis: far beyond any memory, and products of two fit 64 bits with room to spare
 
-def _whole(value: object) -> int | None:
+
+def _whole(value: Any) -> int | None:
     """The value of an integer; None for anything else, bools included."""
-    if isinstance(value, (bool, np.bool_, np.ndarray)) or not isinstance(value, SupportsIndex):
+    if type(value) is int:
+        return value
+    if isinstance(value, (bool, np.bool_)) or (isinstance(value, np.ndarray) and value.dtype.kind not in "iu"):
         return None
-    return operator.index(value)
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def _items(value: Any) -> list[Any] | None:
+    """What a sequence consists of; None for anything else."""
+    if isinstance(value, (tuple, list)):
+        return list(value)
+    return list(value) if isinstance(value, np.ndarray) and value.ndim else None
 
 
 def per_axis(title: str, name: str, value: Any, axes: int, least: int = 1) -> tuple[int, ...]:
     """One whole number of at least `least` per axis, given as such or as one for all."""
-    many = f" or a sequence of {axes}, one per axis" if axes > 1 else " or a sequence of one"
-    expected = f"expected an int of at least {least}{many}"
     one = _whole(value)
     if one is not None:
-        found: list[int | None] = [one] * axes
-    elif isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, (str, bytes)):
-        found = [_whole(item) for item in value]
+        numbers: tuple[int | None, ...] = (one,) * axes
     else:
-        found = [None]
-    numbers = tuple(number for number in found if number is not None)
-    if len(numbers) != len(found):
+        items = _items(value)
+        numbers = (None,) if items is None else tuple(map(_whole, items))
+    found = tuple(number for number in numbers if number is not None)
+    if len(found) == axes == len(numbers) and min(found) >= least:
+        return found
+    many = f" or a sequence of {axes}, one per axis" if axes > 1 else " or a sequence of one"
+    expected = f"expected an int of at least {least}{many}"
+    if None in numbers:
         raise TypeError(f"{title}: {name} is {value!r} of type {type(value).__name__}; {expected}")
-    if len(numbers) != axes or min(numbers) < least:
-        raise ValueError(f"{title}: {name} is {value!r}; {expected}")
-    return numbers
+    raise ValueError(f"{title}: {name} is {value!r}; {expected}")
 
 
 def padding_per_axis(
@@ -61,28 +74,37 @@ def padding_per_axis(
             total = max(0, (-(-length // step) - 1) * step + (size - 1) * spread + 1 - length)
             pairs.append((total // 2, total - total // 2))
         return tuple(pairs)
-    if isinstance(value, (Sequence, np.ndarray)) and len(value) == axes and not isinstance(value[0], SupportsIndex):
+    items = _items(value)
+    if items is not None and len(items) == axes and _whole(items[0]) is None:
         pairs = []
-        for item in value:
-            if not isinstance(item, (Sequence, np.ndarray)) or isinstance(item, str) or len(item) != 2:
+        for item in items:
+            pair = _items(item)
+            if pair is None or len(pair) != 2:
                 raise TypeError(
                     f"{title}: padding is {value!r}; expected an int, one int or one pair (before, after) per axis, "
                     "'valid' or 'same'"
                 )
-            before, after = per_axis(title, "padding", item, 2, 0)
+            before, after = per_axis(title, "padding", pair, 2, 0)
             pairs.append((before, after))
         return tuple(pairs)
-    return tuple((number, number) for number in per_axis(title, "padding", value, axes, 0))
+    return tuple([(number, number) for number in per_axis(title, "padding", value, axes, 0)])
 
 
 def window_count(
     title: str, axis: str, length: int, kernel: int, stride: int, dilation: int, padding: tuple[int, int]
 ) -> int:
     """How many windows fit along an axis; ValueError where not one does."""
-    extent, padded = (kernel - 1) * dilation + 1, length + sum(padding)
+    extent, padded = (kernel - 1) * dilation + 1, length + padding[0] + padding[1]
     if extent > padded:
         raise ValueError(
             f"{title}: the kernel spans {extent} elements of the {axis} (size {kernel}, dilation {dilation}) and the "
             f"padded input has {padded} ({length} + {padding[0]} + {padding[1]}); expected a kernel that fits"
         )
+    if padded > LONGEST:
+        raise ValueError(f"{title}: padding is {padding} along the {axis}; expected a padded input of at most 2^40")
     return (padded - extent) // stride + 1
+
+
+def within(padded: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """Stride and dilation that do the same and are no larger than the padded axis."""
+    return min(stride, padded), dilation if kernel > 1 else 1

@@ -30,14 +30,16 @@ class Axis(NamedTuple):
 
     def first(self) -> npt.NDArray[np.int64]:
         """Where each window begins."""
-        return np.arange(self.out, dtype=np.int64) * self.stride - self.before
+        found: npt.NDArray[np.int64] = np.arange(self.out, dtype=np.int64) * self.stride - self.before
+        return found
 
     def covered(self, before: int = 0, after: int = 0) -> npt.NDArray[np.int64]:
         """How many elements of each window lie in the input and so much beside it."""
         first = self.first()
         begin = -((first + before) // self.dilation)  # the first k that does
         end = -((first - self.inputs - after) // self.dilation)
-        return np.maximum(np.minimum(end, self.kernel) - np.clip(begin, 0, self.kernel), 0)
+        found: npt.NDArray[np.int64] = np.maximum(np.minimum(end, self.kernel) - np.clip(begin, 0, self.kernel), 0)
+        return found
 
 
 ALONE = Axis(1, 1, 1, 1, 0, 1, 0)  # a spatial axis that the array does not have
@@ -196,7 +198,8 @@ def counts(axes: tuple[Axis, ...], include_padding: bool) -> Counts:
 @functools.lru_cache(maxsize=128)
 def adaptive(spatial: tuple[int, ...], output: tuple[int, ...]) -> tuple[Bounds, Bounds]:
     """Where the regions of adaptive pooling start and stop, axis by axis: floor(i in / out), ceil((i + 1) in / out)."""
-    starts, stops = [], []
+    starts: list[npt.NDArray[np.int64]] = []
+    stops: list[npt.NDArray[np.int64]] = []
     for length, out in zip((1,) * (3 - len(spatial)) + spatial, (1,) * (3 - len(output)) + output, strict=True):
         i = np.arange(out, dtype=np.int64)
         for bounds, found in ((starts, i * length // out), (stops, -(-(i + 1) * length // out))):

@@ -61,12 +61,12 @@ def backward(
     if activation is not None and dz is None and wanted:
         dz = np.empty(dy.shape, number)
     if (activation is not None and wanted) or dbias is not None:
-        sums = None if dbias is None else np.empty(dbias.shape, number) if accumulate else dbias
-        gradient(dy, saved, activation, dz if activation is not None else None, sums)
-        if dbias is not None and accumulate:
+        before = dbias.copy() if dbias is not None and accumulate else None
+        gradient(dy, saved, activation, dz if activation is not None else None, dbias)
+        if dbias is not None and before is not None:
             with np.errstate(all="ignore"):
-                np.add(dbias, sums, out=dbias)
-    inner = dy if activation is None else dz
+                np.add(dbias, before, out=dbias)
+    inner = dy if activation is None or dz is None else dz
     if dx is not None:
         _product(widen, store, inner, weight, dx, False)
     if dweight is not None:

@@ -162,6 +162,19 @@ def test_plots_are_written_in_both_themes(folder: Path) -> None:
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in folder.glob("*.png"))
 
 
+def test_a_run_without_activations_is_reported_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ("--families", "pooling", "--ops", "global_avg_pool", "--pass", "backward")
+    assert run_cli(*chosen, "--quick", "--rivals", "numpy", "--out", str(tmp_path)) == 0
+    found = results.load(tmp_path / cli.RESULTS)
+    assert found["c1"] is None and {cell["pass"] for cell in found["results"]} == {"backward"}
+    assert {path.name for path in tmp_path.glob("*.png")} == {"functions.png", "functions-dark.png"}
+    shown = capsys.readouterr().out
+    assert "global_avg_pool_backw" in shown and "C1" not in shown
+    page = Tables()
+    page.feed((tmp_path / cli.PAGE).read_text(encoding="utf-8"))
+    assert page.open == [] and "global_avg_pool_backward" in page.first
+
+
 def test_compare_finds_what_changed_and_what_is_noise(
     folder: Path, result: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,7 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_tables_come_from_the_committed_results() -> None:
-    assert {kind for _, kind, _, _ in readme.TABLE.findall(TEXT)} == {"claim", "speed", "accuracy"}
+    assert {kind for _, kind, _, _ in readme.TABLE.findall(TEXT)} >= {"claim", "speed", "accuracy"}
     for document in (ROOT / "README.md", ROOT / "bench" / "results" / "README.md"):
         text = document.read_text(encoding="utf-8")
         assert readme.TABLE.search(text)

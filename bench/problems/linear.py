@@ -34,7 +34,7 @@ def backward(batch: int, inputs: int, outputs: int) -> Build:
             "x": make.normal(batch, inputs),
             "weight": make.normal(outputs, inputs, std=inputs**-0.5),
             "dx": make.normal(batch, inputs),
-            "dweight": make.parameter(outputs, inputs),
+            "dweight": make.normal(outputs, inputs),
             "dbias": make.parameter(outputs),
         }
 

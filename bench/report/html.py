@@ -138,10 +138,11 @@ def _targets(result: Result) -> list[str]:
         f'<td class="left">{escape(one.against)}</td>'
         f"{_cell(one.ratio, '-' if one.ratio is None else f'{one.ratio:.2f}')}"
         f"{_cell(one.target.limit, f'{one.target.limit:g}')}"
-        f'<td class="left wrap {GRADES[one.met]}">{escape(one.verdict)}</td></tr>'
+        f'<td class="left {GRADES[one.met]}">{one.short}</td>'
+        f'<td class="left wrap">{escape(one.reason)}</td></tr>'
         for one in found
     ]
-    heads = _heads(("function", "shape", "against", "ratio", "target", "verdict"), left=(1, 2, 5))
+    heads = _heads(("function", "shape", "against", "ratio", "target", "", "why"), left=(1, 2, 5, 6))
     return [
         '<h2 id="targets">Targets</h2>',
         '<p class="faint">Set beforehand, for one thread: fastnn\'s time over that of the named library.</p>',

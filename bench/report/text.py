@@ -107,10 +107,9 @@ def family_table(key: tuple[str, str], group: list[Row]) -> Table:
 def target_table(found: list[Held]) -> Table:
     table = Table(title="Targets", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     for name in ("function", "shape", "against"):
-        table.add_column(name)
-    for name in ("ratio", "target"):
+        table.add_column(name, overflow="fold")
+    for name in ("ratio", "target", ""):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("")
     for one in found:
         table.add_row(
             one.name,
@@ -118,7 +117,7 @@ def target_table(found: list[Held]) -> Table:
             one.against,
             "-" if one.ratio is None else f"{one.ratio:.2f}",
             f"{one.target.limit:g}",
-            Text(one.verdict, style={True: "green", False: "red", None: ""}[one.met]),
+            Text(one.short, style={True: "green", False: "red", None: ""}[one.met]),
         )
     return table
 
@@ -144,6 +143,9 @@ def show(result: Result, console: Console) -> None:
     for table in [*tables, *([target_table(targets)] if targets else [])]:
         console.print()
         console.print(table)
+    for reason in dict.fromkeys(one.reason for one in targets if one.reason):
+        who = ", ".join(one.name for one in targets if one.reason == reason)
+        console.print(f"Missed by {who}: {reason}.", highlight=False)
     console.print()
     for sentence in summary(result):
         console.print(sentence, highlight=False)

@@ -22,12 +22,17 @@ class Held:
         return None if self.ratio is None else round(self.ratio, 2) <= self.target.limit
 
     @property
+    def short(self) -> str:
+        return {None: "not measured", True: "met", False: "missed"}[self.met]
+
+    @property
+    def reason(self) -> str:
+        """Why it was missed; nothing where it was not."""
+        return self.target.reason if self.met is False else ""
+
+    @property
     def verdict(self) -> str:
-        if self.ratio is None:
-            return "not measured"
-        if self.met:
-            return "met"
-        return f"missed: {self.target.reason}" if self.target.reason else "missed"
+        return f"{self.short}: {self.reason}" if self.reason else self.short
 
     @property
     def name(self) -> str:

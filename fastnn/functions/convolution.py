@@ -13,6 +13,7 @@ from fastnn.arguments import (
     check_apart,
     check_out,
     common_array,
+    flag,
     parameter_dtype,
     plain,
     real_array,
@@ -22,12 +23,14 @@ from fastnn.arguments import (
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.fusion import Activation, fused
-from fastnn.sliding import Padding, padding_per_axis, per_axis, window_count
+from fastnn.sliding import Padding, padding_per_axis, per_axis, window_count, within
 from fastnn.table.convolution import AXES, ROWS
 
 __all__ = [row.name for row in ROWS]
 
 _ROW = {row.name: row for row in ROWS}
+_NAMES = {axes: names.split(", ") for axes, names in AXES.items()}
+_PLAIN = frozenset(map(np.dtype, ("float32", "float64")))  # as they are in native byte order
 Sizes = int | Sequence[int]
 
 
@@ -42,15 +45,14 @@ class _Convolution(NamedTuple):
 
 def _same_dtype(title: str, names: Sequence[str], values: Sequence[Any]) -> list[Array]:
     """The arrays in their one float dtype; integers and bools take that of the others."""
-    found = [np.dtype(value.dtype) for value in values if isinstance(value, np.ndarray)]
-    floats = {dtype for dtype in found if dtype.kind not in "biu"}
+    first = values[0].dtype if type(values[0]) is np.ndarray else None
+    if first in _PLAIN and all(type(value) is np.ndarray and value.dtype is first for value in values):
+        return list(values)
+    found = [value.dtype for value in values if isinstance(value, np.ndarray)]
     arrays = common_array(title, names, values)
-    if len(floats) > 1:
-        described = ", ".join(
-            f"{name} has dtype {value.dtype}"
-            for name, value in zip(names, values, strict=True)
-            if hasattr(value, "dtype")
-        )
+    if len({dtype for dtype in found if dtype.kind not in "biu"}) > 1:
+        pairs = zip(names, values, strict=True)
+        described = ", ".join(f"{name} has dtype {value.dtype}" for name, value in pairs if hasattr(value, "dtype"))
         raise TypeError(f"{title}: {described}; expected one dtype: convert with astype")
     return arrays
 
@@ -59,49 +61,57 @@ def _checked(
     title: str, x: Array, weight: Array, stride: Any, padding: Any, dilation: Any, groups: Any, axes: int
 ) -> _Convolution:
     """Everything about shapes and options, and the arrays with two spatial axes."""
-    spatial = AXES[axes]
-    for name, array, layout in (("x", x, f"(N, C, {spatial})"), ("weight", weight, f"(O, C / groups, {spatial})")):
-        if array.ndim != axes + 2:
-            raise ValueError(f"{title}: {name} has shape {array.shape}; expected {axes + 2} axes, {layout}")
+    x_shape, weight_shape = x.shape, weight.shape
+    for name, shape in (("x", x_shape), ("weight", weight_shape)):
+        if len(shape) != axes + 2:
+            layout = f"({'N, C' if name == 'x' else 'O, C / groups'}, {AXES[axes]})"
+            raise ValueError(f"{title}: {name} has shape {shape}; expected {axes + 2} axes, {layout}")
     (count,) = per_axis(title, "groups", groups, 1)
-    outputs, inner = weight.shape[:2]
-    if x.shape[1] % count or outputs % count:
+    (channels, *lengths), (outputs, inner, *kernel) = x_shape[1:], weight_shape
+    if channels % count or outputs % count:
         raise ValueError(
-            f"{title}: groups is {count}; expected a divisor of x's {x.shape[1]} channels and of weight's {outputs}"
+            f"{title}: groups is {count}; expected a divisor of x's {channels} channels and of weight's {outputs}"
         )
-    if inner * count != x.shape[1]:
+    if inner * count != channels:
         raise ValueError(
-            f"{title}: weight has shape {weight.shape}, which is for {inner * count} input channels in {count} "
-            f"group{'s' * (count != 1)}; x has shape {x.shape}, with {x.shape[1]}"
+            f"{title}: weight has shape {weight_shape}, which is for {inner * count} input channels in {count} "
+            f"group{'s' * (count != 1)}; x has shape {x_shape}, with {channels}"
         )
-    kernel, lengths = weight.shape[2:], x.shape[2:]
     if 0 in kernel:
-        raise ValueError(f"{title}: weight has shape {weight.shape}; expected a kernel of at least one element")
+        raise ValueError(f"{title}: weight has shape {weight_shape}; expected a kernel of at least one element")
     steps = per_axis(title, "stride", stride, axes)
     spread = per_axis(title, "dilation", dilation, axes)
     pairs = padding_per_axis(title, padding, lengths, kernel, steps, spread)
-    sizes = [
-        window_count(title, axis, *rest)
-        for axis, *rest in zip(spatial.split(", "), lengths, kernel, steps, spread, pairs, strict=True)
-    ]
-    above = (1,) * (2 - axes)  # a one-dimensional convolution is one over a single row
-    padding_before = (*(0 for _ in above), *(before for before, _ in pairs))
+    options, sizes = [], []
+    for index, axis in enumerate(_NAMES[axes]):
+        length, size, pair = lengths[index], kernel[index], pairs[index]
+        sizes.append(window_count(title, axis, length, size, steps[index], spread[index], pair))
+        step, gap = within(length + pair[0] + pair[1], size, steps[index], spread[index])
+        options.append((step, pair[0], gap))
+    if axes == 1:  # a convolution over a single row
+        options.insert(0, (1, 0, 1))
+        sizes.insert(0, 1)
+    (row_step, top, row_gap), (col_step, left, col_gap) = options
+    x, weight = plain(x), plain(weight)
     return _Convolution(
-        plain(x).reshape(*x.shape[:2], *above, *lengths),
-        plain(weight).reshape(outputs, inner, *above, *kernel),
-        ((*above, *steps), padding_before, (*above, *spread), count),  # type: ignore[arg-type]
-        (x.shape[0], outputs, *above, *sizes),
+        x if axes == 2 else x.reshape(x_shape[0], channels, 1, *lengths),
+        weight if axes == 2 else weight.reshape(outputs, inner, 1, *kernel),
+        ((row_step, col_step), (top, left), (row_gap, col_gap), count),
+        (x_shape[0], outputs, sizes[0], sizes[1]),
     )
 
 
 def _bias(title: str, bias: Any, dtype: np.dtype[Any], outputs: int) -> Array | None:
     if bias is None:
         return None
+    computed = parameter_dtype(dtype)
+    if type(bias) is np.ndarray and bias.dtype is computed and bias.shape == (outputs,):
+        return plain(bias)
     array = plain(real_array(title, "bias", bias))
     if array.shape != (outputs,):
         raise ValueError(f"{title}: bias has shape {array.shape}; expected {(outputs,)}, one number per output channel")
     with np.errstate(over="ignore"):
-        return array.astype(parameter_dtype(dtype), copy=False)
+        return array.astype(computed, copy=False)
 
 
 def _forward(
@@ -122,14 +132,21 @@ def _forward(
     offset = _bias(title, bias, x.dtype, weight.shape[0])
     chosen = fused(title, activation, x.dtype)
     shape = (*made.y_shape[:2], *made.y_shape[4 - axes :])
-    check_out(title, out, shape, x.dtype, {})
-    check_apart(title, out, {"x": x, "weight": weight, "bias": offset})
+    if out is not None:
+        check_out(title, out, shape, x.dtype, {})
+        check_apart(title, out, {"x": x, "weight": weight, "bias": offset})
     result = receiver(out, shape, x.dtype)
     if result.size:
         name, params = (None, ()) if chosen is None else chosen
         y = result.reshape(made.y_shape)
         implementation("convolution").forward(made.x, made.weight, offset, y, *made.options, name, params)
     return stored(result, out)
+
+
+def _wanted(title: str, *given: Any) -> tuple[bool, bool, bool]:
+    names = ("input_gradient", "weight_gradient", "bias_gradient")
+    dx, dweight, dbias = (flag(title, name, value) for name, value in zip(names, given, strict=True))
+    return dx, dweight, dbias
 
 
 def _backward(
@@ -150,10 +167,13 @@ def _backward(
     shape = (*made.y_shape[:2], *made.y_shape[4 - axes :])
     if dy.shape != shape:
         raise ValueError(f"{title}: dy has shape {dy.shape}; expected that of the convolution's result, {shape}")
-    check_out(title, out, x.shape, x.dtype, {})
-    check_apart(title, out, {"dy": dy, "x": x, "weight": weight})
-    if out is not None and not wanted[0]:
-        raise ValueError(f"{title}: out is for dx, which input_gradient=False leaves out; expected one or the other")
+    if out is not None:
+        check_out(title, out, x.shape, x.dtype, {})
+        check_apart(title, out, {"dy": dy, "x": x, "weight": weight})
+        if not wanted[0]:
+            raise ValueError(
+                f"{title}: out is for dx, which input_gradient=False leaves out; expected one or the other"
+            )
     dy = plain(dy).reshape(made.y_shape)
     kernels = implementation("convolution")
     dx = dweight = dbias = None
@@ -206,7 +226,7 @@ def conv2d_backward(
     bias_gradient: bool = True,
     out: Array | None = None,
 ) -> tuple[Array | None, Array | None, Array | None]:
-    wanted = (bool(input_gradient), bool(weight_gradient), bool(bias_gradient))
+    wanted = _wanted("conv2d_backward", input_gradient, weight_gradient, bias_gradient)
     return _backward("conv2d_backward", 2, dy, x, weight, stride, padding, dilation, groups, wanted, out)
 
 
@@ -241,5 +261,5 @@ def conv1d_backward(
     bias_gradient: bool = True,
     out: Array | None = None,
 ) -> tuple[Array | None, Array | None, Array | None]:
-    wanted = (bool(input_gradient), bool(weight_gradient), bool(bias_gradient))
+    wanted = _wanted("conv1d_backward", input_gradient, weight_gradient, bias_gradient)
     return _backward("conv1d_backward", 1, dy, x, weight, stride, padding, dilation, groups, wanted, out)

@@ -87,6 +87,16 @@ def linear_backward(
     dz: Array | None = None,
 ) -> tuple[Array | None, Array | None, Array | None]:
     title = "linear_backward"
+    needed = {
+        "dx": flag(title, "need_dx", need_dx),
+        "dweight": flag(title, "need_dweight", need_dweight),
+        "dbias": flag(title, "need_dbias", need_dbias),
+    }
+    accumulate = flag(title, "accumulate", accumulate)
+    if native._fits(dy, x, weight, saved, dx, dweight, dbias, dz):
+        found = _plain_backward(dy, x, weight, saved, activation, needed, accumulate, (dx, dweight, dbias), dz)
+        if found is not None:
+            return found
     x, weight = _factors(title, x, weight)
     dtype, number = x.dtype, parameter_dtype(x.dtype)
     shape = (*x.shape[:-1], weight.shape[0])
@@ -105,12 +115,6 @@ def linear_backward(
         "dweight": (dweight, weight.shape, dtype),
         "dbias": (dbias, shape[-1:], number),
     }
-    needed = {
-        "dx": flag(title, "need_dx", need_dx),
-        "dweight": flag(title, "need_dweight", need_dweight),
-        "dbias": flag(title, "need_dbias", need_dbias),
-    }
-    accumulate = flag(title, "accumulate", accumulate)
     for name, (given, wanted, kind) in results.items():
         if given is not None:
             check_updated(title, name, given, wanted, kind)
@@ -143,9 +147,38 @@ def linear_backward(
     if scratch is not None and chosen is not None:
         stored(scratch, dz)
     first, second, third = (
-        None if made[name] is None else stored(made[name], given) for name, (given, _, _) in results.items()
+        None if array is None else stored(array, given)
+        for array, (given, _, _) in zip(made.values(), results.values(), strict=True)
     )
     return first, second, third
+
+
+def _plain_backward(
+    dy: Any,
+    x: Any,
+    weight: Any,
+    saved: Any,
+    activation: Activation,
+    needed: dict[str, bool],
+    accumulate: bool,
+    given: tuple[Array | None, ...],
+    dz: Array | None,
+) -> tuple[Array | None, Array | None, Array | None] | None:
+    """linear_backward for arrays as kernels take them; None where there is something to complain of."""
+    chosen = None if activation is None else _known(activation, x.dtype)
+    dx, dweight, dbias = given
+    if (chosen is None) != (activation is None) or (saved is None) != (activation is None):
+        return None
+    if accumulate and ((needed["dweight"] and dweight is None) or (needed["dbias"] and dbias is None)):
+        return None
+    if not needed["dx"] or dx is None:
+        dx = np.empty_like(x) if needed["dx"] else None
+    if not needed["dweight"] or dweight is None:
+        dweight = np.empty_like(weight) if needed["dweight"] else None
+    if not needed["dbias"] or dbias is None:
+        dbias = np.empty(len(weight), parameter_dtype(x.dtype)) if needed["dbias"] else None
+    implementation("linear").backward(dy, x, weight, saved, chosen, dz, dx, dweight, dbias, accumulate)
+    return dx, dweight, dbias
 
 
 @functools.lru_cache(maxsize=256)

@@ -19,6 +19,7 @@ __all__ = [row.name for row in ROWS]
 
 _ROW = {row.name: row for row in ROWS}
 REDUCTIONS = ("mean", "sum", "none")
+_NEVER = -(2**63)  # a label that is never a class
 Loss = Any  # a NumPy scalar, or an array with reduction "none"
 
 
@@ -50,14 +51,14 @@ class _Scores(NamedTuple):
         """Integer labels as int64 (outer, inner)."""
         if labels.shape != self.positions:
             raise ValueError(
-                f"{self.title}: labels has shape {labels.shape}; expected {self.positions}, one label for each position "
+                f"{self.title}: labels has shape {labels.shape}; expected {self.positions}, one for each position "
                 f"of {self.name}, whose shape is {self.array.shape} with classes along axis {self.axis}"
             )
         if labels.dtype == np.uint64:
             labels = np.minimum(labels, np.uint64(2**63 - 1))
         return plain(labels.astype(np.int64, copy=False)).reshape(self.split[0], self.split[2])
 
-    def count(self, labels: Array, given: Array, ignored: int, weight: Array | None) -> float:
+    def count(self, labels: Array, given: Array, ignored: int | None, weight: Array | None) -> float:
         """How much the labels count; ValueError for the first that is no class."""
         each = None if weight is None else weight.astype(np.float64)
         bad, counted = implementation("losses").check_labels(labels, self.split[1], ignored, each)
@@ -65,7 +66,7 @@ class _Scores(NamedTuple):
             where = tuple(map(int, np.unravel_index(bad, self.positions)))
             raise ValueError(
                 f"{self.title}: labels at {where} is {given[where]}; expected a class from 0 to {self.split[1] - 1}"
-                + (f", or ignore_index {ignored}" if self.title.startswith("cross_entropy") else "")
+                + ("" if ignored is None else f", or ignore_index {ignored}")
             )
         return float(counted)
 
@@ -90,6 +91,13 @@ def _is_integer(labels: object) -> bool:
     except (TypeError, ValueError):
         return False
     return array.dtype.kind in "iu" and array.dtype.isnative
+
+
+def _nothing(losses: Array | None) -> float:
+    """The sum of losses where there are no classes, or no positions."""
+    if losses is not None:
+        losses[...] = 0
+    return 0.0
 
 
 class _Output:
@@ -123,11 +131,7 @@ def _cross_entropy(
     _check_reduction(title, reduction)
     scores = _scores(title, "logits", logits, axis)
     smoothing = real_number(title, "label_smoothing", label_smoothing, low=0, high=1)
-    if isinstance(ignore_index, (bool, np.bool_)) or not isinstance(ignore_index, SupportsIndex):
-        raise TypeError(f"{title}: ignore_index is {ignore_index!r}; expected an int")
-    ignored = operator.index(ignore_index)
-    if not -(2**63) <= ignored < 2**63:
-        raise ValueError(f"{title}: ignore_index is {ignored}; expected an int of 64 bits")
+    ignored = _label_number(title, ignore_index)
     each = None if weight is None else _class_weight(title, weight, scores)
     whole = targets = None
     if _is_integer(labels):
@@ -147,15 +151,23 @@ def _cross_entropy(
     output = _Output(scores.array, scores.positions, reduction, counted, wanted)
     losses = np.empty((scores.split[0], scores.split[2])) if output.none else None
     gradient = None if output.gradient is None else output.gradient.reshape(scores.split)
-    if scores.split[1] == 0:
-        total = 0.0
-        if losses is not None:
-            losses[...] = 0
-    else:
+    if scores.array.size:
         total = implementation("losses").cross_entropy(
             scores.kernel_view(), whole, targets, each, ignored, smoothing, output.scale, gradient, losses
         )
+    else:
+        total = _nothing(losses)
     return output.loss(total, losses), output.gradient
+
+
+def _label_number(title: str, ignore_index: object) -> int:
+    expected = "expected an int of 64 bits"
+    if isinstance(ignore_index, (bool, np.bool_, np.ndarray)) or not isinstance(ignore_index, SupportsIndex):
+        raise TypeError(f"{title}: ignore_index is {ignore_index!r} of type {type(ignore_index).__name__}; {expected}")
+    number = operator.index(ignore_index)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{title}: ignore_index is {number}; {expected}")
+    return number
 
 
 def _class_weight(title: str, weight: object, scores: _Scores) -> Array:
@@ -178,13 +190,16 @@ def _hinge(
     width = real_number(title, "margin", margin, low=0)
     given = _integer_labels(title, labels)
     whole = checked.labels(given)
-    counted = checked.count(whole, given, -1 if checked.split[1] else -(2**63), None)
+    counted = checked.count(whole, given, None, None)
     output = _Output(checked.array, checked.positions, reduction, counted, wanted)
     losses = np.empty((checked.split[0], checked.split[2])) if output.none else None
     gradient = None if output.gradient is None else output.gradient.reshape(checked.split)
-    total = implementation("losses").hinge_loss(
-        checked.kernel_view(), whole, -(2**63), width, output.scale, gradient, losses
-    )
+    if checked.array.size:
+        total = implementation("losses").hinge_loss(
+            checked.kernel_view(), whole, _NEVER, width, output.scale, gradient, losses
+        )
+    else:
+        total = _nothing(losses)
     return output.loss(total, losses), output.gradient
 
 

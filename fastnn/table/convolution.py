@@ -52,16 +52,20 @@ class Sums:
         """x with zeros around."""
         return np.pad(x.reshape(*self.grouped, *self.x_shape[2:]), ((0, 0),) * 3 + self.padding)
 
+    def flat(self, array: Any) -> Any:
+        """The positions on one axis."""
+        return array.reshape(*array.shape[:3], math.prod(self.sizes))
+
     def forward(self, x: Any) -> Any:
         """The convolution of x."""
         total = np.zeros((self.x_shape[0], self.groups, self.weight.shape[-2], math.prod(self.sizes)), x.dtype)
         for tap, window in self.windows(self.pad(x)):
-            total += self.weight[(slice(None), *tap)] @ window.reshape(*self.grouped, -1)
+            total += self.weight[(slice(None), *tap)] @ self.flat(window)
         return total.reshape(self.x_shape[0], self.weight_shape[0], *self.sizes)
 
     def input_gradient(self, dy: Any) -> Any:
         """The gradient by x."""
-        flat = dy.reshape(self.x_shape[0], self.groups, self.weight.shape[-2], -1)
+        flat = self.flat(dy.reshape(self.x_shape[0], self.groups, self.weight.shape[-2], *self.sizes))
         total = np.zeros(self.padded, dy.dtype)
         for tap, window in self.windows(total):
             terms = np.swapaxes(self.weight[(slice(None), *tap)], -1, -2) @ flat
@@ -71,10 +75,10 @@ class Sums:
 
     def weight_gradient(self, dy: Any, x: Any) -> Any:
         """The gradient by the weights."""
-        flat = dy.reshape(self.x_shape[0], self.groups, self.weight.shape[-2], -1)
+        flat = self.flat(dy.reshape(self.x_shape[0], self.groups, self.weight.shape[-2], *self.sizes))
         total = np.zeros(self.weight.shape, dy.dtype)
         for tap, window in self.windows(self.pad(x)):
-            terms = flat @ np.swapaxes(window.reshape(*self.grouped, -1), -1, -2)
+            terms = flat @ np.swapaxes(self.flat(window), -1, -2)
             total[(slice(None), *tap)] = terms.sum(0)
         return np.moveaxis(total, (-2, -1), (1, 2)).reshape(self.weight_shape)
 

@@ -18,6 +18,11 @@ def _sigmoid(x: Any) -> tuple[Any, Any]:
     return np.where(x >= 0, high, low), np.where(x >= 0, low, high)
 
 
+def _bounded(x: Any) -> Any:
+    """x where sigmoid(x) is not 0, so that silu(-inf) is 0."""
+    return np.clip(x, -1e5, None)
+
+
 def _halves(x: Any, axis: int) -> tuple[Any, Any]:
     a, b = np.split(x, 2, axis=axis)
     return a, b
@@ -36,13 +41,14 @@ def _glu_backward(dy: Any, x: Any, axis: int = -1) -> Any:
 
 def _swiglu(x: Any, axis: int = -1) -> Any:
     a, b = _halves(x, axis)
-    return a * _sigmoid(a)[0] * b
+    return _bounded(a) * _sigmoid(a)[0] * b
 
 
 def _swiglu_backward(dy: Any, x: Any, axis: int = -1) -> Any:
     a, b = _halves(x, axis)
     s, t = _sigmoid(a)
-    return np.concatenate([dy * b * (s + a * s * t), dy * a * s], axis=axis)
+    slope = s + np.clip(a, -1e5, 1e5) * s * t
+    return np.concatenate([dy * b * slope, dy * _bounded(a) * s], axis=axis)
 
 
 def _swiglu_backward_scale(dx: Any, dy: Any, x: Any, axis: int = -1) -> Any:

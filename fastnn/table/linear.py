@@ -152,13 +152,13 @@ def _backward_examples(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
 def _gradients(
     dys: Any, x: Array, weight: Array, bias: Array | None = None, activation: Any = None, *, z: Array | None = None
 ) -> dict[str, Any]:
-    import fastnn
+    from fastnn.functions.linear import linear, linear_backward
 
     saved = None
     if activation is not None:
         name = activation[0] if isinstance(activation, tuple) else activation
-        saved = fastnn.linear(x, weight, bias, activation if OPS[name].saves == "output" else None)
-    dx, dweight, dbias = fastnn.linear_backward(dys[0], x, weight, saved, activation)
+        saved = linear(x, weight, bias, activation if OPS[name].saves == "output" else None)
+    dx, dweight, dbias = linear_backward(dys[0], x, weight, saved, activation)
     return {"x": dx, "weight": dweight, **({} if bias is None else {"bias": dbias})}
 
 

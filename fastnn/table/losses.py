@@ -296,8 +296,8 @@ ROWS: tuple[Function, ...] = (
             Argument(name="logits", doc="array of at least one axis, C classes along `axis`", role="array"),
             Argument(
                 name="labels",
-                doc="integers from 0 to C - 1, of the shape of logits without the axis of classes; or soft labels, floats "
-                "of the shape of logits",
+                doc="integers from 0 to C - 1, of the shape of logits without the axis of classes; or soft labels, "
+                "floats of the shape of logits",
                 role="array",
             ),
             _AXIS,
@@ -306,13 +306,13 @@ ROWS: tuple[Function, ...] = (
             Argument(name="label_smoothing", doc="what part of each target is spread evenly over the classes, 0 to 1"),
             _REDUCTION,
         ),
-        source="Bridle (1990), Probabilistic interpretation of feedforward classification network outputs; Szegedy et al. "
-        "(2016), Rethinking the Inception architecture for computer vision (label smoothing)",
+        source="Bridle (1990), Probabilistic interpretation of feedforward classification network outputs; Szegedy et "
+        "al. (2016), Rethinking the Inception architecture for computer vision (label smoothing)",
         notes=(
-            "The mean over integer labels is one weighed with the class weights of the labels that count, that over soft "
-            "labels one over positions, as in torch.",
-            "No logits overflow. A logit of -inf has probability 0 and costs nothing where its target is 0; where all of a "
-            "position's are -inf, one is +inf or one is NaN, its loss and gradient are NaN.",
+            "The mean over integer labels is one weighed with the class weights of the labels that count, that over "
+            "soft labels one over positions, as in torch.",
+            "No logits overflow. A logit of -inf has probability 0 and costs nothing where its target is 0; where all "
+            "of a position's are -inf, one is +inf or one is NaN, its loss and gradient are NaN.",
             "Errors of the gradient are counted in the ulp of its largest possible value, that of a target of 1.",
         ),
         oracle=_cross_entropy,
@@ -338,8 +338,8 @@ ROWS: tuple[Function, ...] = (
         source="Weston and Watkins (1999), Support vector machines for multi-class pattern recognition",
         notes=(
             "The sum over classes as in the CS231n lectures; torch.nn.functional.multi_margin_loss divides it by C.",
-            "Where a score lies on the edge, its gradient is 0. Errors of the loss are counted in the ulp of the sum of "
-            "|score| + |score of the label| + margin.",
+            "Where a score lies on the edge, its gradient is 0. Errors of the loss are counted in the ulp of the sum "
+            "of |score| + |score of the label| + margin.",
         ),
         oracle=_hinge,
         examples=_hinge_examples,
@@ -389,8 +389,8 @@ ROWS: tuple[Function, ...] = (
         ),
         source="Good (1952), Rational decisions; Cox (1958), The regression analysis of binary sequences",
         notes=(
-            "The mean is one over all elements, whatever the weights, as in torch. Weights that are neither one number nor "
-            "of the shape of logits are copied to that shape.",
+            "The mean is one over all elements, whatever the weights, as in torch. Weights that are neither one number "
+            "nor of the shape of logits are copied to that shape.",
             "Errors of the gradient are counted in the ulp of the sum of the magnitudes of its two terms.",
         ),
         oracle=_binary,

@@ -181,8 +181,8 @@ def _adam(
     return param - lr * update, exp_avg, exp_avg_sq, max_exp_avg_sq
 
 
-def _adamw(*arrays: Any, weight_decay: float = 0.01, **options: Any) -> tuple[Array, Array, Array, Array | None]:
-    return _adam(*arrays, weight_decay=weight_decay, decoupled=True, **options)
+def _adamw(**arguments: Any) -> tuple[Array, Array, Array, Array | None]:
+    return _adam(**{"weight_decay": 0.01, **arguments}, decoupled=True)
 
 
 def _adam_scale(results: Any, **arguments: Any) -> tuple[Array, Array, Array, Array | None]:

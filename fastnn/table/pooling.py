@@ -3,260 +3,33 @@
 from __future__ import annotations
 
 import importlib
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from fastnn import windows
 from fastnn.function import Argument, Function
-from fastnn.table.pooling_formulas import (
-    SHARED,
-    average_regions,
-    average_regions_backward,
-    average_windows,
-    average_windows_backward,
-    fractional_bounds,
-    max_backward,
-    max_regions,
-    max_windows,
+from fastnn.table.pooling_cases import (
+    adaptive_backward_examples,
+    adaptive_backward_oracle,
+    adaptive_examples,
+    adaptive_oracle,
+    average_backward_examples,
+    average_backward_oracle,
+    average_examples,
+    average_oracle,
+    fractional_examples,
+    fractional_oracle,
+    global_backward_examples,
+    global_backward_oracle,
+    global_examples,
+    global_oracle,
+    max_examples,
+    max_oracle,
+    scatter_examples,
+    scatter_oracle,
+    scatter_scale,
 )
-
-# ---- oracles ----
-
-
-def _planes(x: Any) -> Any:
-    """(N, C, *spatial) as (planes, depth, height, width)."""
-    spatial = (1,) * (5 - x.ndim) + x.shape[2:]
-    return x.reshape(x.shape[0] * x.shape[1], *spatial)
-
-
-def _back(y: Any, like: tuple[int, ...], dims: int) -> Any:
-    return y.reshape(*like[:2], *y.shape[4 - dims :])
-
-
-def _axes(dims: int, shape: Any, arguments: dict[str, Any], counted: bool) -> tuple[windows.Axis, ...]:
-    return windows.windows(
-        "oracle",
-        tuple(shape[2:]),
-        arguments["kernel_size"],
-        arguments.get("stride"),
-        arguments.get("padding", 0),
-        arguments.get("dilation", 1),
-        arguments.get("ceil_mode", False),
-        padding_counts=counted,
-    )
-
-
-def _max_oracle(dims: int) -> Callable[..., Any]:
-    def oracle(x: Any, return_indices: bool = False, **arguments: Any) -> Any:
-        y, where = max_windows(_planes(x), windows.for_kernels(_axes(dims, x.shape, arguments, False)))
-        results = _back(y, x.shape, dims), _back(where, x.shape, dims)
-        return results if return_indices else results[0]
-
-    return oracle
-
-
-def _scatter_oracle(dy: Any, indices: Any, x_shape: Any) -> Any:
-    planes = (x_shape[0] * x_shape[1], *x_shape[2:])
-    return max_backward(dy.reshape(planes[0], -1), indices, planes).reshape(x_shape)
-
-
-def _scatter_scale(dx: Any, dy: Any, indices: Any, x_shape: Any) -> Any:
-    return _scatter_oracle(abs(dy), indices, x_shape)
-
-
-def _average_oracle(dims: int) -> Callable[..., Any]:
-    def oracle(x: Any, count_include_pad: bool = True, **arguments: Any) -> Any:
-        axes = _axes(dims, x.shape, arguments, count_include_pad)
-        y = average_windows(_planes(x), windows.for_kernels(axes), windows.counts(axes, count_include_pad))
-        return _back(y, x.shape, dims)
-
-    return oracle
-
-
-def _average_backward_oracle(dims: int) -> Callable[..., Any]:
-    def oracle(dy: Any, x_shape: Any, count_include_pad: bool = True, **arguments: Any) -> Any:
-        axes = _axes(dims, x_shape, arguments, count_include_pad)
-        dx = average_windows_backward(_planes(dy), windows.for_kernels(axes), windows.counts(axes, count_include_pad))
-        return dx.reshape(x_shape)
-
-    return oracle
-
-
-def _output(dims: int, output_size: Any, spatial: tuple[int, ...]) -> tuple[int, ...]:
-    sizes = output_size if isinstance(output_size, tuple) else (output_size,) * dims
-    return tuple(length if size is None else size for size, length in zip(sizes, spatial, strict=True))
-
-
-def _adaptive_oracle(dims: int) -> Callable[..., Any]:
-    def oracle(x: Any, output_size: Any) -> Any:
-        spatial = tuple(x.shape[2:])
-        return _back(
-            average_regions(_planes(x), *windows.adaptive(spatial, _output(dims, output_size, spatial))), x.shape, dims
-        )
-
-    return oracle
-
-
-def _adaptive_backward_oracle(dy: Any, x_shape: Any) -> Any:
-    bounds = windows.adaptive(tuple(x_shape[2:]), tuple(dy.shape[2:]))
-    planes = (x_shape[0] * x_shape[1], *(1,) * (5 - len(x_shape)), *x_shape[2:])
-    return average_regions_backward(_planes(dy), *bounds, planes).reshape(x_shape)
-
-
-def _global_oracle(x: Any) -> Any:
-    return x.reshape(*x.shape[:2], -1).mean(-1)
-
-
-def _global_backward_oracle(dy: Any, x_shape: Any) -> Any:
-    share = dy / dy.dtype.type(math.prod(x_shape[2:]))
-    return np.broadcast_to(share.reshape(*dy.shape, *(1,) * (len(x_shape) - 2)), x_shape).copy()
-
-
-def _fractional_oracle(
-    x: Any,
-    output_size: Any,
-    *,
-    seed: int,
-    offset: int = 0,
-    pseudo_random: bool = False,
-    overlapping: bool = False,
-    shared: str = "sample",
-    return_indices: bool = False,
-) -> Any:
-    output = _output(2, output_size, x.shape[2:])
-    bounds = fractional_bounds(x.shape[:2], x.shape[2:], output, seed, offset, pseudo_random, overlapping, shared)
-    y, where = max_regions(_planes(x), *bounds)
-    results = _back(y, x.shape, 2), _back(where, x.shape, 2)
-    return results if return_indices else results[0]
-
-
-# ---- examples ----
-
-_SHAPES: dict[int, list[tuple[int, ...]]] = {
-    1: [(2, 3, 37), (1, 2, 12), (3, 1, 1), (1, 1, 100), (2, 1, 5)],
-    2: [(2, 3, 9, 35), (1, 2, 12, 14), (2, 1, 1, 7), (3, 2, 8, 1), (1, 1, 4, 66)],
-    3: [(1, 2, 5, 6, 19), (2, 1, 4, 4, 4), (1, 1, 1, 3, 7), (2, 1, 6, 1, 5), (1, 2, 3, 4, 9)],
-}
-
-
-def _apart(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
-    """Numbers of both signs, no two of which are near each other, so that maxima have gradients."""
-    n = math.prod(shape)
-    return (rng.permutation(n).reshape(shape) - n // 2) / 64.0
-
-
-def _one_for_each(dims: int, *values: Any) -> tuple[Any, ...]:
-    """The last `dims` of three values."""
-    return values[3 - dims :]
-
-
-def _options(dims: int, dilated: bool) -> list[dict[str, Any]]:
-    """Arguments for each of _SHAPES; dilation where `dilated`."""
-    whole, large, small = (_SHAPES[dims][i][2:] for i in (2, 3, 4))
-    sides = zip(_one_for_each(dims, (1, 0), (0, 1), (1, 2)), large, strict=True)
-    pads = tuple((min(before, length - 1), min(after, length - 1)) for (before, after), length in sides)
-    options: list[dict[str, Any]] = [
-        {"kernel_size": 2, "stride": 2, "padding": 0, "ceil_mode": True},
-        {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": False},
-        {"kernel_size": whole, "stride": None, "padding": 0, "ceil_mode": False},
-        {"kernel_size": tuple(min(4, length) for length in large), "stride": 3, "padding": pads, "ceil_mode": True},
-        {"kernel_size": tuple(min(3, length) for length in small), "stride": 1, "padding": 1, "ceil_mode": False},
-    ]
-    if dilated:
-        options[1] |= {"dilation": 2, "stride": 1}
-        options[4] |= {"dilation": _one_for_each(dims, 1, 1, 2)}
-    return options
-
-
-def _max_examples(dims: int) -> Callable[[np.random.Generator], Iterable[dict[str, Any]]]:
-    return lambda rng: (
-        {"x": _apart(rng, shape), **options, "return_indices": True}
-        for shape, options in zip(_SHAPES[dims], _options(dims, True), strict=True)
-    )
-
-
-def _scatter_examples(dims: int) -> Callable[[np.random.Generator], Iterable[dict[str, Any]]]:
-    def examples(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-        for shape in _SHAPES[dims]:
-            outputs = (*shape[:2], *(-(-length // 2) for length in shape[2:]))
-            where = rng.integers(0, math.prod(shape[2:]), outputs)
-            yield {"dy": rng.standard_normal(outputs), "indices": where, "x_shape": shape}
-
-    return examples
-
-
-def _average_options(dims: int) -> list[dict[str, Any]]:
-    options = _options(dims, False)
-    for i, each in enumerate(options):
-        each["count_include_pad"] = i % 2 == 1
-    options[1]["dilation"] = 2
-    return options
-
-
-def _average_examples(dims: int) -> Callable[[np.random.Generator], Iterable[dict[str, Any]]]:
-    return lambda rng: (
-        {"x": rng.standard_normal(shape), **options}
-        for shape, options in zip(_SHAPES[dims], _average_options(dims), strict=True)
-    )
-
-
-def _average_backward_examples(dims: int) -> Callable[[np.random.Generator], Iterable[dict[str, Any]]]:
-    def examples(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-        for shape, options in zip(_SHAPES[dims], _average_options(dims), strict=True):
-            axes = _axes(dims, shape, options, options["count_include_pad"])
-            outputs = (*shape[:2], *(axis.out for axis in axes))
-            yield {"dy": rng.standard_normal(outputs), "x_shape": shape, **options}
-
-    return examples
-
-
-def _outputs(dims: int) -> list[Any]:
-    return [3, 1, 1, _one_for_each(dims, 2, 3, None), 7]
-
-
-def _adaptive_examples(dims: int) -> Callable[[np.random.Generator], Iterable[dict[str, Any]]]:
-    return lambda rng: (
-        {"x": rng.standard_normal(shape), "output_size": output}
-        for shape, output in zip(_SHAPES[dims], _outputs(dims), strict=True)
-    )
-
-
-def _adaptive_backward_examples(dims: int) -> Callable[[np.random.Generator], Iterable[dict[str, Any]]]:
-    return lambda rng: (
-        {"dy": rng.standard_normal((*shape[:2], *_output(dims, output, shape[2:]))), "x_shape": shape}
-        for shape, output in zip(_SHAPES[dims], _outputs(dims), strict=True)
-    )
-
-
-def _global_examples(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    for shape in ((2, 3, 35), (1, 5, 7, 7), (3, 1, 1, 1), (2, 2, 3, 4, 17), (1, 1, 400, 3)):
-        yield {"x": rng.standard_normal(shape)}
-
-
-def _global_backward_examples(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    for example in _global_examples(rng):
-        shape = example["x"].shape
-        yield {"dy": rng.standard_normal(shape[:2]), "x_shape": shape}
-
-
-def _fractional_examples(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    for i, (shape, output) in enumerate(
-        (((2, 3, 9, 35), (6, 24)), ((1, 2, 12, 14), 8), ((2, 1, 5, 7), (5, 1)), ((3, 2, 10, 6), (9, 4)))
-    ):
-        yield {
-            "x": _apart(rng, shape),
-            "output_size": output,
-            "seed": 2**63 + i,
-            "offset": i,
-            "pseudo_random": i % 2 == 0,
-            "overlapping": i in (1, 2),
-            "shared": SHARED[i % 3],
-            "return_indices": True,
-        }
-
 
 # ---- gradients, by the public functions ----
 
@@ -336,14 +109,14 @@ def _max_rows(dims: int) -> tuple[Function, Function]:
         ),
         source=_RIESENHUBER,
         notes=(_TIES, _SIZE.format(""), _COPIED),
-        oracle=_max_oracle(dims),
-        examples=_max_examples(dims),
+        oracle=max_oracle(dims),
+        examples=max_examples(dims),
         ulp=0,
         gradients=_gradients(name, by_position=True),
         bytes="reads x once, writes y once and 8 bytes an index where they are wanted",
         operations="3 for each element of a window, 5 with indices; rows that windows share are reduced once",
     )
-    return forward, _scatter_row(name, space, _scatter_examples(dims))
+    return forward, _scatter_row(name, space, scatter_examples(dims))
 
 
 def _scatter_row(
@@ -368,8 +141,8 @@ def _scatter_row(
             "Indices outside of the plane are refused; with out they are looked at twice, so that it stays as it was.",
             _COPIED,
         ),
-        oracle=_scatter_oracle,
-        scale=_scatter_scale,
+        oracle=scatter_oracle,
+        scale=scatter_scale,
         examples=examples,
         ulp=4,
         gradient_of=name,
@@ -395,9 +168,9 @@ def _average_rows(dims: int) -> tuple[Function, Function]:
         returns=(Argument(name="y", doc=f"array of x's dtype, {space} with the lengths below"),),
         source=_LECUN,
         notes=notes,
-        oracle=_average_oracle(dims),
-        scale=lambda y, x, **options: _average_oracle(dims)(abs(x), **options),
-        examples=_average_examples(dims),
+        oracle=average_oracle(dims),
+        scale=lambda y, x, **options: average_oracle(dims)(abs(x), **options),
+        examples=average_examples(dims),
         ulp=2,
         gradients=_gradients(name, by_position=False),
         bytes="reads x once, writes y once",
@@ -412,9 +185,9 @@ def _average_rows(dims: int) -> tuple[Function, Function]:
         returns=(Argument(name="dx", doc="array of x_shape and dy's dtype"),),
         source=_LECUN,
         notes=notes[1:],
-        oracle=_average_backward_oracle(dims),
-        scale=lambda dx, dy, **options: _average_backward_oracle(dims)(abs(dy), **options),
-        examples=_average_backward_examples(dims),
+        oracle=average_backward_oracle(dims),
+        scale=lambda dx, dy, **options: average_backward_oracle(dims)(abs(dy), **options),
+        examples=average_backward_examples(dims),
         ulp=4,
         gradient_of=name,
         bytes="reads dy once, writes dx once",
@@ -446,9 +219,9 @@ def _adaptive_rows(dims: int) -> tuple[Function, Function]:
         returns=(Argument(name="y", doc=f"array of x's dtype, {space} with these lengths"),),
         source=_LIN,
         notes=notes,
-        oracle=_adaptive_oracle(dims),
-        scale=lambda y, x, output_size: _adaptive_oracle(dims)(abs(x), output_size),
-        examples=_adaptive_examples(dims),
+        oracle=adaptive_oracle(dims),
+        scale=lambda y, x, output_size: adaptive_oracle(dims)(abs(x), output_size),
+        examples=adaptive_examples(dims),
         ulp=2,
         gradients=_gradients(name, by_position=False),
         bytes="reads x once, writes y once",
@@ -463,9 +236,9 @@ def _adaptive_rows(dims: int) -> tuple[Function, Function]:
         returns=(Argument(name="dx", doc="array of x_shape and dy's dtype"),),
         source=_LIN,
         notes=notes,
-        oracle=_adaptive_backward_oracle,
-        scale=lambda dx, dy, x_shape: _adaptive_backward_oracle(abs(dy), x_shape),
-        examples=_adaptive_backward_examples(dims),
+        oracle=adaptive_backward_oracle,
+        scale=lambda dx, dy, x_shape: adaptive_backward_oracle(abs(dy), x_shape),
+        examples=adaptive_backward_examples(dims),
         ulp=4,
         gradient_of=name,
         bytes="reads dy once, writes dx once",
@@ -484,9 +257,9 @@ _GLOBAL = (
         returns=(Argument(name="y", doc="array of shape (N, C) and x's dtype"),),
         source=_LIN,
         notes=("Sums are kept in float64, on 16 partial sums whatever the instruction set.", _COPIED),
-        oracle=_global_oracle,
-        scale=lambda y, x: _global_oracle(abs(x)),
-        examples=_global_examples,
+        oracle=global_oracle,
+        scale=lambda y, x: global_oracle(abs(x)),
+        examples=global_examples,
         ulp=2,
         gradients=_gradients("global_avg_pool", by_position=False),
         bytes="reads x once",
@@ -501,8 +274,8 @@ _GLOBAL = (
         returns=(Argument(name="dx", doc="array of x_shape and dy's dtype"),),
         source=_LIN,
         notes=(_COPIED,),
-        oracle=_global_backward_oracle,
-        examples=_global_backward_examples,
+        oracle=global_backward_oracle,
+        examples=global_backward_examples,
         ulp=1,
         gradient_of="global_avg_pool",
         bytes="writes dx once",
@@ -527,7 +300,7 @@ _FRACTIONAL = (
             ),
             Argument(
                 name="pseudo_random",
-                doc="False: sizes in random order. True: edges at ceil(a (i + u)) with a random u for each axis, evenly spread",
+                doc="False: sizes in random order. True: edges at floor(i in / out + u), a random u in [0, 1) an axis",
             ),
             Argument(
                 name="overlapping", doc="True: every region but an axis's last takes in the first row of the next one"
@@ -552,14 +325,14 @@ _FRACTIONAL = (
             _TIES,
             "Memory beyond the results: 16 bytes for each row and each column of regions of each plane.",
         ),
-        oracle=_fractional_oracle,
-        examples=_fractional_examples,
+        oracle=fractional_oracle,
+        examples=fractional_examples,
         ulp=0,
         gradients=_gradients("fractional_max_pool2d", by_position=True),
         bytes="reads x once, writes y once and 8 bytes an index where they are wanted",
         operations="3 an element of a region, one at a time",
     ),
-    _scatter_row("fractional_max_pool2d", _SPACE[2], _scatter_examples(2)),
+    _scatter_row("fractional_max_pool2d", _SPACE[2], scatter_examples(2)),
 )
 
 ROWS: tuple[Function, ...] = (

@@ -70,7 +70,8 @@ def average_windows_backward(dy: Any, axes: Axes, counts: Counts) -> Any:
     dx = np.zeros((len(dy), *(axis[0] for axis in axes)), dy.dtype)
     share = dy / _divisor(counts).astype(dy.dtype)
     for (d, h, w), inside in _elements(axes):
-        np.add.at(dx, (slice(None), d, h, w), np.where(inside[0] & inside[1] & inside[2], share, 0))
+        where: Any = (slice(None), d, h, w)
+        np.add.at(dx, where, np.where(inside[0] & inside[1] & inside[2], share, 0))
     return dx
 
 
@@ -145,10 +146,8 @@ def fractional_bounds(
     used = 0
     for axis, (length, out) in enumerate(zip(spatial, output, strict=True)):
         if pseudo_random:
-            # ceil(a (i + u)) - ceil(a u) with a = length / out; all u with the same ceil(length u), drawn here, agree.
-            shift = 1 + (words[:, axis, None] * length >> 32)
-            edges = (np.arange(out + 1) * length + shift + out - 1) // out
-            edges -= edges[:, :1]
+            # floor(a i + u) with a = length / out; all that counts of u is floor(u out), drawn here.
+            edges = (np.arange(out + 1) * length + (words[:, axis, None] * out >> 32)) // out
         else:
             short, longer = divmod(length, out)  # `longer` of the regions have an element more
             order = np.argsort(np.argsort(words[:, used : used + out], axis=1, kind="stable"), axis=1)

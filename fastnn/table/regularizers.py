@@ -130,7 +130,7 @@ ROWS: tuple[Function, ...] = (
         title="L2 penalty on weights",
         formula="strength (sum of w^2)",
         gradient="2 strength w",
-        source="Tikhonov (1963), Solution of incorrectly formulated problems; Hoerl and Kennard (1970), Ridge regression",
+        source="Tikhonov (1963), Solution of incorrectly formulated problems and the regularization method",
         notes=("There is no factor 1/2: weight decay of d in torch's optimisers is strength = d / 2.",),
         oracle=_l2,
         options=(_STRENGTHS,),

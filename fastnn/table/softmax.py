@@ -32,6 +32,7 @@ def exponentials(x: Any) -> tuple[Any, Any, Any, Any]:
         e = e + e * lost
         ties = np.sum(x == top, axis=-1, keepdims=True)
         log = np.log1p(total(np.where(x == top, 0, e)) + np.maximum(ties - 1, 0))
+        log = np.where(np.isfinite(top), log, np.nan)
     return d, lost, e, log
 
 

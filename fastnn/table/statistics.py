@@ -33,7 +33,8 @@ def _limits_of(activation: Any) -> tuple[float, float]:
     if activation is None:
         return -np.inf, np.inf
     name, *given = activation if isinstance(activation, tuple) else (activation,)
-    return limits(name, (*given, *(param.default for param in OPS[name].params[len(given) :])))
+    defaults = [float(param.default or 0.0) for param in OPS[name].params[len(given) :]]
+    return limits(name, (*given, *defaults))
 
 
 def _near(y: Array, activation: Any, margin: float) -> tuple[Any, Any]:

@@ -54,14 +54,15 @@ constexpr std::int64_t aligned_from = 512;  // elements
 
 // One loop. The body is a lambda over (element index, how to load, how to store) so that head, body and tail are one
 // formula and every element gets the same bits wherever it lies.
-template <class Pass, class T, bool arrays_of_parameters, int... a, int... p>
+template <class Pass, class T, class Out, bool arrays_of_parameters, int... a, int... p>
 FASTNN_FN void run(void* const* operands, std::int64_t n, bool streaming, indices<a...>, indices<p...>) {
   using S = storage<T>;
   using V = typename S::V;
   using P = storage<typename S::parameter>;
+  using O = storage<Out>;
   using parameter = typename S::parameter;
   constexpr int inputs = sizeof...(a), width = lanes<V>;
-  T* const out = static_cast<T*>(operands[inputs + sizeof...(p)]);
+  Out* const out = static_cast<Out*>(operands[inputs + sizeof...(p)]);
   const T* const in[] = {static_cast<const T*>(operands[a])...};
   const parameter* const par[] = {static_cast<const parameter*>(operands[inputs + p])..., nullptr};
   const V fixed[] = {V(arrays_of_parameters ? parameter(0) : *par[p])..., V(parameter(0))};
@@ -77,40 +78,40 @@ FASTNN_FN void run(void* const* operands, std::int64_t n, bool streaming, indice
       y = Pass::apply(S::load_first(in[a] + i, count)..., P::load_first(par[p] + i, count)...);
     else
       y = Pass::apply(S::load_first(in[a] + i, count)..., fixed[p]...);
-    S::store_first(out + i, y, count);
+    O::store_first(out + i, y, count);
   };
   std::int64_t i = 0;
   // Stores that straddle cache lines cost most, and arrays that NumPy allocates begin 16 bytes past one: align the
   // output. Inputs allocated alike are then aligned too. Short arrays are through before it pays; streaming needs it.
   if (n >= aligned_from) {
-    const auto misaligned = reinterpret_cast<std::uintptr_t>(out) % (width * sizeof(T));
-    if (misaligned % sizeof(T) == 0 && misaligned != 0) {
-      i = static_cast<std::int64_t>((width * sizeof(T) - misaligned) / sizeof(T));
+    const auto misaligned = reinterpret_cast<std::uintptr_t>(out) % (width * sizeof(Out));
+    if (misaligned % sizeof(Out) == 0 && misaligned != 0) {
+      i = static_cast<std::int64_t>((width * sizeof(Out) - misaligned) / sizeof(Out));
       partial(0, static_cast<int>(i));
     }
-    if (S::streams && streaming && misaligned % sizeof(T) == 0) {
-      for (; i + width <= n; i += width) S::stream(out + i, whole(i));
+    if (O::streams && streaming && misaligned % sizeof(Out) == 0) {
+      for (; i + width <= n; i += width) O::stream(out + i, whole(i));
       stream_fence();
     }
   }
   for (; i + 2 * width <= n; i += 2 * width) {
     const V first = whole(i), second = whole(i + width);
-    S::store(out + i, first);
-    S::store(out + i + width, second);
+    O::store(out + i, first);
+    O::store(out + i + width, second);
   }
-  for (; i + width <= n; i += width) S::store(out + i, whole(i));
+  for (; i + width <= n; i += width) O::store(out + i, whole(i));
   if (i < n) partial(i, static_cast<int>(n - i));
 }
 
-template <class Pass, class T, int parameters>
+template <class Pass, class T, int parameters, class Out = T>
 void loop(void* const* operands, std::int64_t n, unsigned flags) {
   using arrays = typename indices_below<Pass::arrays>::type;
   using scalars = typename indices_below<parameters>::type;
   const bool streaming = flags & streaming_stores;
   if (parameters > 0 && (flags & parameter_arrays))
-    run<Pass, T, parameters != 0>(operands, n, streaming, arrays(), scalars());
+    run<Pass, T, Out, parameters != 0>(operands, n, streaming, arrays(), scalars());
   else
-    run<Pass, T, false>(operands, n, streaming, arrays(), scalars());
+    run<Pass, T, Out, false>(operands, n, streaming, arrays(), scalars());
 }
 
 template <class Op, class = void>
@@ -135,9 +136,11 @@ constexpr Activation row() {
                    {}}};
   if constexpr (has_parameter_gradient<Op>::value) {
     using G = parameter_gradient_pass<Op>;
+    // Its terms are summed, so that those of the 16-bit formats are not rounded to 16 bits.
     r.loops[pass_parameter_gradient][dtype_float32] = loop<G, float, n>;
-    r.loops[pass_parameter_gradient][dtype_float64] =
-        loop<G, double, n>;  // its terms are summed, so halves are widened first
+    r.loops[pass_parameter_gradient][dtype_float64] = loop<G, double, n>;
+    r.loops[pass_parameter_gradient][dtype_float16] = loop<G, binary16, n, float>;
+    r.loops[pass_parameter_gradient][dtype_bfloat16] = loop<G, bfloat16, n, float>;
   }
   return r;
 }

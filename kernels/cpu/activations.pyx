@@ -165,6 +165,7 @@ cdef class Kernel:
     cdef Numbers* numbers
     cdef int arrays, parameters
     cdef bint ordered, short
+    cdef bint terms  # what a parameter's gradient sums: for the 16-bit formats float32, which a ufunc does not know
     cdef double default[2]
     cdef double low[2]
     cdef double high[2]
@@ -182,6 +183,7 @@ cdef class Kernel:
         # Ufuncs live as long as the process, and so does what they point to.
         self.numbers = <Numbers*> PyMem_Malloc(sizeof(Numbers))
         fill_operations(self.numbers, row, pass_index, costly)
+        self.terms = pass_index == pass_parameter_gradient
         self.arrays = self.numbers.by_dtype[0].arrays
         self.parameters = self.numbers.by_dtype[0].parameters
         operands = self.arrays + self.parameters + 1
@@ -189,7 +191,7 @@ cdef class Kernel:
         data = <void**> PyMem_Malloc(3 * sizeof(void*))
         types = <char*> PyMem_Malloc(3 * operands)
         order = [dtype_float16, dtype_float32, dtype_float64]
-        if self.numbers.by_dtype[<int> dtype_float16].loops[0] == NULL:
+        if self.terms:
             order = order[1:]
         for slot, dtype in enumerate(order):
             functions[slot] = ufunc_loop
@@ -206,7 +208,7 @@ cdef class Kernel:
         """Give the ufunc a loop for bfloat16."""
         cdef int types[6]
         cdef int k, operands = self.arrays + self.parameters + 1
-        if self.numbers.by_dtype[<int> dtype_bfloat16].loops[0] == NULL:
+        if self.terms:
             return
         for k in range(operands):
             types[k] = cnp.NPY_FLOAT if self.arrays <= k < operands - 1 else type_num
@@ -241,14 +243,22 @@ cdef class Kernel:
         raise AttributeError(name)
 
     def sum_gradient(self, cnp.ndarray dy, cnp.ndarray x, cnp.ndarray parameter, int64_t outer, int64_t channels, int64_t inner):
-        """The summed gradient of a parameter, float64; see sum_parameter_gradient. The arrays are C-contiguous."""
+        """The summed gradient of a parameter, in its dtype; see sum_parameter_gradient. The arrays are C-contiguous."""
         cdef cnp.ndarray total = np.zeros(channels)
+        cdef cnp.ndarray rounded
+        cdef int64_t c
+        cdef double* sums = <double*> ndarray_data(<PyObject*> total)
         cdef Operation* op = &self.numbers.by_dtype[dtype_index(runtime, ndarray_type(<PyObject*> x))]
         if channels and outer * inner:
             with nogil:
                 sum_parameter_gradient(op[0], runtime[0], ndarray_data(<PyObject*> dy), ndarray_data(<PyObject*> x),
-                                       ndarray_data(<PyObject*> parameter), outer, channels, inner, <double*> ndarray_data(<PyObject*> total))
-        return total
+                                       ndarray_data(<PyObject*> parameter), outer, channels, inner, sums)
+        if op.parameter_item == 8:
+            return total
+        rounded = np.empty(channels, np.float32)
+        for c in range(channels):
+            (<float*> ndarray_data(<PyObject*> rounded))[c] = <float> sums[c]
+        return rounded
 
 
 cdef list immortal = []  # what C keeps pointers to

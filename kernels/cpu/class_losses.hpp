@@ -83,8 +83,9 @@ struct spread_targets {
   }
 };
 
-// Cross-entropy of softmax: with the target t of a class, T the sum of targets, L = log sum e^(x - max) and p = softmax,
-// loss = T L + sum t (max - x), gradient = p T - t. A label's own target is added in double, at its place. x may be g.
+// Cross-entropy of softmax: with the target t of a class, T the sum of targets, L = log sum e^(x - max) and p =
+// softmax, loss = T L + sum t (max - x), gradient = p T - t. A label's own target is added in double, at its place. x
+// may be g.
 template <bool spread, class Walk, class T>
 FASTNN_FN wide<vector_of<T>> cross_entropy_along(const ClassLoss& job, const Walk& walk, const T* x, T* g,
                                                  const T* targets, const chosen<T>* label) {

@@ -133,7 +133,11 @@ struct Correlator {
     if (c.images * c.groups * plane * static_cast<i64>(sizeof(T)) > second_level_cache) {
       // The next plane follows this one, at a distance that the processor does not look ahead by itself.
       const char* const next = reinterpret_cast<const char*>(from + p.image * image + plane);
-      for (i64 i = 0; i < p.rows * p.length * static_cast<i64>(sizeof(T)); i += 64) __builtin_prefetch(next + i, 0, 2);
+      const char* const result = reinterpret_cast<const char*>(address(p, group) + c.result_rows * c.result_cols);
+      for (i64 i = 0; i < p.rows * p.length * static_cast<i64>(sizeof(T)); i += 64) {
+        __builtin_prefetch(next + i, 0, 2);
+        __builtin_prefetch(result + i, 1, 2);
+      }
     }
     pack(source, l, w, from, image, 1, patch, patches, source_end);
     for (i64 t = 0; t < w.taps; ++t) {

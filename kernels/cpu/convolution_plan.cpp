@@ -18,6 +18,11 @@ constexpr i64 slices_most = 16, partial_bytes = 4 << 20;
 i64 divide_up(i64 a, i64 b) { return (a + b - 1) / b; }
 i64 floor_divide(i64 a, i64 b) { return (a < 0 ? a - b + 1 : a) / b; }
 i64 at_most(i64 n, i64 limit, i64 step) { return n <= limit ? n : std::max(step, limit / step * step); }
+// a b, or a very large number: planes may be beyond what 64 bits count before lines are gathered instead
+i64 product(i64 a, i64 b) {
+  constexpr i64 large = i64(1) << 50;
+  return a != 0 && b > large / a ? large : a * b;
+}
 // n in parts of equal size, each of at most `part`
 i64 even(i64 n, i64 part) { return divide_up(n, divide_up(n, part)); }
 
@@ -68,9 +73,10 @@ void use_planes(Layout& l, const Window& w, i64 images, i64 inner, i64 positions
   l.first_col = cols.low - l.left;
   l.tile_rows = std::clamp<i64>(positions / l.pitch, 1, w.rows);
   // all channels at once, if tiles do not become too small for it
-  const i64 row_bytes = std::max<i64>(1, inner * l.planes * l.pitch * size);
+  const i64 row_bytes = std::max<i64>(1, product(inner * l.planes * size, l.pitch));
   const i64 fitting = source_bytes / row_bytes - more_rows;
-  if (fitting * l.pitch >= std::min(gathered_positions, w.rows * l.pitch)) l.tile_rows = std::min(l.tile_rows, fitting);
+  if (fitting > 0 && product(fitting, l.pitch) >= std::min(gathered_positions, w.rows * l.pitch))
+    l.tile_rows = std::min(l.tile_rows, fitting);
   l.tile_rows = even(w.rows, l.tile_rows);
   l.row_tiles = divide_up(w.rows, l.tile_rows);
   l.col_tiles = divide_up(w.cols, l.tile_cols);
@@ -80,7 +86,8 @@ void use_planes(Layout& l, const Window& w, i64 images, i64 inner, i64 positions
   l.kernel_cols = more_cols + 1;
   l.line = (l.tile_rows - 1) * l.pitch + l.tile_cols;
   l.patches = 1;
-  l.channel = l.planes * l.plane_rows * l.pitch;
+  l.channel = product(product(l.planes, l.plane_rows), l.pitch);
+  if (l.channel > largest_plane_bytes) return;  // gathered, then, and offsets need not fit 64 bits
   for (i64 t = 0; t < w.taps; ++t)
     tiles.offsets[t] = (plane[t] * l.plane_rows + floor_divide(w.tap[t].row, w.row_step) - l.top) * l.pitch +
                        floor_divide(w.tap[t].col, w.col_step) - l.left;
@@ -115,7 +122,7 @@ Layout lay_out(const Window& w, i64 images, i64 inner, i64 outer, i64 positions,
   Layout l = {};
   use_planes(l, w, images, inner, positions, size, aligned, tiles);
   const i64 smallest_line = w.taps * 48;
-  if (w.taps > 0 && ((!aligned && gathering_pays(l, w, images, outer, size)) ||
+  if (w.taps > 0 && ((!aligned && gathering_pays(l, w, images, outer, size)) || l.channel > largest_plane_bytes ||
                      (l.channel * size > largest_plane_bytes && l.channel > smallest_line))) {
     use_lines(l, w, images, std::min(positions, gathered_positions), size, tiles);
   }

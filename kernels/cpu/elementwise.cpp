@@ -225,7 +225,7 @@ void sum_parameter_gradient(const Operation& operation, const Runtime& runtime, 
                             const char* parameter, std::int64_t outer, std::int64_t channels, std::int64_t inner,
                             double* total) {
   SumJob job = {operation, operation.loops[runtime.active_isa()], dy, x, parameter, outer, channels, inner, nullptr};
-  if (operation.item == 4)
+  if (operation.parameter_item == 4)  // of the 16-bit formats, too: their terms are float
     sum_typed<float>(job, runtime, total);
   else
     sum_typed<double>(job, runtime, total);

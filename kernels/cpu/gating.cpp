@@ -31,7 +31,8 @@ void backward(const void* incoming, const void* from, void* to, int64_t, int64_t
   while (begin < end) {
     const int64_t outer = begin / inner, i = begin - outer * inner;
     const int64_t count = inner - i < end - begin ? inner - i : end - begin;
-    const T *const dy = static_cast<const T*>(incoming) + begin, *const a = static_cast<const T*>(from) + begin + outer * inner;
+    const T *const dy = static_cast<const T*>(incoming) + begin, *const a = static_cast<const T*>(from) + begin +
+                                                                            outer * inner;
     T* const da = static_cast<T*>(to) + begin + outer * inner;
     along{count}.each_of<V>([&](int64_t at, int64_t, int n) {
       V by_a, by_b;

@@ -19,6 +19,7 @@ cnp.import_array()
 cdef extern from "ndarray.hpp":
     bint ndarray_is_plain(PyObject*) nogil
     bint ndarray_is_writeable(PyObject*) nogil
+    bint ndarray_same_shape(PyObject*, PyObject*) nogil
     bint ndarray_disjoint(PyObject*, PyObject*) nogil
     int ndarray_type(PyObject*) nogil
     int ndarray_ndim(PyObject*) nogil
@@ -249,7 +250,9 @@ def _gradient(dy, saved, activation, dz, sums) -> None:
     activation, dz and sums may be None: without an activation dz is dy, and is not written.
     """
     cdef int dtype = dtype_index(runtime, ndarray_type(<PyObject*> dy))
-    cdef int64_t rows = dy.shape[0], columns = dy.shape[1], chunks, k
+    cdef int64_t rows = dy.shape[0], columns = dy.shape[1], chunks, chunk, k
+    cdef double total
+    cdef void* target = data(sums)
     cdef GradientJob work
     cdef Parameters parameters
     find(activation, pass_backward, dtype, &parameters, &work.job.activation)
@@ -258,7 +261,7 @@ def _gradient(dy, saved, activation, dz, sums) -> None:
     # At most 16 chunks, whatever the number of rows: each has sums of its own.
     work.grain = max((rows + 15) // 16, 16384 // max(1, columns) + 1)
     chunks = (rows + work.grain - 1) // work.grain
-    partial = None if sums is None else np.zeros((chunks, columns))
+    partial = None if sums is None else np.zeros((chunks + 1, columns))
     work.partial = <double*> data(partial)
     with nogil:
         if rows * columns < elements_parallel_from:
@@ -266,9 +269,14 @@ def _gradient(dy, saved, activation, dz, sums) -> None:
                 gradient_body(&work, k * work.grain, min(rows, (k + 1) * work.grain))
         else:
             runtime.pool.parallel_for(rows, work.grain, gradient_body, &work)
-    if sums is not None:
-        with np.errstate(all="ignore"):
-            sums[...] = np.sum(partial, axis=0)
+        for k in range(columns if work.partial != NULL else 0):
+            total = work.partial[k]
+            for chunk in range(1, chunks):
+                total += work.partial[chunk * columns + k]
+            if dtype == dtype_float64:
+                (<double*> target)[k] = total
+            else:
+                (<float*> target)[k] = <float> total
 
 
 def _widen(tile, to) -> None:
@@ -296,3 +304,46 @@ def _store(product, tile, bint accumulate) -> None:
 def backward(dy, x, weight, saved, activation, dz, dx, dweight, dbias, bint accumulate) -> None:
     """The gradients that are not None. dweight and dbias are added to where `accumulate`; dz is scratch, or None."""
     gemm.backward(_gradient, _widen, _store, dy, x, weight, saved, activation, dz, dx, dweight, dbias, accumulate)
+
+
+cdef inline bint fits(object array, int type_num, object like, int ndim) noexcept:
+    """Is it None, or as the loops take it: contiguous, of that type and number of axes, and like another in shape?"""
+    cdef PyObject* a = <PyObject*> array
+    if array is None:
+        return True
+    return (ndarray_is_plain(a) and ndarray_type(a) == type_num and ndarray_ndim(a) == ndim
+            and (like is None or ndarray_same_shape(a, <PyObject*> like)))
+
+
+def _fits(dy, x, weight, saved, dx, dweight, dbias, dz) -> bool:
+    """Are these arrays as `backward` needs them, without a look at why not? x, dy and weight may not be None."""
+    cdef int number, type_num, i, j
+    cdef PyObject* inputs[4]
+    cdef PyObject* outputs[4]
+    if dy is None or x is None or weight is None or not ndarray_is_plain(<PyObject*> x):
+        return False
+    type_num = ndarray_type(<PyObject*> x)
+    if dtype_index(runtime, type_num) < 0:
+        return False
+    number = cnp.NPY_DOUBLE if type_num == cnp.NPY_DOUBLE else cnp.NPY_FLOAT
+    if not (fits(x, type_num, None, 2) and fits(dy, type_num, None, 2) and fits(weight, type_num, None, 2)
+            and fits(saved, type_num, dy, 2) and fits(dx, type_num, x, 2) and fits(dweight, type_num, weight, 2)
+            and fits(dbias, number, None, 1) and fits(dz, number, dy, 2)):
+        return False
+    if (x.shape[0] != dy.shape[0] or x.shape[1] != weight.shape[1] or dy.shape[1] != weight.shape[0]
+            or dbias is not None and dbias.shape[0] != weight.shape[0]):
+        return False
+    inputs[0], inputs[1], inputs[2], inputs[3] = <PyObject*> dy, <PyObject*> x, <PyObject*> weight, <PyObject*> saved
+    outputs[0], outputs[1], outputs[2], outputs[3] = <PyObject*> dx, <PyObject*> dweight, <PyObject*> dbias, <PyObject*> dz
+    for i in range(4):
+        if <object> outputs[i] is None:
+            continue
+        if not ndarray_is_writeable(outputs[i]):
+            return False
+        for j in range(4):
+            if <object> inputs[j] is not None and not ndarray_disjoint(outputs[i], inputs[j]):
+                if not (i == 3 and j == 0 and dz is dy):
+                    return False
+            if j < i and <object> outputs[j] is not None and not ndarray_disjoint(outputs[i], outputs[j]):
+                return False
+    return True

@@ -72,14 +72,13 @@ double binary_cross_entropy_loss(const ElementLoss& job, int64_t begin, int64_t 
 }
 
 #define FASTNN_EACH_DTYPE(f) {f<float>, f<double>, f<binary16>, f<bfloat16>}
-constexpr Losses table = {
-    {{cross_entropy<float, false>, cross_entropy<double, false>, cross_entropy<binary16, false>,
-      cross_entropy<bfloat16, false>},
-     {cross_entropy<float, true>, cross_entropy<double, true>, cross_entropy<binary16, true>,
-      cross_entropy<bfloat16, true>}},
-    FASTNN_EACH_DTYPE(hinge),
-    FASTNN_EACH_DTYPE(squared_error),
-    FASTNN_EACH_DTYPE(binary_cross_entropy_loss)};
+constexpr Losses table = {{{cross_entropy<float, false>, cross_entropy<double, false>, cross_entropy<binary16, false>,
+                            cross_entropy<bfloat16, false>},
+                           {cross_entropy<float, true>, cross_entropy<double, true>, cross_entropy<binary16, true>,
+                            cross_entropy<bfloat16, true>}},
+                          FASTNN_EACH_DTYPE(hinge),
+                          FASTNN_EACH_DTYPE(squared_error),
+                          FASTNN_EACH_DTYPE(binary_cross_entropy_loss)};
 
 }  // namespace
 FASTNN_END

@@ -4,7 +4,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-def check_labels(labels: Array, classes: int, ignored: int, weight: Array | None) -> tuple[int, float]: ...
+def check_labels(labels: Array, classes: int, ignored: int | None, weight: Array | None) -> tuple[int, float]: ...
 def cross_entropy(
     logits: Array,
     labels: Array | None,

@@ -108,15 +108,20 @@ cdef void over_classes(Call* call, cnp.ndarray scores, labels, int64_t ignored, 
     call.grain = (16384 // classes // 128 + 1) * 128 if classes < 1024 else 16
 
 
-def check_labels(cnp.ndarray labels, int64_t classes, int64_t ignored, weight) -> tuple:
-    """(the flat index of the first label that is no class, or -1; how many labels count, each with its class's weight)."""
+def check_labels(cnp.ndarray labels, int64_t classes, ignored, weight) -> tuple:
+    """(the flat index of the first label that is no class, or -1; how many labels count, each with its class's weight).
+
+    None is ignored where `ignored` is None.
+    """
     cdef const int64_t* label = <const int64_t*> cnp.PyArray_DATA(labels)
     cdef const double* each = <const double*> data(weight)
     cdef int64_t n = cnp.PyArray_SIZE(labels), i, bad = -1, count = 0
+    cdef bint ignores = ignored is not None
+    cdef int64_t other = ignored if ignores else 0
     cdef double total = 0.0
     with nogil:
         for i in range(n):
-            if label[i] == ignored:
+            if ignores and label[i] == other:
                 continue
             if label[i] < 0 or label[i] >= classes:
                 bad = i

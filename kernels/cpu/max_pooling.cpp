@@ -137,6 +137,7 @@ void windows(const void* x, void* y, int64_t* where, const Windows& w, int64_t b
 template <class T>
 void regions(const void* x, void* y, int64_t* where, const Regions& r, int64_t begin, int64_t end) {
   using number = scalar_t<typename storage<T>::V>;
+  using uint = typename format<number>::uint;
   const RegionAxis &depth = r.axis[0], &height = r.axis[1], &width = r.axis[2];
   const int64_t inputs = depth.in * height.in * width.in, outputs = depth.out * height.out * width.out;
   T* to = static_cast<T*>(y) + begin * outputs;
@@ -148,20 +149,16 @@ void regions(const void* x, void* y, int64_t* where, const Regions& r, int64_t b
       for (int64_t oh = 0; oh < height.out; ++oh)
         for (int64_t ow = 0; ow < width.out; ++ow) {
           const int64_t left = width.start[w + ow], right = width.stop[w + ow];
-          int64_t at = (depth.start[d + od] * height.in + height.start[h + oh]) * width.in + left;
-          number found = get(from + at);
+          const int64_t top = (depth.start[d + od] * height.in + height.start[h + oh]) * width.in + left;
+          auto found = maximum<number, true>::template start<number>(get(from + top), 0);
           for (int64_t i = depth.start[d + od]; i < depth.stop[d + od]; ++i)
             for (int64_t j = height.start[h + oh]; j < height.stop[h + oh]; ++j)
               for (int64_t k = left; k < right; ++k) {
-                const int64_t next = (i * height.in + j) * width.in + k;
-                const number v = get(from + next);
-                if (takes_over(found, v)) {
-                  found = v;
-                  at = next;
-                }
+                const int64_t at = (i * height.in + j) * width.in + k;
+                maximum<number, true>::add(found, get(from + at), static_cast<uint>(at - top));
               }
-          put(to++, found);
-          if (where != nullptr) *where++ = at;
+          put(to++, found.value);
+          if (where != nullptr) *where++ = top + static_cast<int64_t>(bits(found.where));
         }
   }
 }

@@ -20,7 +20,8 @@
 // being in rising order. That is what makes short rows fast. At the end of the arrays they stop short.
 //
 // Rejected: rows of x copied between margins of padding (a load and a store more an element, border columns cost less);
-// reducing columns first (finds other positions among equal maxima).
+// border columns in vectors, with what lies outside masked out (not faster than one at a time); reducing columns first
+// (finds other positions among equal maxima).
 #pragma once
 #include "../include/pooling.hpp"
 #include "pooling.hpp"
@@ -219,13 +220,11 @@ void direct(const pooling_walk<P>& walk) {
               target, reduce([&](const memory* row) { return scan.at(row, c * stride); }, P::template empty<V>()), c,
               y_end - y - c);
         for (; c < a.out; ++c)
-          P::template finish<number>(target,
-                                     reduce(
-                                         [&](const memory* row) {
-                                           return scan_one<P>(row, {c * stride, 0, kernel}, 1);
-                                         },
-                                         P::template empty<number>()),
-                                     c, 1);
+          P::template finish<number>(
+              target,
+              reduce([&](const memory* row) { return scan_one<P>(row, {c * stride, 0, kernel}, 1); },
+                     P::template empty<number>()),
+              c, 1);
       }
     }
   }

@@ -34,13 +34,11 @@ FASTNN_FN void forward_along(const Walk& walk, const T* x, T* y, vector_of<T> ma
   using V = vector_of<T>;
   const softmax_shift<V> shift = softmax_shift_of(maximum);
   if constexpr (log) {
-    const softmax_sums<V> sums =
-        exponential_sums(walk, x, maximum, shift, [&](int64_t at, V, int) { next.fetch(at); });
+    const softmax_sums<V> sums = exponential_sums(walk, x, maximum, shift, [&](int64_t at, V, int) { next.fetch(at); });
     const log_softmax_shift<V> total = log_softmax_shift_of(shift, sums.log());
     next.meanwhile();
-    each_vector<V>(walk, [&](int64_t at, int64_t, int n) {
-      store_some(y + at, log_softmax(load_logits(x + at, n), total), n);
-    });
+    each_vector<V>(
+        walk, [&](int64_t at, int64_t, int n) { store_some(y + at, log_softmax(load_logits(x + at, n), total), n); });
   } else {
     const wide<V> sum = walk.template sum<V>([&](int64_t at, int64_t, int n) {
       const V e = softmax_exp(load_logits(x + at, n), shift);
@@ -59,8 +57,7 @@ FASTNN_FN void forward_along(const Walk& walk, const T* x, T* y, vector_of<T> ma
 }
 
 template <class T, bool log>
-void forward(const void* from, void* to, int64_t classes, int64_t inner, int64_t begin,
-             int64_t end) {
+void forward(const void* from, void* to, int64_t classes, int64_t inner, int64_t begin, int64_t end) {
   using V = vector_of<T>;
   const T* const x = static_cast<const T*>(from);
   T* const y = static_cast<T*>(to);
@@ -104,9 +101,8 @@ FASTNN_FN V gradient(V dy, V y, V sum) {
 template <bool log, class Walk, class T>
 FASTNN_FN void backward_along(const Walk& walk, const T* dy, const T* y, T* dx) {
   using V = vector_of<T>;
-  const wide<V> sum = walk.template products<V>([&](int64_t at, int64_t, int n) {
-    return pair<V>{load_some(dy + at, n), log ? V(1.0f) : load_some(y + at, n)};
-  });
+  const wide<V> sum = walk.template products<V>(
+      [&](int64_t at, int64_t, int n) { return pair<V>{load_some(dy + at, n), log ? V(1.0f) : load_some(y + at, n)}; });
   const V total = to_narrow(sum);
   each_vector<V>(walk, [&](int64_t at, int64_t, int n) {
     store_some(dx + at, gradient<V, log>(load_some(dy + at, n), load_some(y + at, n), total), n);
@@ -114,8 +110,8 @@ FASTNN_FN void backward_along(const Walk& walk, const T* dy, const T* y, T* dx) 
 }
 
 template <class T, bool log>
-void backward(const void* incoming, const void* result, void* to, int64_t classes, int64_t inner,
-              int64_t begin, int64_t end) {
+void backward(const void* incoming, const void* result, void* to, int64_t classes, int64_t inner, int64_t begin,
+              int64_t end) {
   using V = vector_of<T>;
   const T *const dy = static_cast<const T*>(incoming), *const y = static_cast<const T*>(result);
   T* const dx = static_cast<T*>(to);

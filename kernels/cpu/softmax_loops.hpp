@@ -3,13 +3,13 @@
 //
 // Three ways. Where inner is 1 and classes are many: along each row, a vector of classes at a time. Else tiles of
 // columns are copied into the first-level cache, turned over where inner is small, and walked down, a vector of columns
-// at a time. Where classes are too many for a tile, columns are walked down where they lie. Which of them is a matter of
-// the shape alone, so results are too.
+// at a time. Where classes are too many for a tile, columns are walked down where they lie. Which of them is a matter
+// of the shape alone, so results are too.
 //
 // Bytes: each input read once from memory, each output written once, as long as a row fits the second-level cache.
-// Rejected: one pass with a running maximum (a rescaling an element, for a read from the first-level cache); rows of few
-// classes as masked vectors, a third of whose lanes and all of whose horizontal sums are wasted; walking down columns
-// without a tile, whose strides make the lines of a strip fall on a few sets of the cache.
+// Rejected: one pass with a running maximum (a rescaling an element, for a read from the first-level cache); rows of
+// few classes as masked vectors, a third of whose lanes and all of whose horizontal sums are wasted; walking down
+// columns without a tile, whose strides make the lines of a strip fall on a few sets of the cache.
 #pragma once
 #include <cstdint>
 
@@ -202,7 +202,8 @@ struct along {
       for (; i + sum_lanes <= end; i += sum_lanes)
         sums = sums + gather16(V(), [&](int k) { return f(i + k, i + k, lanes<V>); });
       if (i < end)
-        sums = sums + gather16(V(), [&](int k) { return i + k < end ? f(i + k, i + k, count<V>(i + k, end)) : V(0.0f); });
+        sums =
+            sums + gather16(V(), [&](int k) { return i + k < end ? f(i + k, i + k, count<V>(i + k, end)) : V(0.0f); });
       return sums;
     });
   }

@@ -75,14 +75,14 @@ void describe(const void* data, std::int64_t n, const double* bounds, Descriptio
   lanes16 sums = broadcast16(0), squares = broadcast16(0);
   for (i = 0; i + sum_lanes <= n; i += sum_lanes) sums = sums + load16<S>(y + i);
   last_ones(y + i, static_cast<int>(n - i), left);
-  d.mean = total(sums);
-  for (int k = 0; k < n - i; ++k) d.mean += left[k];
-  d.mean /= static_cast<double>(n);
-  const vdouble mean(d.mean);
+  d.sum = total(sums);
+  for (int k = 0; k < n - i; ++k) d.sum += left[k];
+  const double middle = d.sum / static_cast<double>(n);
+  const vdouble mean(middle);
   const auto add_square = [mean](vdouble sum, vdouble x) { return fmadd(x - mean, x - mean, sum); };
   for (i = 0; i + sum_lanes <= n; i += sum_lanes) squares = map16(squares, load16<S>(y + i), add_square);
   d.squares = total(squares);
-  for (int k = 0; k < n - i; ++k) d.squares += (left[k] - d.mean) * (left[k] - d.mean);
+  for (int k = 0; k < n - i; ++k) d.squares += (left[k] - middle) * (left[k] - middle);
   *result = d;
 }
 

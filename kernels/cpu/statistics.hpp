@@ -8,9 +8,9 @@
 namespace fastnn_cpu {
 
 struct Description {
-  double count, mean, squares;  // squares: sum of (y - mean)^2
-  double minimum, maximum;      // NaN where one element is
-  double inactive, low, high;   // how many are <= 0, and within the two bounds
+  double count, sum, squares;  // squares: sum of (y - sum / count)^2
+  double minimum, maximum;     // NaN where one element is
+  double inactive, low, high;  // how many are <= 0, and within the two bounds
 };
 
 constexpr std::int64_t describe_block = 2048;  // counts of so few are exact in float
@@ -26,9 +26,9 @@ struct Statistics {
 
 // One description of all elements of two (Chan, Golub and LeVeque 1979).
 static inline void merge(Description& to, const Description& from) {
-  const double count = to.count + from.count, gap = from.mean - to.mean;
+  const double count = to.count + from.count, gap = from.sum / from.count - to.sum / to.count;
   to.squares += from.squares + gap * gap * (to.count * from.count / count);
-  to.mean += gap * (from.count / count);
+  to.sum += from.sum;
   to.count = count;
   to.minimum = to.minimum == to.minimum && !(from.minimum >= to.minimum) ? from.minimum : to.minimum;
   to.maximum = to.maximum == to.maximum && !(from.maximum <= to.maximum) ? from.maximum : to.maximum;

@@ -27,7 +27,7 @@ ctypedef void (*InactiveLoop)(const void*, int64_t, int64_t, int64_t, int64_t, d
 cdef extern from "statistics.hpp" namespace "fastnn_cpu" nogil:
     const int64_t describe_block
     struct Description:
-        double count, mean, squares, minimum, maximum, inactive, low, high
+        double count, sum, squares, minimum, maximum, inactive, low, high
     struct Statistics:
         DescribeLoop describe[4]
         InactiveLoop inactive[4]
@@ -84,7 +84,7 @@ def describe(y, bounds) -> tuple:
         for k in range(1, chunks):
             merge(whole[0], whole[k])
     try:
-        return (whole.mean, sqrt(whole.squares / n), whole.minimum, whole.maximum, whole.inactive, whole.low, whole.high)
+        return (whole.sum / n, sqrt(whole.squares / n), whole.minimum, whole.maximum, whole.inactive, whole.low, whole.high)
     finally:
         free(whole)
 

@@ -54,11 +54,11 @@ struct registers {
       for (int j = 0; j < columns; ++j) sum[a][j] = fmadd(w, v[j], sum[a][j]);
     }
   }
-  FASTNN_FN void put(number* y, long long pitch, number bias) const {
+  FASTNN_FN void put(number* y, long long pitch, long long gap, number bias) const {
 #pragma GCC unroll 16
     for (int a = 0; a < rows; ++a)
 #pragma GCC unroll 16
-      for (int j = 0; j < columns; ++j) store(y + a * pitch + j * lanes<V>, sum[a][j] + V(bias));
+      for (int j = 0; j < columns; ++j) store(y + a * pitch + j * gap, sum[a][j] + V(bias));
   }
   // The first chunk sets the totals, the others are added; a bias, one number a row, comes last.
   FASTNN_FN void flush(number* total, long long pitch, bool first, const number* bias) const {
@@ -84,10 +84,10 @@ void correlation_tile(const scalar_t<V>* x, const int* offset, const scalar_t<V>
 }
 
 // Results of one channel convolved by itself, depthwise: `rows` rows times `columns` vectors. Neighbouring rows see the
-// same rows of x, which are loaded once for all of them. w is [column, row] of the kernel.
+// same rows of x, which are loaded once for all of them. The vectors are `gap` apart; w is [column, row] of the kernel.
 template <class V, int kernel_rows, int rows, int columns>
-FASTNN_FN registers<V, rows, columns> depthwise_tile(const scalar_t<V>* x, long long pitch, const scalar_t<V>* w,
-                                                     long long kernel_columns) {
+FASTNN_FN registers<V, rows, columns> depthwise_tile(const scalar_t<V>* x, long long pitch, long long gap,
+                                                     const scalar_t<V>* w, long long kernel_columns) {
   registers<V, rows, columns> tile;
   const scalar_t<V>* row[rows + kernel_rows - 1];
 #pragma GCC unroll 16
@@ -100,7 +100,7 @@ FASTNN_FN registers<V, rows, columns> depthwise_tile(const scalar_t<V>* x, long 
     for (int i = 0; i < rows + kernel_rows - 1; ++i) {
       V v[columns];
 #pragma GCC unroll 16
-      for (int j = 0; j < columns; ++j) v[j] = load<V>(row[i] + k + j * lanes<V>);
+      for (int j = 0; j < columns; ++j) v[j] = load<V>(row[i] + k + j * gap);
 #pragma GCC unroll 16
       for (int a = 0; a < rows; ++a)
         if (i >= a && i - a < kernel_rows)
@@ -116,16 +116,17 @@ template <class V, int kernel_rows, int rows>
 FASTNN_FN void depthwise_rows(const scalar_t<V>* x, long long pitch, const scalar_t<V>* w, long long kernel_columns,
                               scalar_t<V> bias, long long width, scalar_t<V>* y, long long y_pitch) {
   constexpr int vector = lanes<V>;
-  // the last vector of a row ends with the row, and repeats what the one before has computed
-  for (long long at = 0; at < width;) {
-    if (width - at >= 2 * vector) {
-      depthwise_tile<V, kernel_rows, rows, 2>(x + at, pitch, w, kernel_columns).put(y + at, y_pitch, bias);
-      at += 2 * vector;
-    } else {
-      if (width - at < vector) at = width - vector;
-      depthwise_tile<V, kernel_rows, rows, 1>(x + at, pitch, w, kernel_columns).put(y + at, y_pitch, bias);
-      at += vector;
-    }
+  if (width < 2 * vector) {
+    // the last vector of a row ends with the row, and repeats some of what the one before has computed
+    const long long gap = width - vector;
+    if (gap == 0)
+      return depthwise_tile<V, kernel_rows, rows, 1>(x, pitch, 0, w, kernel_columns).put(y, y_pitch, 0, bias);
+    return depthwise_tile<V, kernel_rows, rows, 2>(x, pitch, gap, w, kernel_columns).put(y, y_pitch, gap, bias);
+  }
+  for (long long at = 0; at < width; at += 2 * vector) {
+    if (width - at < 2 * vector) at = width - 2 * vector;
+    depthwise_tile<V, kernel_rows, rows, 2>(x + at, pitch, vector, w, kernel_columns)
+        .put(y + at, y_pitch, vector, bias);
   }
 }
 template <class V, int kernel_rows>

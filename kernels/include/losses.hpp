@@ -5,8 +5,8 @@
 FASTNN_BEGIN
 
 // Binary cross-entropy on logits: (1 - t) softplus(x) + p t softplus(-x), with the gradient (1 - t) sigmoid(x) -
-// p t sigmoid(-x), p the weight of the positive class. Both come from e = e^-|x|, and neither cancels for a t of 0 or 1.
-// An infinite x costs nothing where it is right.
+// p t sigmoid(-x), p the weight of the positive class. Both come from e = e^-|x|, and neither cancels for a t of 0
+// or 1. An infinite x costs nothing where it is right.
 template <class V>
 struct binary_cross_entropy {
   V loss, gradient;

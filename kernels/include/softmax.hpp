@@ -52,7 +52,8 @@ FASTNN_FN V softmax_exp(V x, const softmax_shift<V>& k) {
   const V shifted = fmadd(u, V(C::log2e), k.shifter);
   const V n = shifted - k.shifter;
   const V r = fnmadd(n, V(C::ln2_lo), fnmadd(n, V(C::ln2_hi), u)), r2 = r * r;
-  const V t = fmadd(r2, polynomial<exp_tail>(r, r2), r), power = from_bits<V>(shl<format_of<V>::mantissa>(bits(shifted)));
+  const V t = fmadd(r2, polynomial<exp_tail>(r, r2), r),
+          power = from_bits<V>(shl<format_of<V>::mantissa>(bits(shifted)));
   return fmadd(power, t, power);
 }
 
@@ -110,7 +111,7 @@ FASTNN_FN two_part<vdouble> quotient(const wide<vdouble>& numerator, const wide<
 }
 template <class V>
 FASTNN_FN V times(V e, const two_part<V>& factor) {
-  return fmadd(e, factor.hi, e * factor.lo);
+  return fmadd_once(e, factor.hi, e * factor.lo);
 }
 
 // log-softmax: y = ((x - subtracted) - hi) - lo, with hi + lo = log of the sum of e^(x - subtracted)

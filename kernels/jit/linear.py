@@ -71,11 +71,10 @@ def _gradient(dy: Array, saved: Array | None, activation: Any, dz: Array | None,
     for begin in range(0, len(dy), rows):
         block = slice(begin, begin + rows)
         part = _wide(dy[block], number)
-        if activation is not None:
-            inner = np.empty_like(part) if dz is None else dz[block]
-            part = activations.backward(
-                activation.name, part, _wide(saved[block], number), *activation.params, out=inner
-            )
+        if activation is not None and saved is not None:
+            inner, before = np.empty_like(part) if dz is None else dz[block], _wide(saved[block], number)
+            activations.backward(activation.name, part, before, *activation.params, out=inner)
+            part = inner
         if sums is not None:
             with np.errstate(all="ignore"):
                 total += np.sum(part, axis=0, dtype=np.float64)

@@ -33,10 +33,10 @@ _CHUNK = 1 << 14  # elements that a partial sum is over
 
 
 @njit(**OPTIONS)
-def _check(labels: Any, classes: int, ignored: int, weight: Any) -> tuple[int, float]:
+def _check(labels: Any, classes: int, ignores: bool, ignored: int, weight: Any) -> tuple[int, float]:
     counted = 0.0
     for i in range(labels.size):
-        if labels[i] == ignored:
+        if ignores and labels[i] == ignored:
             continue
         if labels[i] < 0 or labels[i] >= classes:
             return i, counted
@@ -203,9 +203,10 @@ def _binary(
     return total
 
 
-def check_labels(labels: Array, classes: int, ignored: int, weight: Array | None) -> tuple[int, float]:
+def check_labels(labels: Array, classes: int, ignored: int | None, weight: Array | None) -> tuple[int, float]:
     """(the flat index of the first label that is no class, or -1; how many labels count, with their class's weight)."""
-    bad, counted = _check(labels.reshape(-1), classes, ignored, np.empty(0) if weight is None else weight)
+    each = np.empty(0) if weight is None else weight
+    bad, counted = _check(labels.reshape(-1), classes, ignored is not None, ignored or 0, each)
     return int(bad), float(counted)
 
 

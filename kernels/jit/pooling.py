@@ -43,40 +43,47 @@ def _covering(shift: int, stride: int, length: int, out: int) -> Any:
     return min(low, high), high
 
 
+@njit(**_OPTIONS, inline="always")
+def _place(i: int) -> Any:
+    """An index that is not negative: what Numba does for those that may be keeps LLVM from making vectors."""
+    return np.uint64(i)
+
+
 @njit(**_OPTIONS)
-def _raise_row(row: Any, y: Any, where: Any, low: int, high: int, stride: int, shift: int, base: int) -> None:
-    """The next element of each window: y where it is greater or NaN."""
+def _raise_row(x: Any, at: int, y: Any, where: Any, to: int, n: int, stride: int, position: int) -> None:
+    """The next element of each of n windows, from x[at] on: y[to + o] where it is greater or NaN."""
     if where is not None:
-        for o in range(low, high):
-            v = row[o * stride + shift]
-            takes = v > y[o] or v != v
-            y[o] = v if takes else y[o]
-            where[o] = base + o * stride + shift if takes else where[o]
+        for o in range(n):
+            value, old = x[_place(at + o * stride)], y[_place(to + o)]
+            takes = (value > old) | (value != value)
+            y[_place(to + o)] = value if takes else old
+            where[_place(to + o)] = position + o * stride if takes else where[_place(to + o)]
     elif stride == 1:
-        for o in range(low, high):
-            v = row[o + shift]
-            y[o] = v if (v > y[o]) | (v != v) else y[o]
+        for o in range(n):
+            value, old = x[_place(at + o)], y[_place(to + o)]
+            y[_place(to + o)] = value if (value > old) | (value != value) else old
     elif stride == 2:
-        for o in range(low, high):
-            v = row[2 * o + shift]
-            y[o] = v if (v > y[o]) | (v != v) else y[o]
+        for o in range(n):
+            value, old = x[_place(at + 2 * o)], y[_place(to + o)]
+            y[_place(to + o)] = value if (value > old) | (value != value) else old
     else:
-        for o in range(low, high):
-            v = row[o * stride + shift]
-            y[o] = v if (v > y[o]) | (v != v) else y[o]
+        for o in range(n):
+            value, old = x[_place(at + o * stride)], y[_place(to + o)]
+            y[_place(to + o)] = value if (value > old) | (value != value) else old
 
 
 @njit(**_OPTIONS)
-def _add_row(row: Any, total: Any, low: int, high: int, stride: int, shift: int) -> None:
+def _add_row(x: Any, at: int, total: Any, to: int, n: int, stride: int) -> None:
+    """The next element of each of n windows, from x[at] on, added to total[to + o]."""
     if stride == 1:
-        for o in range(low, high):
-            total[o] += row[o + shift]
+        for o in range(n):
+            total[_place(to + o)] += x[_place(at + o)]
     elif stride == 2:
-        for o in range(low, high):
-            total[o] += row[2 * o + shift]
+        for o in range(n):
+            total[_place(to + o)] += x[_place(at + 2 * o)]
     else:
-        for o in range(low, high):
-            total[o] += row[o * stride + shift]
+        for o in range(n):
+            total[_place(to + o)] += x[_place(at + o * stride)]
 
 
 @njit(**_OPTIONS)
@@ -89,6 +96,8 @@ def _max_windows(x: Any, y: Any, where: Any, axes: Any) -> None:
         axes[1],
     )
     width, w_out, w_kernel, w_stride, w_before, w_dilation = axes[2]
+    flat, best = x.reshape(x.size), y.reshape(y.size)
+    places = None if where is None else where.reshape(where.size)
     for plane in range(len(x)):
         for od in range(d_out):
             d_first = od * d_stride - d_before
@@ -96,24 +105,23 @@ def _max_windows(x: Any, y: Any, where: Any, axes: Any) -> None:
             for oh in range(h_out):
                 h_first = oh * h_stride - h_before
                 h_begin, h_end = _inside(h_first, height, h_kernel, h_dilation)
-                best = y[plane, od, oh]
-                best[:] = -np.inf
-                places = None if where is None else where[plane, od, oh]
-                if where is not None:
-                    top = (d_first + d_begin * d_dilation) * height + h_first + h_begin * h_dilation
-                    for o in range(w_out):
+                to = ((plane * d_out + od) * h_out + oh) * w_out
+                top = (d_first + d_begin * d_dilation) * height + h_first + h_begin * h_dilation
+                for o in range(w_out):
+                    best[to + o] = -np.inf
+                    if places is not None:
                         w_first = o * w_stride - w_before
                         w_begin = 0 if w_first >= 0 else (w_dilation - 1 - w_first) // w_dilation
-                        places[o] = top * width + w_first + w_begin * w_dilation
+                        places[to + o] = top * width + w_first + w_begin * w_dilation
                 for j in range(d_begin, d_end):
-                    at_d = d_first + j * d_dilation
                     for i in range(h_begin, h_end):
-                        at_h = h_first + i * h_dilation
+                        at = ((d_first + j * d_dilation) * height + h_first + i * h_dilation) * width
                         for k in range(w_kernel):
                             shift = k * w_dilation - w_before
                             low, high = _covering(shift, w_stride, width, w_out)
-                            base = (at_d * height + at_h) * width
-                            _raise_row(x[plane, at_d, at_h], best, places, low, high, w_stride, shift, base)
+                            at_low = at + low * w_stride + shift
+                            from_ = plane * depth * height * width + at_low
+                            _raise_row(flat, from_, best, places, to + low, high - low, w_stride, at_low)
 
 
 @njit(**_OPTIONS)
@@ -165,7 +173,7 @@ def _average_windows(x: Any, y: Any, axes: Any, counts: Any) -> None:
         axes[1],
     )
     width, w_out, w_kernel, w_stride, w_before, w_dilation = axes[2]
-    total = np.empty(w_out, np.float64)
+    total, flat = np.empty(w_out, np.float64), x.reshape(x.size)
     for plane in range(len(x)):
         for od in range(d_out):
             d_first = od * d_stride - d_before
@@ -176,11 +184,11 @@ def _average_windows(x: Any, y: Any, axes: Any, counts: Any) -> None:
                 total[:] = 0
                 for j in range(d_begin, d_end):
                     for i in range(h_begin, h_end):
-                        row = x[plane, d_first + j * d_dilation, h_first + i * h_dilation]
+                        row = (plane * depth + d_first + j * d_dilation) * height + h_first + i * h_dilation
                         for k in range(w_kernel):
                             shift = k * w_dilation - w_before
                             low, high = _covering(shift, w_stride, width, w_out)
-                            _add_row(row, total, low, high, w_stride, shift)
+                            _add_row(flat, row * width + low * w_stride + shift, total, low, high - low, w_stride)
                 count = counts[0][od] * counts[1][oh]
                 for o in range(w_out):
                     y[plane, od, oh, o] = total[o] / (count * counts[2][o])
@@ -212,14 +220,15 @@ def _average_windows_backward(dy: Any, dx: Any, axes: Any, counts: Any) -> None:
                             continue
                         oh = at_h // h_stride
                         count = counts[0][od] * counts[1][oh]
+                        row = dy[plane, od, oh]
                         for o in range(w_out):
-                            share[o] += dy[plane, od, oh, o] / (count * counts[2][o])
+                            share[_place(o)] += row[_place(o)] / (count * counts[2][_place(o)])
                 total[:] = 0
                 for k in range(w_kernel):
                     shift = k * w_dilation - w_before
                     low, high = _covering(shift, w_stride, width, w_out)
                     for o in range(low, high):
-                        total[o * w_stride + shift] += share[o]
+                        total[_place(o * w_stride + shift)] += share[_place(o)]
                 for o in range(width):
                     dx[plane, id_, ih, o] = total[o]
 

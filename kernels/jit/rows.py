@@ -155,7 +155,7 @@ def from_rows(x: Any, rows: Any, first: int, count: int) -> None:
 
 
 def over_columns(loop: Callable[..., Any], out: Array, *arrays: Array) -> None:
-    """Call loop(*arrays, out, begin, end) for ranges of columns of arrays (outer, classes, inner), on several threads."""
+    """Call loop(*arrays, out, begin, end) for ranges of columns of (outer, classes, inner), on several threads."""
     outer, classes, inner = out.shape
     if out.size == 0:
         return

@@ -59,7 +59,7 @@ def describe(y: Array, bounds: Sequence[float]) -> tuple[float, float, float, fl
     flat = memory(y)
     total, least, most, nan, inactive, low, high = _describe(flat, np.asarray(bounds, np.float64))
     with np.errstate(all="ignore"):
-        mean = float(np.sum(total)) / flat.size
+        mean = float(np.sum(total) / flat.size)
         std = math.sqrt(float(np.sum(_squares(flat, mean))) / flat.size)
     if nan:
         least = most = math.nan

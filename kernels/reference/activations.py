@@ -17,6 +17,8 @@ from fastnn.op import Op
 from fastnn.oracle import numpy64
 from fastnn.table.activations import OPS
 
+__all__ = ["backward", "compute_dtype", "forward"]
+
 Array = npt.NDArray[Any]
 
 

@@ -15,10 +15,10 @@ Array = npt.NDArray[Any]
 _ORACLES = {row.name: row.oracle for row in ROWS}
 
 
-def check_labels(labels: Array, classes: int, ignored: int, weight: Array | None) -> tuple[int, float]:
+def check_labels(labels: Array, classes: int, ignored: int | None, weight: Array | None) -> tuple[int, float]:
     """(the flat index of the first label that is no class, or -1; how many labels count, with their class's weight)."""
     flat = labels.reshape(-1)
-    counts = flat != ignored
+    counts = np.ones(flat.shape, bool) if ignored is None else flat != ignored
     bad = np.flatnonzero(counts & ((flat < 0) | (flat >= classes)))
     if bad.size:
         return int(bad[0]), 0.0

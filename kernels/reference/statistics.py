@@ -29,4 +29,4 @@ def describe(y: Array, bounds: Sequence[float]) -> tuple[float, float, float, fl
 
 def inactive(y: Array) -> Array:
     """How many elements of each channel are <= 0: y has the axes (samples, channels, positions)."""
-    return np.count_nonzero(widen(y) <= 0, axis=(0, 2)).astype(np.float64)
+    return np.asarray(np.count_nonzero(widen(y) <= 0, axis=(0, 2)), np.float64)

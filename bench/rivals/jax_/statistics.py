@@ -11,25 +11,25 @@ from ..numpy_.statistics import MARGIN
 from .library import compiled, jnp
 
 
-def _share(condition: Any) -> Any:
-    return jnp.mean(condition, dtype=jnp.float32)
+def _share(condition: Any, y: Any) -> Any:
+    return jnp.mean(condition, dtype=jnp.promote_types(y.dtype, jnp.float32))
 
 
 def _saturation(y: Any) -> Any:
-    return _share(y <= MARGIN - 1), _share(y >= 1 - MARGIN)
+    return _share(y <= MARGIN - 1, y), _share(y >= 1 - MARGIN, y)
 
 
 def dead_units(b: Buffers) -> Run:
     def count(y: Any) -> Any:
         inactive = jnp.sum(y <= 0, 0, dtype=jnp.int32)
-        return inactive == len(y), inactive.astype(jnp.float32) / len(y)
+        return inactive == len(y), inactive / jnp.asarray(len(y), jnp.promote_types(y.dtype, jnp.float32))
 
     return compiled(count, b.y)
 
 
 def activation_statistics(b: Buffers) -> Run:
     def describe(y: Any) -> Any:
-        return jnp.mean(y), jnp.std(y), jnp.min(y), jnp.max(y), _share(y <= 0), *_saturation(y)
+        return jnp.mean(y), jnp.std(y), jnp.min(y), jnp.max(y), _share(y <= 0, y), *_saturation(y)
 
     return compiled(describe, b.y)
 

@@ -74,7 +74,7 @@ def rmsprop(b: Buffers) -> Call:
 def dot(a: Array) -> Any:
     """The sum of squares by NumPy's own loop; np.dot would call a BLAS with threads of its own."""
     flat = a.reshape(-1)
-    return np.einsum("i,i->", flat, flat)
+    return np.einsum("i,i->", flat, flat, dtype=np.float32 if a.dtype == np.float16 else None)
 
 
 def clip(b: Buffers) -> Run:

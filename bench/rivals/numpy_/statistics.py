@@ -20,7 +20,7 @@ def dead_units(b: Buffers) -> Run:
 
     def run() -> Any:
         inactive = np.count_nonzero(np.less_equal(y, 0, out=below), axis=0)
-        return inactive == len(y), (inactive / len(y)).astype(np.float32)
+        return inactive == len(y), inactive / len(y)
 
     return run
 

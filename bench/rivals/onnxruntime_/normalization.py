@@ -10,6 +10,8 @@ from ...timing import Run
 from ..base import Factory
 from .library import bound, node
 
+FLOAT, DOUBLE = 1, 11
+
 
 def _graph(b: Buffers, kind: str, names: str, **attributes: Any) -> Run | None:
     constants: dict[str, Array] = {name: b.values[name].astype(b.x.dtype) for name in names.split(" ")}
@@ -20,10 +22,17 @@ def _graph(b: Buffers, kind: str, names: str, **attributes: Any) -> Run | None:
     return bound(nodes, {"x": b.x}, constants, {"y": b.out})
 
 
+def _stash(b: Buffers) -> int:
+    """The ONNX type that statistics are computed in."""
+    return DOUBLE if b.x.dtype == "float64" else FLOAT
+
+
 FACTORIES: dict[str, Factory] = {
     "batch_norm_infer": lambda b: _graph(b, "BatchNormalization", "gamma beta running_mean running_var", epsilon=EPS),
-    "layer_norm": lambda b: _graph(b, "LayerNormalization", "gamma beta", epsilon=EPS, axis=-1),
-    "group_norm": lambda b: _graph(b, "GroupNormalization", "gamma beta", epsilon=EPS, num_groups=b.groups),
+    "layer_norm": lambda b: _graph(b, "LayerNormalization", "gamma beta", epsilon=EPS, axis=-1, stash_type=_stash(b)),
+    "group_norm": lambda b: _graph(
+        b, "GroupNormalization", "gamma beta", epsilon=EPS, num_groups=b.groups, stash_type=_stash(b)
+    ),
     "instance_norm": lambda b: _graph(b, "InstanceNormalization", "gamma beta", epsilon=EPS),
     "rms_norm": lambda b: _graph(b, "SimplifiedLayerNormalization", "gamma", epsilon=EPS, axis=-1),
 }

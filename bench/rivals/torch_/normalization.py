@@ -125,7 +125,7 @@ def rms(b: Buffers) -> Run:
 
 def rms_backward(b: Buffers) -> Run:
     """The kernel that fuses this exists for GPUs only."""
-    dy, x, gamma, dx = b.dy, b.x, b.gamma, b.out
+    dy, x, gamma, dx = b.dy, b.x, b.gamma.to(b.x.dtype), b.out
     inverse = b.inv_rms.reshape(*x.shape[:-1], 1)
     normal, scaled = torch.empty_like(x), torch.empty_like(x)
 
