@@ -157,7 +157,7 @@ FASTNN_FN parameter_of<T> shift_of(const T* x, int64_t n) {
     fastnn::store(lane + k, n - k >= width ? S::load(x + k) : S::load_first(x + k, static_cast<int>(n - k)));
   P sum = lane[0];
   for (int k = 1; k < some; ++k) sum += lane[k];
-  const P shift = sum / static_cast<P>(some);
+  const P shift = some == 4 ? sum * P(0.25) : sum / static_cast<P>(some);
   return finite(shift) ? shift : 0;
 }
 
@@ -260,8 +260,8 @@ class Writer {
   static FASTNN_FN void store(U* to, int64_t from, int64_t n, bool streaming, int64_t ahead, F f,
                               const Operands&... operands) {
     store_run(
-        to, n, streaming, ahead, [&](int64_t i) { return f(operands.whole(from + i)...); },
-        [&](int64_t i, int count) { return f(operands.partial(from + i, count)...); });
+        to, n, streaming, ahead, [=](int64_t i) { return f(operands.whole(from + i)...); },
+        [=](int64_t i, int count) { return f(operands.partial(from + i, count)...); });
   }
   template <class U, class From>
   static FASTNN_FN void convert(U* to, const From* from, int64_t n) {
