@@ -72,8 +72,8 @@ _BACKWARD_FORMULA = (
 _LOST = "What mean lost when it was rounded is found again from x, so that xhat is as accurate as in the forward pass."
 _READ_ONCE = "reads x once from memory if a {} fits the second-level cache, else twice; writes y once"
 _READ_BOTH = "reads x and dy once from memory if a {} fits the second-level cache, else twice; writes dx once"
-_FORWARD_OPERATIONS = "about 8 an element, of which 4 in double"
-_BACKWARD_OPERATIONS = "about 12 an element, of which 6 in double"
+_FORWARD_OPERATIONS = "about 7 an element"
+_BACKWARD_OPERATIONS = "about 11 an element"
 _NO_MEMORY = "No memory beyond the results but for some numbers a channel."
 
 ROWS: tuple[Function, ...] = (
@@ -342,13 +342,16 @@ ROWS: tuple[Function, ...] = (
         ),
         returns=(_Y, _statistic("inv_rms", "1 / sqrt(mean(x^2) + eps)", "x.shape[:axis]")),
         source=_RMS_SOURCE,
-        notes=("The squares are added up in double.", f"{COPIES} {_NO_MEMORY}"),
+        notes=(
+            "Four squares are added up in the dtype computed in, and those sums in double.",
+            f"{COPIES} {_NO_MEMORY}",
+        ),
         oracle=oracles.rms,
         examples=oracles.rms_examples,
         ulp=(4.0, 2.0),
         gradients=oracles.rms_gradients,
         bytes=_READ_ONCE.format("row"),
-        operations="about 5 an element, of which 2 in double",
+        operations="about 5 an element",
     ),
     Function(
         name="rms_norm_backward",
