@@ -79,8 +79,9 @@ def planes(array: Array) -> Array:
     return array.reshape(shape[0] * shape[1], *(1,) * (5 - len(shape)), *shape[2:])
 
 
-def kernels() -> Any:
-    return implementation("pooling")
+def run(kernel: str, source: Array, *args: Any) -> bool:
+    """Call a kernel of the backend in force on planes; of no planes there is nothing to compute. What it returns."""
+    return source.size == 0 or getattr(implementation("pooling"), kernel)(source, *args) is not False
 
 
 # ---- what the functions for one, two and three axes have in common ----
@@ -106,9 +107,7 @@ def max_pool(
     shape = (*x.shape[:2], *(axis.out for axis in axes))
     result = Result(title, out, shape, x.dtype, x=x)
     where = np.empty(shape, np.int64) if indexed else None
-    kernels().max_windows(
-        planes(plain(x)), result.planes(), None if where is None else planes(where), for_kernels(axes)
-    )
+    run("max_windows", planes(plain(x)), result.planes(), None if where is None else planes(where), for_kernels(axes))
     return result.stored() if where is None else (result.stored(), where)
 
 
@@ -137,9 +136,12 @@ def max_backward(title: str, dims: int, dy: Any, indices: Any, x_shape: Any, out
         raise ValueError(f"{title}: indices has shape {where.shape}; expected that of dy, {array.shape}")
     result = Result(title, out, shape, array.dtype, dy=array, indices=where)
     size = math.prod(shape[2:])
+    if where.size == 0:
+        result.array[...] = 0
+        return result.stored()
     if out is None or _inside(where, size):
         places = plain(where.astype(np.int64, copy=False))
-        if kernels().max_backward(planes(plain(array)), planes(places), result.planes()):
+        if run("max_backward", planes(plain(array)), planes(places), result.planes()):
             return result.stored()
     raise ValueError(
         f"{title}: indices reach from {where.min()} to {where.max()}; expected places in a plane of {size} elements, "
@@ -148,7 +150,7 @@ def max_backward(title: str, dims: int, dy: Any, indices: Any, x_shape: Any, out
 
 
 def _inside(where: Array, size: int) -> bool:
-    return where.size == 0 or bool(where.min() >= 0 and where.max() < size)
+    return bool(where.min() >= 0 and where.max() < size)
 
 
 def _average_axes(
@@ -184,7 +186,7 @@ def avg_pool(
         title, x.shape[2:], kernel_size, stride, padding, ceil_mode, dilation, count_include_pad
     )
     result = Result(title, out, (*x.shape[:2], *(axis.out for axis in axes)), x.dtype, x=x)
-    kernels().average_windows(planes(plain(x)), result.planes(), for_kernels(axes), divisors)
+    run("average_windows", planes(plain(x)), result.planes(), for_kernels(axes), divisors)
     return result.stored()
 
 
@@ -207,7 +209,7 @@ def avg_pool_backward(
     )
     dy = checked_gradient(title, dy, (*shape[:2], *(axis.out for axis in axes)))
     result = Result(title, out, shape, dy.dtype, dy=dy)
-    kernels().average_windows_backward(planes(plain(dy)), result.planes(), for_kernels(axes), divisors)
+    run("average_windows_backward", planes(plain(dy)), result.planes(), for_kernels(axes), divisors)
     return result.stored()
 
 
@@ -229,11 +231,11 @@ def adaptive_pool(dims: int, x: Any, output_size: Any, out: Array | None) -> Arr
     result = Result(title, out, (*x.shape[:2], *output), x.dtype, x=x)
     even = _even(spatial, output)
     if math.prod(output) == 1:
-        kernels().average_whole(planes(plain(x)), result.array.reshape(-1))
+        run("average_whole", planes(plain(x)), result.array.reshape(-1))
     elif even is not None:
-        kernels().average_windows(planes(plain(x)), result.planes(), for_kernels(even), counts(even, False))
+        run("average_windows", planes(plain(x)), result.planes(), for_kernels(even), counts(even, False))
     else:
-        kernels().average_regions(planes(plain(x)), result.planes(), *adaptive(spatial, output))
+        run("average_regions", planes(plain(x)), result.planes(), *adaptive(spatial, output))
     return result.stored()
 
 
@@ -247,9 +249,9 @@ def adaptive_backward(dims: int, dy: Any, x_shape: Any, out: Array | None) -> Ar
     spatial, output = shape[2:], dy.shape[2:]
     even = _even(spatial, output)
     if math.prod(output) == 1:
-        kernels().average_whole_backward(plain(dy).reshape(-1), result.planes())
+        run("average_whole_backward", plain(dy).reshape(-1), result.planes())
     elif even is not None:
-        kernels().average_windows_backward(planes(plain(dy)), result.planes(), for_kernels(even), counts(even, False))
+        run("average_windows_backward", planes(plain(dy)), result.planes(), for_kernels(even), counts(even, False))
     else:
-        kernels().average_regions_backward(planes(plain(dy)), result.planes(), *adaptive(spatial, output))
+        run("average_regions_backward", planes(plain(dy)), result.planes(), *adaptive(spatial, output))
     return result.stored()

@@ -416,6 +416,10 @@ def test_positions_that_32_bits_do_not_hold_are_refused() -> None:
 
 
 def test_no_planes() -> None:
+    for run in RUNS:
+        with using(run):
+            nothing = np.zeros((2, 3, 0), np.float32)  # gradients of no windows
+            assert (fnn.max_pool1d_backward(nothing, nothing.astype(int), (2, 3, 5)) == np.zeros((2, 3, 5))).all()
     for shape in ((0, 3, 8, 8), (2, 0, 8, 8)):
         x = np.zeros(shape, np.float32)
         y, indices = fnn.max_pool2d(x, 2, return_indices=True)

@@ -21,10 +21,10 @@ from fastnn.pooled import (
     checked_gradient,
     checked_input,
     checked_shape,
-    kernels,
     max_backward,
     max_pool,
     planes,
+    run,
 )
 from fastnn.table.pooling import ROWS
 from fastnn.table.pooling_formulas import SHARED, fractional_bounds
@@ -223,7 +223,7 @@ def adaptive_avg_pool3d_backward(dy: Any, x_shape: Sequence[int], *, out: Array 
 def global_avg_pool(x: Any, *, out: Array | None = None) -> Array:
     x = checked_input("global_avg_pool", "x", x, None)
     result = Result("global_avg_pool", out, x.shape[:2], x.dtype, x=x)
-    kernels().average_whole(planes(plain(x)), result.array.reshape(-1))
+    run("average_whole", planes(plain(x)), result.array.reshape(-1))
     return result.stored()
 
 
@@ -233,7 +233,7 @@ def global_avg_pool_backward(dy: Any, x_shape: Sequence[int], *, out: Array | No
     shape = checked_shape(title, x_shape, None)
     dy = checked_gradient(title, dy, shape[:2])
     result = Result(title, out, shape, dy.dtype, dy=dy)
-    kernels().average_whole_backward(plain(dy).reshape(-1), planes(result.array))
+    run("average_whole_backward", plain(dy).reshape(-1), planes(result.array))
     return result.stored()
 
 
@@ -270,7 +270,7 @@ def fractional_max_pool2d(
     result = Result(title, out, shape, x.dtype, x=x)
     where = np.empty(shape, np.int64) if indexed else None
     bounds = fractional_bounds(x.shape[:2], x.shape[2:], output, seed, offset, pseudo_random, overlapping, shared)
-    kernels().max_regions(planes(plain(x)), result.planes(), None if where is None else planes(where), *bounds)
+    run("max_regions", planes(plain(x)), result.planes(), None if where is None else planes(where), *bounds)
     return result.stored() if where is None else (result.stored(), where)
 
 

@@ -308,7 +308,7 @@ def _each(size: int, planes: int, function: Callable[[slice], None]) -> None:
 
 def _piecewise(source: Array, result: Array, loop: Callable[[Array, Array, slice], None]) -> None:
     """Run a loop over planes of both arrays: the 16-bit formats as float32, some planes at a time."""
-    size = max(source.size, result.size) // max(len(source), 1)
+    size = max(source.size, result.size) // len(source)
 
     def some(planes: slice) -> None:
         if source.itemsize > 2:
@@ -322,8 +322,7 @@ def _piecewise(source: Array, result: Array, loop: Callable[[Array, Array, slice
                 loop(source[part].astype(np.float32), wide, part)
                 result[part] = wide
 
-    if source.size:
-        _each(size, len(source), some)
+    _each(size, len(source), some)
 
 
 def _flat(array: Array) -> Array:
