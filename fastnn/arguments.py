@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any, SupportsIndex
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -254,11 +254,18 @@ def check_apart(title: str, out: Array | None, inputs: Mapping[str, Array | None
             raise ValueError(f"{title}: out overlaps {name} in memory; expected memory apart from it")
 
 
+def whole_number(title: str, name: str, value: Any) -> int:
+    """`value` as an int."""
+    if type(value) is int:
+        return value
+    if isinstance(value, (bool, np.bool_, np.ndarray)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{title}: {name} is {_short(value)} of type {type(value).__name__}; expected an int")
+    return operator.index(value)
+
+
 def checked_axis(title: str, axis: object, name: str, ndim: int) -> int:
     """`axis` of the array `name`, counted from the front."""
-    if isinstance(axis, (bool, np.bool_, np.ndarray)) or not isinstance(axis, SupportsIndex):
-        raise TypeError(f"{title}: axis is {_short(axis)} of type {type(axis).__name__}; expected an int")
-    index = operator.index(axis)
+    index = whole_number(title, "axis", axis)
     if ndim == 0:
         raise ValueError(f"{title}: {name} has no axes; expected at least one")
     if not -ndim <= index < ndim:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import operator
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
-import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import (
@@ -18,6 +16,7 @@ from fastnn.arguments import (
     real_array,
     receiver,
     stored,
+    whole_number,
 )
 from fastnn.dispatch import implementation
 from fastnn.function import public
@@ -27,13 +26,10 @@ from fastnn.table.gating import ROWS
 __all__ = [row.name for row in ROWS]
 
 _ROW = {row.name: row for row in ROWS}
-Result = npt.NDArray[np.floating[Any]]
 
 
 def _checked_pieces(title: str, pieces: object) -> int:
-    if isinstance(pieces, (bool, np.bool_, np.ndarray)) or not isinstance(pieces, SupportsIndex):
-        raise TypeError(f"{title}: pieces is {pieces!r} of type {type(pieces).__name__}; expected an int from 1 up")
-    number = operator.index(pieces)
+    number = whole_number(title, "pieces", pieces)
     if number < 1:
         raise ValueError(f"{title}: pieces is {number}; expected an int from 1 up")
     return number
@@ -54,7 +50,7 @@ class _Parts:
         self.result = (*shape[:index], part, *shape[index + 1 :])
 
 
-def _forward(title: str, x: object, axis: object, pieces: int, out: Array | None) -> Any:
+def _forward(title: str, x: object, axis: object, pieces: int, out: Array | None) -> Array:
     array = real_array(title, "x", x)
     parts = _Parts(title, array.shape, axis, pieces, adjacent=title == "maxout")
     check_out(title, out, parts.result, array.dtype, {"x": array})
@@ -64,7 +60,7 @@ def _forward(title: str, x: object, axis: object, pieces: int, out: Array | None
     return stored(y, out)
 
 
-def _backward(title: str, dy: object, x: object, axis: object, pieces: int, out: Array | None) -> Any:
+def _backward(title: str, dy: object, x: object, axis: object, pieces: int, out: Array | None) -> Array:
     incoming, array = common_array(title, ("dy", "x"), (dy, x))
     parts = _Parts(title, array.shape, axis, pieces, adjacent=title == "maxout_backward")
     if incoming.shape != parts.result:
@@ -82,34 +78,34 @@ def _backward(title: str, dy: object, x: object, axis: object, pieces: int, out:
 
 
 @public(_ROW["maxout"])
-def maxout(x: npt.ArrayLike, pieces: SupportsIndex, axis: SupportsIndex = 1, *, out: Array | None = None) -> Result:
+def maxout(x: npt.ArrayLike, pieces: SupportsIndex, axis: SupportsIndex = 1, *, out: Array | None = None) -> Array:
     return _forward("maxout", x, axis, _checked_pieces("maxout", pieces), out)
 
 
 @public(_ROW["maxout_backward"])
 def maxout_backward(
     dy: npt.ArrayLike, x: npt.ArrayLike, pieces: SupportsIndex, axis: SupportsIndex = 1, *, out: Array | None = None
-) -> Result:
+) -> Array:
     return _backward("maxout_backward", dy, x, axis, _checked_pieces("maxout_backward", pieces), out)
 
 
 @public(_ROW["glu"])
-def glu(x: npt.ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None) -> Result:
+def glu(x: npt.ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None) -> Array:
     return _forward("glu", x, axis, 2, out)
 
 
 @public(_ROW["glu_backward"])
-def glu_backward(dy: npt.ArrayLike, x: npt.ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None) -> Result:
+def glu_backward(dy: npt.ArrayLike, x: npt.ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None) -> Array:
     return _backward("glu_backward", dy, x, axis, 2, out)
 
 
 @public(_ROW["swiglu"])
-def swiglu(x: npt.ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None) -> Result:
+def swiglu(x: npt.ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None) -> Array:
     return _forward("swiglu", x, axis, 2, out)
 
 
 @public(_ROW["swiglu_backward"])
 def swiglu_backward(
     dy: npt.ArrayLike, x: npt.ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None
-) -> Result:
+) -> Array:
     return _backward("swiglu_backward", dy, x, axis, 2, out)

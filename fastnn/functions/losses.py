@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.arguments import Array, checked_axis, parameter_dtype, plain, real_array, real_number
+from fastnn.arguments import Array, checked_axis, parameter_dtype, plain, real_array, real_number, whole_number
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.functions.softmax import split
@@ -19,6 +18,7 @@ __all__ = [row.name for row in ROWS]
 
 _ROW = {row.name: row for row in ROWS}
 REDUCTIONS = ("mean", "sum", "none")
+_LARGE = float(np.finfo(np.float32).max)
 _NEVER = -(2**63)  # a label that is never a class
 Loss = Any  # a NumPy scalar, or an array with reduction "none"
 
@@ -58,7 +58,7 @@ class _Scores(NamedTuple):
             labels = np.minimum(labels, np.uint64(2**63 - 1))
         return plain(labels.astype(np.int64, copy=False)).reshape(self.split[0], self.split[2])
 
-    def count(self, labels: Array, given: Array, ignored: int | None, weight: Array | None) -> float:
+    def weigh(self, labels: Array, given: Array, ignored: int | None, weight: Array | None) -> float:
         """How much the labels count; ValueError for the first that is no class."""
         each = None if weight is None else weight.astype(np.float64)
         bad, counted = implementation("losses").check_labels(labels, self.split[1], ignored, each)
@@ -113,8 +113,11 @@ class _Output:
     def loss(self, total: float, losses: Array | None) -> Loss:
         if losses is not None:
             return losses.reshape(self.positions).astype(self.single, copy=False)
-        with np.errstate(over="ignore"):
-            return self.single.type(total / self.divisor)
+        value = total / self.divisor
+        if abs(value) > _LARGE:  # infinity in float32 is the right result, and no reason to warn
+            with np.errstate(over="ignore"):
+                return self.single.type(value)
+        return self.single.type(value)
 
 
 def _cross_entropy(
@@ -137,7 +140,7 @@ def _cross_entropy(
     if _is_integer(labels):
         given = np.asarray(labels)
         whole = scores.labels(given)
-        counted = scores.count(whole, given, ignored, each)
+        counted = scores.weigh(whole, given, ignored, each)
     else:
         soft = real_array(title, "labels", labels)
         if soft.shape != scores.array.shape:
@@ -161,12 +164,9 @@ def _cross_entropy(
 
 
 def _label_number(title: str, ignore_index: object) -> int:
-    expected = "expected an int of 64 bits"
-    if isinstance(ignore_index, (bool, np.bool_, np.ndarray)) or not isinstance(ignore_index, SupportsIndex):
-        raise TypeError(f"{title}: ignore_index is {ignore_index!r} of type {type(ignore_index).__name__}; {expected}")
-    number = operator.index(ignore_index)
+    number = whole_number(title, "ignore_index", ignore_index)
     if not -(2**63) <= number < 2**63:
-        raise ValueError(f"{title}: ignore_index is {number}; {expected}")
+        raise ValueError(f"{title}: ignore_index is {number}; expected an int of 64 bits")
     return number
 
 
@@ -190,7 +190,7 @@ def _hinge(
     width = real_number(title, "margin", margin, low=0)
     given = _integer_labels(title, labels)
     whole = checked.labels(given)
-    counted = checked.count(whole, given, None, None)
+    counted = checked.weigh(whole, given, None, None)
     output = _Output(checked.array, checked.positions, reduction, counted, wanted)
     losses = np.empty((checked.split[0], checked.split[2])) if output.none else None
     gradient = None if output.gradient is None else output.gradient.reshape(checked.split)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
-import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import Array, check_out, checked_axis, common_array, plain, real_array, receiver, stored
@@ -23,7 +22,7 @@ def split(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
     return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
 
 
-def _forward(title: str, x: object, axis: object, out: Array | None) -> Any:
+def _forward(title: str, x: object, axis: object, out: Array | None) -> Array:
     array = real_array(title, "x", x)
     shape = split(array.shape, checked_axis(title, axis, "x", array.ndim))
     check_out(title, out, array.shape, array.dtype, {"x": array})
@@ -32,7 +31,7 @@ def _forward(title: str, x: object, axis: object, out: Array | None) -> Any:
     return stored(y, out)
 
 
-def _backward(title: str, dy: object, y: object, axis: object, out: Array | None) -> Any:
+def _backward(title: str, dy: object, y: object, axis: object, out: Array | None) -> Array:
     incoming, result = common_array(title, ("dy", "y"), (dy, y))
     if incoming.shape != result.shape:
         raise ValueError(f"{title}: dy has shape {incoming.shape} and y has shape {result.shape}; expected the same")
@@ -46,26 +45,24 @@ def _backward(title: str, dy: object, y: object, axis: object, out: Array | None
 
 
 @public(_ROW["softmax"])
-def softmax(x: npt.ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None) -> npt.NDArray[np.floating[Any]]:
+def softmax(x: npt.ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None) -> Array:
     return _forward("softmax", x, axis, out)
 
 
 @public(_ROW["softmax_backward"])
 def softmax_backward(
     dy: npt.ArrayLike, y: npt.ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None
-) -> npt.NDArray[np.floating[Any]]:
+) -> Array:
     return _backward("softmax_backward", dy, y, axis, out)
 
 
 @public(_ROW["log_softmax"])
-def log_softmax(
-    x: npt.ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None
-) -> npt.NDArray[np.floating[Any]]:
+def log_softmax(x: npt.ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None) -> Array:
     return _forward("log_softmax", x, axis, out)
 
 
 @public(_ROW["log_softmax_backward"])
 def log_softmax_backward(
     dy: npt.ArrayLike, y: npt.ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None
-) -> npt.NDArray[np.floating[Any]]:
+) -> Array:
     return _backward("log_softmax_backward", dy, y, axis, out)

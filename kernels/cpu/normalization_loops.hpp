@@ -293,9 +293,11 @@ class Writer {
       dy = incoming;
     }
     if (fusion_->dropped) {
-      drop(dy, incoming, false);
-      dy = incoming;
+      P* const dropped = fusion_->backward ? incoming : dz_ + begin_;
+      drop(dy, dropped, false);
+      dy = dropped;
     }
+    if (!fusion_->backward) return;
     if (fusion_->saves_output) activate(fusion_->forward, nullptr, buffer_, false);
     activate(fusion_->backward, dy, dz_ + begin_, false);
   }

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.kernels.reference.activations import compute_dtype
+from fastnn.kernels.reference.rounding import store, widen
 from fastnn.table.gating import ROWS
 
 Array = npt.NDArray[Any]
@@ -17,10 +17,10 @@ _ORACLES = {row.name: row.oracle for row in ROWS}
 
 def _evaluate(name: str, out: Array, *arrays: Array, **options: Any) -> None:
     """The oracle of `name` along axis 1 of x, (outer, parts, inner); other arrays are (outer, inner)."""
-    wide = [array.astype(np.float64) for array in arrays]
+    wide = [widen(array) for array in arrays]
     with np.errstate(all="ignore"):
         exact = _ORACLES[name](*(np.expand_dims(w, 1) if w.ndim == 2 else w for w in wide), axis=1, **options)
-        out[...] = exact.reshape(out.shape).astype(compute_dtype(out.dtype)).astype(out.dtype, copy=False)
+        store(exact.reshape(out.shape), out)
 
 
 def maxout(x: Array, out: Array) -> None:

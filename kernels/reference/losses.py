@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.kernels.reference.activations import compute_dtype
+from fastnn.kernels.reference.rounding import store, widen
 from fastnn.table.losses import ROWS, cross_entropy_parts
 
 Array = npt.NDArray[Any]
@@ -37,9 +37,9 @@ def cross_entropy(
     losses: Array | None,
 ) -> float:
     """The sum over the columns of logits (outer, classes, inner) of -sum of target * log_softmax."""
-    given = labels if targets is None else np.moveaxis(targets, 1, -1).astype(np.float64)
-    each = None if weight is None else weight.astype(np.float64)
-    wide = np.moveaxis(logits, 1, -1).astype(np.float64)
+    given = labels if targets is None else widen(np.moveaxis(targets, 1, -1))
+    each = None if weight is None else widen(weight)
+    wide = widen(np.moveaxis(logits, 1, -1))
     exact, slope, _ = cross_entropy_parts(wide, given, each, ignored, smoothing)
     return _finish(exact, np.moveaxis(slope, -1, 1), scale, gradient, losses)
 
@@ -55,14 +55,14 @@ def hinge_loss(
 ) -> float:
     """The sum over the columns of scores (outer, classes, inner) of sum of max(0, x - score of the label + margin)."""
     options = {"axis": 1, "margin": margin, "reduction": "none"}
-    exact, slope = _ORACLES["hinge_loss_and_grad"](scores=scores.astype(np.float64), labels=labels, **options)
+    exact, slope = _ORACLES["hinge_loss_and_grad"](scores=widen(scores), labels=labels, **options)
     return _finish(exact, slope, scale, gradient, losses)
 
 
 def squared_error(x: Array, target: Array, scale: float, gradient: Array | None, losses: Array | None) -> float:
     """The sum of (x - target)^2."""
-    oracle = _ORACLES["squared_error_and_grad"]
-    return _finish(*oracle(x.astype(np.float64), target.astype(np.float64), "none"), scale, gradient, losses)
+    exact, slope = _ORACLES["squared_error_and_grad"](widen(x), widen(target), "none")
+    return _finish(exact, slope, scale, gradient, losses)
 
 
 def binary_cross_entropy(
@@ -75,15 +75,15 @@ def binary_cross_entropy(
     losses: Array | None,
 ) -> float:
     """The sum of weight ((1 - t) softplus(x) + positive_weight t softplus(-x))."""
-    oracle = _ORACLES["binary_cross_entropy_with_logits_and_grad"]
-    wide = (None if array is None else array.astype(np.float64) for array in (x, target, weight, positive_weight))
-    return _finish(*oracle(*wide, "none"), scale, gradient, losses)
+    wide = (None if array is None else widen(array) for array in (x, target, weight, positive_weight))
+    exact, slope = _ORACLES["binary_cross_entropy_with_logits_and_grad"](*wide, "none")
+    return _finish(exact, slope, scale, gradient, losses)
 
 
 def _finish(exact: Array, slope: Array, scale: float, gradient: Array | None, losses: Array | None) -> float:
     with np.errstate(all="ignore"):
         if gradient is not None:
-            gradient[...] = (slope * scale).astype(compute_dtype(gradient.dtype)).astype(gradient.dtype, copy=False)
+            store(slope * scale, gradient)
         if losses is not None:
             losses[...] = exact
         return float(np.sum(exact))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.kernels.reference.activations import compute_dtype
+from fastnn.kernels.reference.rounding import store, widen
 
 Array = npt.NDArray[Any]
 
@@ -17,14 +17,14 @@ def penalty(w: Array, grad: Array | None, quadratic: float | None, linear: float
 
     A coefficient of None leaves its term out; its sum is then 0.
     """
-    wide = w.astype(np.float64)
+    wide = widen(w)
     with np.errstate(all="ignore"):
         if grad is not None:
-            sum = grad.astype(np.float64)
+            sum = widen(grad)
             if quadratic is not None:
                 sum += 2 * quadratic * wide
             if linear is not None:
                 sum += linear * np.sign(wide)
-            grad[...] = sum.astype(compute_dtype(grad.dtype)).astype(grad.dtype, copy=False)
+            store(sum, grad)
         squares = 0.0 if quadratic is None else float(np.sum(wide * wide))
         return squares, 0.0 if linear is None else float(np.sum(np.abs(wide)))
