@@ -50,12 +50,13 @@ def _op(activation: Any) -> Tuple:
     return op, [*given, *op.parameters_default[len(given) :]]
 
 
-def _mask(like: Any, p: float, seed: int | None, offset: int) -> Any:
-    """What dropout multiplies by."""
+def _dropped(value: Any, p: float, seed: int | None, offset: int) -> Any:
+    """`value` behind dropout: NaN that is dropped is 0 too."""
     bound = threshold(p)
     if bound in (0, GRID):
-        return np.full(like.shape, 1.0 if bound == 0 else 0.0)
-    return kept(0, like.size, bound, seed or 0, offset).reshape(like.shape) * (GRID / (GRID - bound))
+        return value if bound == 0 else np.zeros_like(value)
+    mask = kept(0, value.size, bound, seed or 0, offset).reshape(value.shape)
+    return np.where(mask, value * (GRID / (GRID - bound)), 0)
 
 
 def _or(value: Any, otherwise: float, like: Any) -> Any:
@@ -109,7 +110,8 @@ def batch_train(
     mean, d, variance = moments(x, _batch_axes(x))
     inv_std = 1 / np.sqrt(variance + eps)
     z, _ = _affine(x, d, inv_std, gamma, beta)
-    return activate(activation, z) * _mask(x, dropout_p, seed, offset), mean.reshape(-1), inv_std.reshape(-1)
+    y = _dropped(activate(activation, z), dropout_p, seed, offset)
+    return y, mean.reshape(-1), inv_std.reshape(-1)
 
 
 def batch_train_scale(results: Tuple, **arguments: Any) -> Tuple:
@@ -154,7 +156,7 @@ def _batch_backward_parts(
     offset: int = 0,
 ) -> Tuple:
     axes = _batch_axes(x)
-    dy = dy * _mask(x, dropout_p, seed, offset)
+    dy = _dropped(dy, dropout_p, seed, offset)
     _, d, _ = moments(x, axes)
     inv = _by_channel(inv_std, x)
     z, size = _affine(x, d, inv, gamma, beta)

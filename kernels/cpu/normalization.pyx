@@ -252,7 +252,8 @@ def row_norm_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray
             call(args, runtime.pool[0])
     if wanted:
         if x.shape[2] != shape[2]:
-            sums = sums.reshape(2, -1, x.shape[3]).sum(2)
+            with np.errstate(all="ignore"):
+                sums = sums.reshape(2, -1, x.shape[3]).sum(2)
         dgamma[...] = sums[0]
         if dbeta is not None:
             dbeta[...] = sums[1]
