@@ -9,51 +9,73 @@ namespace {
 
 using namespace fastnn_cpu;
 
-// What there is to do while a sum is on its way through the divider: nothing, or look for the maximum of the next row,
-// whose memory is fetched beforehand.
-struct nothing {
-  FASTNN_FN void fetch(int64_t) const {}
-  FASTNN_FN void meanwhile() const {}
+// What a walk knows of a column once it has seen all of it: enough to finish the output, whose exponentials stand in y
+// where y can hold them.
+template <class T, bool log>
+struct halfway {
+  softmax_shift<vector_of<T>> shift;
+  two_part<vector_of<T>> factor;
 };
 template <class T>
-struct next_row {
-  const along& walk;
-  const T* x;
-  T* y;
-  vector_of<T>& maximum;
-
-  FASTNN_FN void fetch(int64_t at) const {
-    __builtin_prefetch(x + at);
-    __builtin_prefetch(y + at, 1);
-  }
-  FASTNN_FN void meanwhile() const { maximum = walk.maximum(x); }
+struct halfway<T, true> {
+  log_softmax_shift<vector_of<T>> total;
 };
 
-template <bool log, class Walk, class T, class Next>
-FASTNN_FN void forward_along(const Walk& walk, const T* x, T* y, vector_of<T> maximum, const Next& next) {
+// `fetch(offset)` may fetch other memory meanwhile.
+template <bool log, class Walk, class T, class Fetch>
+FASTNN_FN halfway<T, log> begin_forward(const Walk& walk, const T* x, T* y, vector_of<T> maximum, Fetch fetch) {
   using V = vector_of<T>;
   const softmax_shift<V> shift = softmax_shift_of(maximum);
   if constexpr (log) {
-    const softmax_sums<V> sums = exponential_sums(walk, x, maximum, shift, [&](int64_t at, V, int) { next.fetch(at); });
-    const log_softmax_shift<V> total = log_softmax_shift_of(shift, sums.log());
-    next.meanwhile();
-    each_vector<V>(
-        walk, [&](int64_t at, int64_t, int n) { store_some(y + at, log_softmax(load_logits(x + at, n), total), n); });
+    const softmax_sums<V> sums = exponential_sums(walk, x, maximum, shift, [&](int64_t at, V, int) { fetch(at); });
+    return {log_softmax_shift_of(shift, sums.log())};
   } else {
     const wide<V> sum = walk.template sum<V>([&](int64_t at, int64_t, int n) {
       const V e = softmax_exp(load_logits(x + at, n), shift);
-      next.fetch(at);
+      fetch(at);
       if constexpr (keeps<T>) store_some(y + at, e, n);
       return e;
     });
-    const two_part<V> factor = quotient(broadcast_wide<V>(1.0), sum);
-    next.meanwhile();
-    each_vector<V>(walk, [&](int64_t at, int64_t, int n) {
-      V e = load_logits((keeps<T> ? y : x) + at, n);
-      if constexpr (!keeps<T>) e = softmax_exp(e, shift);
-      store_some(y + at, times(e, factor), n);
-    });
+    return {shift, quotient(broadcast_wide<V>(1.0), sum)};
   }
+}
+template <bool log, class Walk, class T>
+FASTNN_FN void finish_forward(const Walk& walk, const T* x, T* y, const halfway<T, log>& half) {
+  using V = vector_of<T>;
+  each_vector<V>(walk, [&](int64_t at, int64_t, int n) {
+    if constexpr (log) {
+      store_some(y + at, log_softmax(load_logits(x + at, n), half.total), n);
+    } else {
+      V e = load_logits((keeps<T> ? y : x) + at, n);
+      if constexpr (!keeps<T>) e = softmax_exp(e, half.shift);
+      store_some(y + at, times(e, half.factor), n);
+    }
+  });
+}
+template <bool log, class T>
+FASTNN_FN void forward_columns(const down& walk, const T* x, T* y) {
+  finish_forward<log>(walk, x, y, begin_forward<log>(walk, x, y, walk.maximum(x), [](int64_t) {}));
+}
+
+// A row is finished one row late, and the maximum of the next one looked for before: what ends in one number, and in a
+// division, has long come to its end when it is needed. The next row is fetched meanwhile.
+template <bool log, class T>
+FASTNN_FN void forward_rows(const T* x, T* y, int64_t classes, int64_t rows) {
+  const along walk = {classes};
+  vector_of<T> maximum = walk.maximum(x);
+  halfway<T, log> before = {};
+  for (int64_t row = 0; row < rows; ++row) {
+    const T *const at = x + row * classes, *const next = row + 1 < rows ? at + classes : at;
+    T *const to = y + row * classes, *const next_to = to + (next - at);
+    const halfway<T, log> half = begin_forward<log>(walk, at, to, maximum, [&](int64_t i) {
+      __builtin_prefetch(next + i);
+      __builtin_prefetch(next_to + i, 1);
+    });
+    maximum = walk.maximum(next);
+    if (row > 0) finish_forward<log>(walk, at - classes, to - classes, before);
+    before = half;
+  }
+  finish_forward<log>(walk, x + (rows - 1) * classes, y + (rows - 1) * classes, before);
 }
 
 template <class T, bool log>
@@ -61,32 +83,20 @@ void forward(const void* from, void* to, int64_t classes, int64_t inner, int64_t
   using V = vector_of<T>;
   const T* const x = static_cast<const T*>(from);
   T* const y = static_cast<T*>(to);
-  if (is_row(classes, inner)) {
-    const along walk = {classes};
-    V maximum = walk.maximum(x + begin * classes);
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t next = row + 1 < end ? row + 1 : begin;
-      forward_along<log>(walk, x + row * classes, y + row * classes, maximum,
-                         next_row<T>{walk, x + next * classes, y + next * classes, maximum});
-    }
-    return;
-  }
+  if (is_row(classes, inner)) return forward_rows<log>(x + begin * classes, y + begin * classes, classes, end - begin);
   if (is_tiled(classes)) {
     T tile[tile_elements];
     const tile_layout layout(classes, inner);
     const down walk = {classes, layout.stride, lanes<V>};
     layout.each(begin, end, [&](int64_t first, int columns) {
       layout.load(tile, x, first, columns);
-      for (int j = 0; j < columns; j += lanes<V>)
-        forward_along<log>(walk, tile + j, tile + j, walk.maximum(tile + j), nothing());
+      for (int j = 0; j < columns; j += lanes<V>) forward_columns<log>(walk, tile + j, tile + j);
       layout.store(y, tile, first, columns);
     });
     return;
   }
-  by_columns<V>(classes, inner, begin, end, [&](int64_t at, int n, int64_t) {
-    const down walk = {classes, inner, n};
-    forward_along<log>(walk, x + at, y + at, walk.maximum(x + at), nothing());
-  });
+  by_columns<V>(classes, inner, begin, end,
+                [&](int64_t at, int n, int64_t) { forward_columns<log>(down{classes, inner, n}, x + at, y + at); });
 }
 
 // softmax: dx = y (dy - sum of dy y); log-softmax: dx = dy - e^y sum of dy

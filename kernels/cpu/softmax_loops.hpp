@@ -139,17 +139,6 @@ struct down {
   }
 };
 
-// The highest of n numbers, halved until one is left
-template <int n, class S>
-FASTNN_FN S highest(S* lane) {
-  if constexpr (n == 1) {
-    return lane[0];
-  } else {
-    for (int k = 0; k < n / 2; ++k) lane[k] = vmax(lane[k + n / 2], lane[k]);
-    return highest<n / 2>(lane);
-  }
-}
-
 // A sum with its rounding errors
 struct compensated {
   double high = 0.0, low = 0.0;
@@ -235,9 +224,7 @@ struct along {
       for (int k = 0; k < 4; ++k) m[k] = vmax(storage<T>::load(x + i + k * lanes<V>), m[k]);
     for (; i + lanes<V> <= classes; i += lanes<V>) m[0] = vmax(storage<T>::load(x + i), m[0]);
     if (i < classes) m[1] = vmax(load_logits(x + i, static_cast<int>(classes - i)), m[1]);
-    scalar_t<V> lane[lanes<V>];
-    store(lane, vmax(vmax(m[3], m[2]), vmax(m[1], m[0])));
-    return V(highest<lanes<V>>(lane));
+    return V(fold_max(vmax(vmax(m[3], m[2]), vmax(m[1], m[0]))));
   }
 };
 

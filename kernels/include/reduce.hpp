@@ -79,16 +79,7 @@ FASTNN_FN double total(const lanes16& sums) {
   lanes16 r = sums;
   for (int width = lanes16::parts / 2; width > 0; width /= 2)
     for (int k = 0; k < width; ++k) r.part[k] = r.part[k] + r.part[k + width];
-  double lane[lanes<vdouble>];
-  store(lane, r.part[0]);
-  if constexpr (lanes<vdouble> == 8)
-    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
-  else if constexpr (lanes<vdouble> == 4)
-    return (lane[0] + lane[2]) + (lane[1] + lane[3]);
-  else if constexpr (lanes<vdouble> == 2)
-    return lane[0] + lane[1];
-  else
-    return lane[0];
+  return fold_sum(r.part[0]);
 }
 
 FASTNN_END

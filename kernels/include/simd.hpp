@@ -21,6 +21,7 @@
 //   bias nearest(x)                   x rounded to the nearest integer, ties to even, for |x| <= 2^22 (float), 2^51
 //   (double) load<V>(p), store(p, x)      lanes<V> values, any alignment
 //   fold_sum(x)                  the scalar sum of the lanes, the upper half added to the lower one until one is left
+//   fold_max(x)                  the largest lane, where none is NaN; of 0 and -0, either
 //   fetched(x)                   x, held in a register: no masked operation may fetch it
 //   widen(x), narrow(d)          a vfloat as the vdoubles d.part[...], exactly, and back, rounded once
 //   deinterleave(a, b)           the elements a, b one behind the other: .even those with even numbers, .odd the others

@@ -100,6 +100,9 @@ FASTNN_FN float fold_sum(vfloat x) {
 }
 FASTNN_FN double fold_sum(vdouble x) { return vgetq_lane_f64(x.v, 0) + vgetq_lane_f64(x.v, 1); }
 
+FASTNN_FN float fold_max(vfloat x) { return vmaxvq_f32(x.v); }
+FASTNN_FN double fold_max(vdouble x) { return vmaxvq_f64(x.v); }
+
 // One vector of floats as doubles, and back with one rounding.
 struct doubles {
   vdouble part[2];

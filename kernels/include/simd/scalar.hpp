@@ -47,6 +47,8 @@ FASTNN_FN double vsqrt(double x) { return __builtin_sqrt(x); }
 #endif
 FASTNN_FN float fold_sum(float x) { return x; }
 FASTNN_FN double fold_sum(double x) { return x; }
+FASTNN_FN float fold_max(float x) { return x; }
+FASTNN_FN double fold_max(double x) { return x; }
 FASTNN_FN bool any(bool m) { return m; }
 FASTNN_FN bool all(bool m) { return m; }
 

@@ -45,6 +45,12 @@ FASTNN_FN float fold_sum(vfloat x) {
 }
 FASTNN_FN double fold_sum(vdouble x) { return _mm_cvtsd_f64(_mm_add_sd(x.v, _mm_unpackhi_pd(x.v, x.v))); }
 
+FASTNN_FN float fold_max(vfloat x) {
+  const __m128 two = _mm_max_ps(x.v, _mm_movehl_ps(x.v, x.v));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+FASTNN_FN double fold_max(vdouble x) { return _mm_cvtsd_f64(_mm_max_sd(x.v, _mm_unpackhi_pd(x.v, x.v))); }
+
 // One vector of floats as doubles, and back with one rounding.
 struct doubles {
   vdouble part[2];
