@@ -19,6 +19,7 @@ _FEWEST_ROWS = 1024  # of a block: the BLAS packs the other factor anew for each
 _ROWS, _COLUMNS, _DEPTH = 256, 512, 1024  # of a tile of a product that is not the BLAS's alone
 
 
+@np.errstate(all="ignore")
 def forward(
     finish: Callable[..., None],
     x: Array,
@@ -40,6 +41,7 @@ def forward(
         finish(product[block], bias, activation, y[block], None if z is None else z[block])
 
 
+@np.errstate(all="ignore")
 def backward(
     gradient: Callable[..., None],
     widen: Callable[[Array, Array], None],
@@ -64,8 +66,7 @@ def backward(
         before = dbias.copy() if dbias is not None and accumulate else None
         gradient(dy, saved, activation, dz if activation is not None else None, dbias)
         if dbias is not None and before is not None:
-            with np.errstate(all="ignore"):
-                np.add(dbias, before, out=dbias)
+            np.add(dbias, before, out=dbias)
     inner = dy if activation is None or dz is None else dz
     if dx is not None:
         _product(widen, store, inner, weight, dx, False)

@@ -34,6 +34,7 @@ from rows import (
     mapped,
     runs,
     using,
+    widened,
 )
 
 import fastnn as fnn
@@ -197,6 +198,42 @@ def test_integers_and_lists_are_promoted(row: Function) -> None:
     assert_same(call(row, integers), expected)
     lists = {name: mapped(value, np.ndarray.tolist) if name in names else value for name, value in rounded.items()}
     assert_same(call(row, lists), expected)
+
+
+@every_row
+def test_nan_is_not_swallowed(row: Function) -> None:
+    """Wherever the oracle says NaN, so does every backend; and infinity is no reason for warnings.
+
+    Whether padding, a zero that some kernels leave out, makes NaN of a weight that is NaN is left open.
+    """
+    for example in examples(row):
+        given = cast(row, example, FLOAT32)
+        for name in argument_names(row, "array", "parameter"):
+            for special in (np.nan, np.inf, -np.inf):
+                arguments = {**given, name: mapped(given.get(name), lambda a, special=special: sprinkled(a, special))}
+                if not arrays_in(arguments[name]):
+                    continue
+                with np.errstate(all="ignore"):
+                    expected = as_tuple(row.oracle(**widened(arguments)))
+                for run in runs(row, FLOAT32):
+                    with using(run):
+                        try:
+                            got = call(row, arguments)
+                        except ValueError as error:
+                            assert str(error).startswith(row.name)
+                            continue
+                    if np.isnan(special) and row.family != "convolution":
+                        for value, want in zip(got, expected, strict=False):
+                            if isinstance(want, np.ndarray) and want.dtype.kind == "f":
+                                assert np.isnan(value[np.isnan(want)]).all(), f"{run}, NaN in {name}"
+
+
+def sprinkled(array: Array, special: float) -> Array:
+    """A copy with one and the same value in it here and there."""
+    copy = array.copy()
+    if array.dtype.kind == "f":
+        copy.reshape(-1)[::7] = special
+    return copy
 
 
 def test_calls_from_many_threads() -> None:

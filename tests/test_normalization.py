@@ -207,6 +207,37 @@ def test_fused_activation_has_the_bits_of_two_calls(activation: Any, shape: tupl
         assert_same_bits(fused, getattr(fnn, name)(infer, *params))
 
 
+@pytest.mark.parametrize("activation", [None, "relu", ("leaky_relu", 0.2), "tanh"])
+def test_fused_dropout_has_the_bits_of_separate_calls(activation: Any) -> None:
+    rng = np.random.default_rng(13)
+    draw = {"seed": 77, "offset": 5}
+    for shape in ((3, 5, 40, 41), (37, 30), (3, 8, 5, 5)):
+        for dtype in (np.float32, np.float64):
+            x, gamma, beta, *_ = batch_arguments(rng, shape, dtype)
+            dy = rng.standard_normal(shape).astype(dtype)
+            for p in (0.0, 1e-9, 0.25, 1.0):
+                plain, mean, inv_std = fnn.batch_norm_train(x, gamma, beta, None, None, activation=activation)
+                y, *_ = fnn.batch_norm_train(x, gamma, beta, None, None, activation=activation, dropout_p=p, **draw)
+                assert_same_bits(y, fnn.dropout(plain, p, **draw))
+                dropped = fnn.dropout_backward(dy, p, **draw)
+                expected = fnn.batch_norm_backward(dropped, x, gamma, mean, inv_std, beta=beta, activation=activation)
+                for out in (None, x.copy()):
+                    got = fnn.batch_norm_backward(
+                        dy,
+                        x if out is None else out,
+                        gamma,
+                        mean,
+                        inv_std,
+                        beta=beta,
+                        activation=activation,
+                        dropout_p=p,
+                        **draw,
+                        out=out,
+                    )
+                    for one, other in zip(got, expected, strict=True):
+                        np.testing.assert_array_equal(one, other)  # 0 may have either sign where all is dropped
+
+
 def test_no_hidden_copies() -> None:
     """What a call allocates beyond its results does not grow with the array, as far as NumPy sees."""
     import tracemalloc
@@ -373,6 +404,9 @@ def test_bad_arguments() -> None:
         refuse(TypeError, "x has dtype", function, x.astype(complex), *arguments[1:])
         refuse(ValueError, "out overlaps x", function, *arguments, out=x[::-1])
     refuse(TypeError, "momentum is", train, *arguments, momentum=None)
+    refuse(ValueError, "dropout_p is 1.5", train, *arguments, dropout_p=1.5, seed=1)
+    refuse(TypeError, "seed is missing", train, *arguments, dropout_p=0.5)
+    refuse(ValueError, "seed is -1", train, *arguments, dropout_p=0.5, seed=-1)
     for momentum in (-0.1, 1.5, np.nan):
         refuse(ValueError, "momentum is", train, *arguments, momentum=momentum)
     frozen = mean.copy()

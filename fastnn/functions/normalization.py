@@ -24,7 +24,9 @@ from fastnn.arguments import (
 )
 from fastnn.dispatch import implementation
 from fastnn.function import public
+from fastnn.functions.dropout import checked_word
 from fastnn.fusion import Activation, fused
+from fastnn.generator import GRID, threshold
 from fastnn.table.normalization import ROWS
 
 __all__ = [row.name for row in ROWS]
@@ -47,6 +49,9 @@ def batch_norm_train(
     eps: float = 1e-5,
     activation: Activation = None,
     *,
+    dropout_p: float = 0.0,
+    seed: SupportsIndex | None = None,
+    offset: SupportsIndex = 0,
     out: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     title = "batch_norm_train"
@@ -62,16 +67,27 @@ def batch_norm_train(
     dtype = parameter_dtype(x.dtype)
     gamma, beta = _affine(title, gamma, beta, (channels,), dtype)
     momentum, eps = real_number(title, "momentum", momentum, low=0.0, high=1.0), _eps(title, eps)
-    then = fused(title, activation, x.dtype)
+    then, dropout = fused(title, activation, x.dtype), _dropout(title, dropout_p, seed, offset)
     inputs = {"x": x, "gamma": gamma, "beta": beta}
     check_out(title, out, x.shape, x.dtype, inputs)
     running = _checked_running(title, running_mean, running_var, channels, {"x": x, "out": out})
-    y = receiver(out, x.shape, x.dtype)
+    y, none_left = receiver(out, x.shape, x.dtype), _all_dropped(dropout)
     mean, inv_std, batch = np.empty(channels, dtype), np.empty(channels, dtype), np.empty((2, channels))
     shape = (x.shape[0], channels, -1)
     implementation("normalization").batch_norm_train(
-        plain(x).reshape(shape), y.reshape(shape), gamma, beta, mean, inv_std, batch[1], eps, then
+        plain(x).reshape(shape),
+        y.reshape(shape),
+        gamma,
+        beta,
+        mean,
+        inv_std,
+        batch[1],
+        eps,
+        then,
+        None if none_left else dropout,
     )
+    if none_left:
+        y[...] = 0
     if running is not None:
         batch[0] = mean
         _update(running, batch, count, momentum)
@@ -131,13 +147,16 @@ def batch_norm_backward(
     *,
     beta: npt.ArrayLike | None = None,
     activation: Activation = None,
+    dropout_p: float = 0.0,
+    seed: SupportsIndex | None = None,
+    offset: SupportsIndex = 0,
     out: Array | None = None,
 ) -> tuple[Array, Array | None, Array | None]:
     title = "batch_norm_backward"
     dy, x = _gradient_arrays(title, dy, _channels_array(title, x))
     channels = x.shape[1]
     dtype = parameter_dtype(x.dtype)
-    then = fused(title, activation, x.dtype)
+    then, dropout = fused(title, activation, x.dtype), _dropout(title, dropout_p, seed, offset)
     if then is not None and gamma is not None and beta is None:
         raise ValueError(
             f"{title}: beta is None and activation is {then.name!r}, whose input is computed again from beta; "
@@ -151,11 +170,13 @@ def batch_norm_backward(
     check_out(title, out, x.shape, x.dtype, inputs)
     dx = receiver(out, x.shape, x.dtype)
     dgamma, dbeta = np.empty(channels, dtype), np.empty(channels, dtype)
-    apart = then is not None and (x.dtype != dtype or np.may_share_memory(dx, x))
+    if _all_dropped(dropout):
+        dy, then, dropout = np.zeros_like(x), None, None
+    apart = (then is not None or dropout is not None) and (x.dtype != dtype or np.may_share_memory(dx, x))
     dz = np.empty(x.shape, dtype) if apart else dx
     shape = (x.shape[0], channels, math.prod(x.shape[2:]))
     flat = (array.reshape(shape) for array in (plain(dy), plain(x), dx, dz))
-    implementation("normalization").batch_norm_backward(*flat, gamma, beta, mean, inv_std, dgamma, dbeta, then)
+    implementation("normalization").batch_norm_backward(*flat, gamma, beta, mean, inv_std, dgamma, dbeta, then, dropout)
     return (stored(dx, out), dgamma, dbeta) if affine else (stored(dx, out), None, None)
 
 
@@ -386,7 +407,7 @@ def _instances(x: Array) -> _Shape:
 
 
 def _groups(title: str, x: Array, groups: int) -> _Shape:
-    if isinstance(groups, (bool, np.bool_)) or not isinstance(groups, SupportsIndex):
+    if isinstance(groups, (bool, np.bool_, np.ndarray)) or not isinstance(groups, SupportsIndex):
         raise TypeError(f"{title}: groups is {groups!r} of type {type(groups).__name__}; expected an int")
     count = operator.index(groups)
     channels, positions = x.shape[1], math.prod(x.shape[2:])
@@ -440,6 +461,23 @@ def _parameter(title: str, name: str, value: npt.ArrayLike, shape: _Shape, dtype
         raise ValueError(f"{title}: {name} has shape {array.shape}; expected {shape}")
     with np.errstate(all="ignore"):
         return plain(array.astype(dtype, copy=False))
+
+
+def _dropout(title: str, p: float, seed: object, offset: object) -> tuple[int, float, int, int] | None:
+    """What kernels want to know of dropout: threshold, scale of what is kept, seed and offset; None for no dropout."""
+    number = real_number(title, "dropout_p", p, low=0.0, high=1.0)
+    if number == 0:
+        return None
+    if seed is None:
+        raise TypeError(f"{title}: seed is missing; expected an int from 0 to 2^64 - 1 beside dropout_p={number:g}")
+    words = checked_word(title, "seed", seed), checked_word(title, "offset", offset)
+    bound = threshold(number)
+    return None if bound == 0 else (bound, GRID / max(1, GRID - bound), *words)
+
+
+def _all_dropped(dropout: tuple[int, float, int, int] | None) -> bool:
+    """Nothing is drawn then, and kernels do not know of it."""
+    return dropout is not None and dropout[0] == GRID
 
 
 def _check_variance(title: str, variance: Array) -> None:

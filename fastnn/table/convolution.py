@@ -76,7 +76,7 @@ class Sums:
     def weight_gradient(self, dy: Any, x: Any) -> Any:
         """The gradient by the weights."""
         flat = self.flat(dy.reshape(self.x_shape[0], self.groups, self.weight.shape[-2], *self.sizes))
-        total = np.zeros(self.weight.shape, dy.dtype)
+        total: Any = np.zeros(self.weight.shape, dy.dtype)
         for tap, window in self.windows(self.pad(x)):
             terms = flat @ np.swapaxes(self.flat(window), -1, -2)
             total[(slice(None), *tap)] = terms.sum(0)
@@ -245,7 +245,7 @@ _ACTIVATION = Argument(
 )
 _SOURCE = "LeCun et al. (1998), Gradient-based learning applied to document recognition"
 _MEMORY = (
-    "Works on tiles: about one MiB of scratch memory a thread, kept for the next call, and no im2col matrix. Arrays "
+    "Works on tiles: up to 3 MiB of scratch memory a thread, kept for the next call, and no im2col matrix. Arrays "
     "that are not C-contiguous are copied once."
 )
 _ZEROS = "Padding is zeros that take part in the sums: an infinite weight on the border gives NaN."

@@ -30,6 +30,11 @@ _ACTIVATION = Argument(
     name="activation",
     doc="activation applied to y while it is in the cache: a name, or a tuple of a name and its parameters",
 )
+_DROPOUT = (
+    Argument(name="dropout_p", doc="probability of dropping an element behind the activation, 0 for no dropout"),
+    Argument(name="seed", doc="an int from 0 to 2^64 - 1, needed for dropout, as in dropout"),
+    Argument(name="offset", doc="which of the seed's masks, an int from 0 to 2^64 - 1, as in dropout"),
+)
 _GAMMA = Argument(name="gamma", role="parameter", doc="scale of each channel, of shape (C,); None for 1")
 _BETA = Argument(name="beta", role="parameter", doc="shift of each channel, of shape (C,); None for 0")
 _EPS = Argument(name="eps", doc="number added to the variance, above 0")
@@ -67,8 +72,8 @@ _BACKWARD_FORMULA = (
 _LOST = "What mean lost when it was rounded is found again from x, so that xhat is as accurate as in the forward pass."
 _READ_ONCE = "reads x once from memory if a {} fits the second-level cache, else twice; writes y once"
 _READ_BOTH = "reads x and dy once from memory if a {} fits the second-level cache, else twice; writes dx once"
-_FORWARD_OPERATIONS = "about 8 an element, of which 4 in double"
-_BACKWARD_OPERATIONS = "about 12 an element, of which 6 in double"
+_FORWARD_OPERATIONS = "about 7 an element"
+_BACKWARD_OPERATIONS = "about 11 an element"
 _NO_MEMORY = "No memory beyond the results but for some numbers a channel."
 
 ROWS: tuple[Function, ...] = (
@@ -94,6 +99,7 @@ ROWS: tuple[Function, ...] = (
             Argument(name="momentum", doc="weight of this batch in the running averages, from 0 to 1"),
             _EPS,
             _ACTIVATION,
+            *_DROPOUT,
             _OUT,
         ),
         returns=(_Y, *_statistics("(C,)")),
@@ -102,8 +108,9 @@ ROWS: tuple[Function, ...] = (
             CONVENTION,
             STATISTICS,
             f"{COPIES} {_NO_MEMORY}",
-            "With an activation y is the same, to the last bit in float32 and float64, as that of two calls; the "
-            "activation runs over blocks of some thousand numbers that are in the cache.",
+            "With an activation y is the same, to the last bit in float32 and float64, as that of two calls, and with "
+            "dropout_p that of dropout(..., dropout_p, seed=seed, offset=offset) behind them; both run over blocks of "
+            "some thousand numbers that are in the cache.",
             "A batch with one value a channel has no variance and is refused.",
         ),
         oracle=oracles.batch_train,
@@ -155,16 +162,17 @@ ROWS: tuple[Function, ...] = (
             *_statistics("(C,)", "parameter"),
             Argument(name="beta", role="parameter", doc="the beta of the forward pass, needed with an activation"),
             Argument(name="activation", doc="the activation of the forward pass"),
+            *_DROPOUT,
             _OUT_DX,
         ),
         returns=(_DX, _DGAMMA, _DBETA),
         source=_BATCH_SOURCE,
         notes=(
             _LOST,
-            "With an activation dy is the gradient by its result, and its input is computed again from x, so that "
-            "nothing but x and the statistics need be kept.",
-            f"{COPIES} {_NO_MEMORY} With an activation, float16 and bfloat16 take a float32 array of x's shape, and so "
-            "does an out that is x.",
+            "With an activation or dropout dy is the gradient by its result. The activation's input is computed again "
+            "from x, and the mask from the seed, so that nothing but x and the statistics need be kept.",
+            f"{COPIES} {_NO_MEMORY} With an activation or dropout, float16 and bfloat16 take a float32 array of x's "
+            "shape, and so does an out that is x.",
         ),
         oracle=oracles.batch_backward,
         examples=oracles.batch_backward_examples,
@@ -334,13 +342,16 @@ ROWS: tuple[Function, ...] = (
         ),
         returns=(_Y, _statistic("inv_rms", "1 / sqrt(mean(x^2) + eps)", "x.shape[:axis]")),
         source=_RMS_SOURCE,
-        notes=("The squares are added up in double.", f"{COPIES} {_NO_MEMORY}"),
+        notes=(
+            "Four squares are added up in the dtype computed in, and those sums in double.",
+            f"{COPIES} {_NO_MEMORY}",
+        ),
         oracle=oracles.rms,
         examples=oracles.rms_examples,
         ulp=(4.0, 2.0),
         gradients=oracles.rms_gradients,
         bytes=_READ_ONCE.format("row"),
-        operations="about 5 an element, of which 2 in double",
+        operations="about 5 an element",
     ),
     Function(
         name="rms_norm_backward",

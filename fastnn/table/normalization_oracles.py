@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from fastnn.generator import GRID, kept, threshold
 from fastnn.oracle import numpy64
 from fastnn.table.activations import OPS
 
 Example = dict[str, Any]
 Tuple = tuple[Any, ...]
+
+_DROPOUT = ("dropout_p", "seed", "offset")
 
 # ---- oracles: statistics over some axes, kept as axes of length 1 ----
 
@@ -44,6 +48,15 @@ def _op(activation: Any) -> Tuple:
     name, *given = activation if isinstance(activation, tuple) else (activation,)
     op = OPS[name]
     return op, [*given, *op.parameters_default[len(given) :]]
+
+
+def _dropped(value: Any, p: float, seed: int | None, offset: int) -> Any:
+    """`value` behind dropout: NaN that is dropped is 0 too."""
+    bound = threshold(p)
+    if bound in (0, GRID):
+        return value if bound == 0 else np.zeros_like(value)
+    mask = kept(0, value.size, bound, seed or 0, offset).reshape(value.shape)
+    return np.where(mask, value * (GRID / (GRID - bound)), 0)
 
 
 def _or(value: Any, otherwise: float, like: Any) -> Any:
@@ -89,11 +102,16 @@ def batch_train(
     momentum: float = 0.1,
     eps: float = 1e-5,
     activation: Any = None,
+    *,
+    dropout_p: float = 0.0,
+    seed: int | None = None,
+    offset: int = 0,
 ) -> Tuple:
     mean, d, variance = moments(x, _batch_axes(x))
     inv_std = 1 / np.sqrt(variance + eps)
     z, _ = _affine(x, d, inv_std, gamma, beta)
-    return activate(activation, z), mean.reshape(-1), inv_std.reshape(-1)
+    y = _dropped(activate(activation, z), dropout_p, seed, offset)
+    return y, mean.reshape(-1), inv_std.reshape(-1)
 
 
 def batch_train_scale(results: Tuple, **arguments: Any) -> Tuple:
@@ -101,7 +119,7 @@ def batch_train_scale(results: Tuple, **arguments: Any) -> Tuple:
     y, mean, inv_std = results
     _, d, _ = moments(x, _batch_axes(x))
     _, size = _affine(x, d, _by_channel(inv_std, x), arguments["gamma"], arguments["beta"])
-    return size + abs(y), abs(mean) + 1 / inv_std, inv_std
+    return size / (1 - arguments.get("dropout_p", 0)) + abs(y), abs(mean) + 1 / inv_std, inv_std
 
 
 def batch_infer(
@@ -125,9 +143,20 @@ def batch_infer_scale(y: Any, **arguments: Any) -> Any:
 
 
 def _batch_backward_parts(
-    dy: Any, x: Any, gamma: Any, mean: Any, inv_std: Any, *, beta: Any = None, activation: Any = None
+    dy: Any,
+    x: Any,
+    gamma: Any,
+    mean: Any,
+    inv_std: Any,
+    *,
+    beta: Any = None,
+    activation: Any = None,
+    dropout_p: float = 0.0,
+    seed: int | None = None,
+    offset: int = 0,
 ) -> Tuple:
     axes = _batch_axes(x)
+    dy = _dropped(dy, dropout_p, seed, offset)
     _, d, _ = moments(x, axes)
     inv = _by_channel(inv_std, x)
     z, size = _affine(x, d, inv, gamma, beta)
@@ -153,14 +182,14 @@ def batch_backward_scale(results: Tuple, **arguments: Any) -> Tuple:
 
 
 def batch_gradients(dys: Tuple, **arguments: Any) -> dict[str, Any]:
-    import fastnn
+    fastnn = importlib.import_module("fastnn")
 
-    more = {name: arguments[name] for name in ("momentum", "eps", "activation") if name in arguments}
+    more = {name: arguments[name] for name in ("momentum", "eps", "activation", *_DROPOUT) if name in arguments}
     names = ("x", "gamma", "beta", "running_mean", "running_var")
     x, gamma, beta, *running = (arguments[name] for name in names)
     _, mean, inv_std = fastnn.batch_norm_train(x, gamma, beta, *running, **more)
-    activation = arguments.get("activation")
-    results = fastnn.batch_norm_backward(dys[0], x, gamma, mean, inv_std, beta=beta, activation=activation)
+    more = {name: arguments[name] for name in ("activation", *_DROPOUT) if name in arguments}
+    results = fastnn.batch_norm_backward(dys[0], x, gamma, mean, inv_std, beta=beta, **more)
     return _named(arguments, results)
 
 
@@ -218,7 +247,7 @@ def layer_backward_scale(results: Tuple, **arguments: Any) -> Tuple:
 
 
 def layer_gradients(dys: Tuple, **arguments: Any) -> dict[str, Any]:
-    import fastnn
+    fastnn = importlib.import_module("fastnn")
 
     _, mean, inv_std = fastnn.layer_norm(**arguments)
     gamma, axis = arguments.get("gamma"), arguments.get("axis", -1)
@@ -277,7 +306,7 @@ def group_backward_scale(results: Tuple, **arguments: Any) -> Tuple:
 
 
 def group_gradients(dys: Tuple, **arguments: Any) -> dict[str, Any]:
-    import fastnn
+    fastnn = importlib.import_module("fastnn")
 
     _, mean, inv_std = fastnn.group_norm(**arguments)
     x, groups, gamma = arguments["x"], arguments["groups"], arguments.get("gamma")
@@ -301,7 +330,7 @@ def instance_backward_scale(results: Tuple, **arguments: Any) -> Tuple:
 
 
 def instance_gradients(dys: Tuple, **arguments: Any) -> dict[str, Any]:
-    import fastnn
+    fastnn = importlib.import_module("fastnn")
 
     _, mean, inv_std = fastnn.instance_norm(**arguments)
     results = fastnn.instance_norm_backward(dys[0], arguments["x"], arguments.get("gamma"), mean, inv_std)
@@ -333,7 +362,7 @@ def rms_backward_scale(results: Tuple, **arguments: Any) -> Tuple:
 
 
 def rms_gradients(dys: Tuple, **arguments: Any) -> dict[str, Any]:
-    import fastnn
+    fastnn = importlib.import_module("fastnn")
 
     _, inv_rms = fastnn.rms_norm(**arguments)
     gamma, axis = arguments.get("gamma"), arguments.get("axis", -1)
@@ -354,10 +383,10 @@ def batch_examples(rng: np.random.Generator) -> Iterator[Example]:
         {"activation": "relu"},
         {"momentum": 0.3, "eps": 1e-3},
         {"activation": ("leaky_relu", 0.1)},
-        {"activation": "tanh"},
+        {"activation": "tanh", "dropout_p": 0.3, "seed": 5, "offset": 2},
         {"gamma": None, "beta": None, "running_mean": None, "running_var": None},
         {"activation": "silu"},
-        {},
+        {"dropout_p": 0.5, "seed": 2**63 + 1},
     ]
     for shape, more in zip(_BATCH_SHAPES, extras, strict=True):
         channels = shape[1]
@@ -369,7 +398,7 @@ def batch_examples(rng: np.random.Generator) -> Iterator[Example]:
 def infer_examples(rng: np.random.Generator) -> Iterator[Example]:
     for example in batch_examples(rng):
         channels = example["x"].shape[1]
-        example.pop("momentum", None)
+        example = {name: value for name, value in example.items() if name not in ("momentum", *_DROPOUT)}
         example |= {"running_mean": rng.standard_normal(channels), "running_var": rng.uniform(0.5, 2, channels)}
         yield example
 
@@ -385,7 +414,8 @@ def _with_gradient(rng: np.random.Generator, example: Example, forward: Callable
 def batch_backward_examples(rng: np.random.Generator) -> Iterator[Example]:
     for example in batch_examples(rng):
         found = _with_gradient(rng, example, batch_train, ("mean", "inv_std"))
-        yield found | {name: example[name] for name in ("beta", "activation") if "activation" in example}
+        more = [*(["beta", "activation"] if "activation" in example else []), *_DROPOUT]
+        yield found | {name: example[name] for name in more if name in example}
 
 
 def layer_examples(rng: np.random.Generator) -> Iterator[Example]:

@@ -4,9 +4,9 @@
 // comes on top is copying tiles into scratch memory, and what a line computes between the rows (convolution.hpp). The
 // gradient by the input is as much again, that by the weights too, with dy turned over tile by tile.
 //
-// Rejected: im2col of whole arrays (taps times the memory) and NumPy's matrix product on tiles of it (a Python call per
-// tile; results that depend on the library; no faster where it was tried). A blocked layout of channels, which other
-// libraries convert to and from. Weights straight from their array: saves packing, but only forward has them in order.
+// Rejected: im2col of whole arrays (taps times the memory). NumPy's matrix product on tiles of it (a call of Python per
+// tile, BLAS threads beside the pool's, and results that depend on the library; not tried, for the register tiles come
+// near the processor's peak without it). A blocked layout of channels, which arrays would be converted to and from.
 #include "convolution_correlate.hpp"
 #include "convolution_gradient.hpp"
 

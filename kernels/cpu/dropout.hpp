@@ -30,6 +30,8 @@ struct Dropout {
   void (*blocks)(std::uint32_t* words, std::int64_t n, std::uint64_t first, std::uint64_t seed, std::uint64_t offset);
 };
 
+constexpr char kDropoutCapsule[] = "fastnn.kernels.cpu.dropout.loops";
+
 }  // namespace fastnn_cpu
 
 FASTNN_FAMILY(Dropout, dropout)

@@ -4,7 +4,7 @@
 `first` is the number of the array's first element, `threshold` (1 to 65535) what an element's 16 random bits must reach
 for it to be kept. An output may be the input.
 """
-from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -34,8 +34,16 @@ cdef extern from "dropout.hpp" namespace "fastnn_cpu" nogil:
         void (*mask)(unsigned char*, int64_t, uint64_t, const Draw&) noexcept nogil
         void (*blocks)(uint32_t*, int64_t, uint64_t, uint64_t, uint64_t) noexcept nogil
     const Dropout& dropout(int isa)
+    const char[] kDropoutCapsule
 
 cdef Runtime* runtime = <Runtime*> PyCapsule_GetPointer(api, kRuntimeCapsule)
+
+
+cdef const Dropout* table(int isa) noexcept nogil:
+    return &dropout(isa)
+
+# For kernels that drop what they compute while it is in the cache: const Dropout* (*)(int isa).
+loops = PyCapsule_New(<void*> table, kDropoutCapsule, NULL)
 
 cdef int64_t chunk = 16 * 1024  # elements a thread takes at a time; a multiple of a block's
 cdef int64_t parallel_from = 64 * 1024

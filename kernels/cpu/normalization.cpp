@@ -1,11 +1,12 @@
 // The normalisation loops for one instruction set. Built once per set, with FASTNN_ISA_<set> defined.
 //
-// Floors. Training reads x twice, the second time from the cache if a channel fits, and writes y; a 16-element step of
-// its sums is 2 conversions, 2 subtractions, 2 additions and 2 multiply-adds of 8 doubles. Backward reads x and dy
-// twice and writes dx. Inference reads x and writes y.
-// Rejected: Welford's update (a division an element); float sums over blocks (faster by a tenth in the cache, but the
-// last digits of the variance go); one pass for all channels in memory's order (statistics and y then each come from
-// beyond the cache).
+// Floors. Training reads x twice, the second time from the cache if a channel fits, and writes y; its sums are 3
+// operations an element, a quarter of which is followed by 2 additions in double. Backward reads x and dy twice, writes
+// dx, and its sums are 5. Inference reads x and writes y.
+// Rejected: Welford's update (a division an element); every term in double (twice the work, for a bound of 1 ULP
+// instead of 2 on data that round all alike, and no difference on other data); eight terms (faster by little); one pass
+// for all channels in memory's order (statistics and y then each come from beyond the cache); aligning stores by masked
+// ones (a row of a thousand elements is too short); fetching sequential rows ahead (the processor does).
 #include "batch_norm.hpp"
 #include "row_norm.hpp"
 

@@ -119,8 +119,8 @@ static inline std::int64_t batch_scratch(const BatchGrid& g, std::int64_t channe
 
 // Samples are cut into blocks whose sums for dgamma and dbeta are kept apart, where every element has its own.
 static inline std::int64_t samples_per_block(std::int64_t samples, std::int64_t columns) {
-  constexpr std::int64_t numbers = 1 << 17;
-  const std::int64_t blocks = between(1, numbers / columns, 16);
+  constexpr std::int64_t least = 1 << 15, most = 1 << 17;  // elements of a block, numbers of a block
+  const std::int64_t blocks = between(1, between(1, most / columns, 16), ceiling(samples * columns, least));
   return ceiling(ceiling(samples, blocks), together) * together;
 }
 

@@ -16,6 +16,7 @@ def batch_norm_train(
     variance: Array,
     eps: float,
     activation: Fused | None,
+    dropout: tuple[int, float, int, int] | None,
 ) -> None: ...
 def batch_norm_infer(
     x: Array,
@@ -39,6 +40,7 @@ def batch_norm_backward(
     dgamma: Array,
     dbeta: Array,
     activation: Fused | None,
+    dropout: tuple[int, float, int, int] | None,
 ) -> None: ...
 def row_norm(x: Array, y: Array, gamma: Array, beta: Array, mean: Array | None, inv_std: Array, eps: float) -> None: ...
 def row_norm_backward(

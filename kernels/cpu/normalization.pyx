@@ -2,7 +2,7 @@
 """The native backend of the normalisations. Arguments are checked, C-contiguous and aligned; fastnn/functions sees to that.
 
 x[outer, channels, inner] is normalised by channel, x[samples, groups, channels, inner] by sample and group. gamma, beta and the
-statistics have the dtype that is computed in. Results go to the arrays given; y may be x, dx may be dy or x.
+statistics have the dtype that is computed in; dropout is (threshold, scale, seed, offset), or None. Results go to the arrays given; y may be x, dx may be dy or x.
 """
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -15,6 +15,7 @@ from runtime cimport Loop, Runtime, dtype_float32, dtype_float64, dtype_index, k
 import numpy as np
 
 from fastnn.kernels.cpu import activations as _activations  # which tells the runtime of its loops
+from fastnn.kernels.cpu.dropout import loops
 from fastnn.kernels.cpu.runtime import api
 
 cnp.import_array()
@@ -22,12 +23,24 @@ cnp.import_array()
 cdef extern from "streaming.hpp" namespace "fastnn_cpu" nogil:
     int64_t streaming_from()
 
+cdef extern from "dropout.hpp" namespace "fastnn_cpu" nogil:
+    const char[] kDropoutCapsule
+    struct Draw:
+        uint64_t seed, offset
+        uint32_t threshold
+
 cdef extern from "normalization.hpp" namespace "fastnn_cpu" nogil:
+    ctypedef void (*Dropped)(const void*, void*, int64_t, uint64_t, const Draw&, double, bint) noexcept nogil
+    struct Dropout:
+        Dropped scaled[4]
     struct Fusion:
         Loop forward, backward
         bint saves_output
         int parameters
         const void* values[2]
+        Dropped dropped
+        Draw draw
+        double scale
     struct BatchNorm:
         int64_t outer, channels, inner
         const void* x
@@ -78,6 +91,8 @@ cdef extern from "normalization.hpp" namespace "fastnn_cpu" nogil:
     const Normalization& normalization(int isa)
 
 cdef Runtime* runtime = <Runtime*> PyCapsule_GetPointer(api, kRuntimeCapsule)
+ctypedef const Dropout* (*DropoutTable)(int isa) noexcept nogil
+cdef DropoutTable dropout_table = <DropoutTable> PyCapsule_GetPointer(loops, kDropoutCapsule)
 
 # The parameters of an activation, as numbers of either dtype.
 cdef struct Values:
@@ -85,19 +100,21 @@ cdef struct Values:
     float single[2]
 
 
-cdef int fuse(Fusion* fusion, Values* values, activation, int dtype) except -1:
+cdef int fuse(Fusion* fusion, Values* values, activation, dropout, int dtype) except -1:
     cdef int k, isa = runtime.active_isa(), computed = dtype_float64 if dtype == dtype_float64 else dtype_float32
-    if activation is None:
-        return 0
-    name = activation.name.encode()
-    fusion.forward = runtime.activation_loop(isa, name, pass_forward, computed)
-    fusion.backward = runtime.activation_loop(isa, name, pass_backward, computed)
-    fusion.saves_output = activation.op.saves == "output"
-    fusion.parameters = len(activation.params)
-    for k in range(fusion.parameters):
-        values.wide[k] = activation.params[k]
-        values.single[k] = <float> values.wide[k]
-        fusion.values[k] = <void*> &values.wide[k] if computed == dtype_float64 else <void*> &values.single[k]
+    if activation is not None:
+        name = activation.name.encode()
+        fusion.forward = runtime.activation_loop(isa, name, pass_forward, computed)
+        fusion.backward = runtime.activation_loop(isa, name, pass_backward, computed)
+        fusion.saves_output = activation.op.saves == "output"
+        fusion.parameters = len(activation.params)
+        for k in range(fusion.parameters):
+            values.wide[k] = activation.params[k]
+            values.single[k] = <float> values.wide[k]
+            fusion.values[k] = <void*> &values.wide[k] if computed == dtype_float64 else <void*> &values.single[k]
+    if dropout is not None:
+        fusion.dropped = dropout_table(isa).scaled[computed]
+        fusion.draw.threshold, fusion.scale, fusion.draw.seed, fusion.draw.offset = dropout
     return 0
 
 
@@ -125,14 +142,14 @@ cdef object scratch_for(BatchNorm* args, cnp.ndarray x, bint reducing):
 
 
 def batch_norm_train(cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarray beta, cnp.ndarray mean, cnp.ndarray inv_std,
-                     cnp.ndarray variance, double eps, activation) -> None:
+                     cnp.ndarray variance, double eps, activation, dropout) -> None:
     """y, mean, inv_std and the biased variance (float64) of x[outer, channels, inner], none of which may be 0."""
     cdef BatchNorm args
     cdef Values values
     cdef int dtype = dtype_of(x)
     cdef BatchPass call = normalization(runtime.active_isa()).batch_train[dtype]
     shape_of(&args, x)
-    fuse(&args.fusion, &values, activation, dtype)
+    fuse(&args.fusion, &values, activation, dropout, dtype)
     scratch = scratch_for(&args, x, True)
     args.x, args.y, args.gamma, args.beta = data(x), data(y), data(gamma), data(beta)
     args.mean, args.inv_std, args.variance = data(mean), data(inv_std), <double*> data(variance)
@@ -151,7 +168,7 @@ def batch_norm_infer(cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarra
     if cnp.PyArray_SIZE(x) == 0:
         return
     shape_of(&args, x)
-    fuse(&args.fusion, &values, activation, dtype)
+    fuse(&args.fusion, &values, activation, None, dtype)
     scratch = scratch_for(&args, x, False)
     args.x, args.y, args.gamma, args.beta = data(x), data(y), data(gamma), data(beta)
     args.mean, args.variance = data(mean), <double*> data(variance)
@@ -161,17 +178,17 @@ def batch_norm_infer(cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarra
 
 
 def batch_norm_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray dz, cnp.ndarray gamma, cnp.ndarray beta,
-                        cnp.ndarray mean, cnp.ndarray inv_std, cnp.ndarray dgamma, cnp.ndarray dbeta, activation) -> None:
-    """dx, dgamma and dbeta. beta and dz matter with an activation only: dz takes its gradient, in the dtype computed in."""
+                        cnp.ndarray mean, cnp.ndarray inv_std, cnp.ndarray dgamma, cnp.ndarray dbeta, activation, dropout) -> None:
+    """dx, dgamma and dbeta. beta matters with an activation only; dz, in the dtype computed in, takes its gradient or dropout's."""
     cdef BatchNorm args
     cdef Values values
     cdef int dtype = dtype_of(x)
-    cdef const Normalization* loops = &normalization(runtime.active_isa())
-    cdef BatchPass call = loops.batch_backward[dtype] if activation is None else loops.batch_backward_fused[dtype]
+    cdef const Normalization* table = &normalization(runtime.active_isa())
+    cdef BatchPass call = table.batch_backward[dtype] if activation is None and dropout is None else table.batch_backward_fused[dtype]
     cdef cnp.ndarray dgamma64 = np.zeros(len(gamma)), dbeta64 = np.zeros(len(gamma))
     if cnp.PyArray_SIZE(x):
         shape_of(&args, x)
-        fuse(&args.fusion, &values, activation, dtype)
+        fuse(&args.fusion, &values, activation, dropout, dtype)
         scratch = scratch_for(&args, x, True)
         args.x, args.dy, args.y, args.dz, args.gamma, args.beta = data(x), data(dy), data(dx), data(dz), data(gamma), data(beta)
         args.mean, args.inv_std = data(mean), data(inv_std)
@@ -235,7 +252,8 @@ def row_norm_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray
             call(args, runtime.pool[0])
     if wanted:
         if x.shape[2] != shape[2]:
-            sums = sums.reshape(2, -1, x.shape[3]).sum(2)
+            with np.errstate(all="ignore"):
+                sums = sums.reshape(2, -1, x.shape[3]).sum(2)
         dgamma[...] = sums[0]
         if dbeta is not None:
             dbeta[...] = sums[1]

@@ -157,7 +157,7 @@ FASTNN_FN parameter_of<T> shift_of(const T* x, int64_t n) {
     fastnn::store(lane + k, n - k >= width ? S::load(x + k) : S::load_first(x + k, static_cast<int>(n - k)));
   P sum = lane[0];
   for (int k = 1; k < some; ++k) sum += lane[k];
-  const P shift = sum / static_cast<P>(some);
+  const P shift = some == 4 ? sum * P(0.25) : sum / static_cast<P>(some);
   return finite(shift) ? shift : 0;
 }
 
@@ -173,9 +173,9 @@ FASTNN_FN P reciprocal_root(double variance, double eps) {
 //
 // Stores that straddle cache lines cost most, and arrays that NumPy allocates begin 16 bytes past one. So the first
 // vector is followed by aligned ones that overlap it, and they by the last; whatever overlaps is computed before any of
-// it is stored.
+// it is stored. `next` is memory that will be written soon.
 template <class T, class Whole, class Partial>
-FASTNN_FN void store_run(T* out, int64_t n, bool streaming, int64_t ahead, Whole whole, Partial partial) {
+FASTNN_FN void store_run(T* out, int64_t n, bool streaming, const T* next, Whole whole, Partial partial) {
   using S = storage<T>;
   constexpr int width = lanes<vector_of<T>>;
   int64_t i = 0;
@@ -190,7 +190,7 @@ FASTNN_FN void store_run(T* out, int64_t n, bool streaming, int64_t ahead, Whole
     if (S::streams && streaming && alignable)
       for (; i + width <= n; i += width) S::stream(out + i, whole(i));
     for (; i + width <= n; i += width) {
-      __builtin_prefetch(out + i + ahead, 1, 3);
+      __builtin_prefetch(next + i, 1, 3);
       S::store(out + i, whole(i));
     }
     S::store(out + n - width, last);
@@ -240,12 +240,13 @@ class Writer {
   // f of the operands for n elements, which are those from `at` on.
   template <class F, class... Operands>
   FASTNN_FN void run(int64_t at, int64_t n, F f, const Operands&... operands) {
-    if (!fusion_) return store(out_ + at, 0, n, streaming_, jump_, f, operands...);
+    if (!fusion_) return store(out_ + at, 0, n, streaming_, out_ + at + jump_, f, operands...);
     if (at != begin_ + filled_ && filled_ > 0) flush();
     for (int64_t from = 0; from < n;) {
       if (filled_ == 0) begin_ = at + from;
       const int64_t part = n - from < block - filled_ ? n - from : block - filled_;
-      store(buffer_ + filled_, from, part, false, 0, f, operands...);
+      const P* const next = dz_ ? dz_ + at + from : reinterpret_cast<const P*>(out_ + at + from);
+      store(buffer_ + filled_, from, part, false, next, f, operands...);
       filled_ += part;
       from += part;
       if (filled_ == block) flush();
@@ -257,15 +258,15 @@ class Writer {
   static constexpr bool narrow = sizeof(T) < sizeof(P);
 
   template <class U, class F, class... Operands>
-  static FASTNN_FN void store(U* to, int64_t from, int64_t n, bool streaming, int64_t ahead, F f,
+  static FASTNN_FN void store(U* to, int64_t from, int64_t n, bool streaming, const U* next, F f,
                               const Operands&... operands) {
     store_run(
-        to, n, streaming, ahead, [&](int64_t i) { return f(operands.whole(from + i)...); },
-        [&](int64_t i, int count) { return f(operands.partial(from + i, count)...); });
+        to, n, streaming, next, [=](int64_t i) { return f(operands.whole(from + i)...); },
+        [=](int64_t i, int count) { return f(operands.partial(from + i, count)...); });
   }
   template <class U, class From>
   static FASTNN_FN void convert(U* to, const From* from, int64_t n) {
-    store(to, 0, n, false, 0, [](auto v) { return v; }, each<From>(from));
+    store(to, 0, n, false, to, [](auto v) { return v; }, each<From>(from));
   }
 
   __attribute__((noinline)) void flush() {
@@ -293,9 +294,11 @@ class Writer {
       dy = incoming;
     }
     if (fusion_->dropped) {
-      drop(dy, incoming, false);
-      dy = incoming;
+      P* const dropped = fusion_->backward ? incoming : dz_ + begin_;
+      drop(dy, dropped, false);
+      dy = dropped;
     }
+    if (!fusion_->backward) return;
     if (fusion_->saves_output) activate(fusion_->forward, nullptr, buffer_, false);
     activate(fusion_->backward, dy, dz_ + begin_, false);
   }

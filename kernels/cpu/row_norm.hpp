@@ -200,15 +200,15 @@ struct RowBackward : RowsOf<T> {
       }
     });
     if (!a.dgamma) return;
-    for (int64_t c = 0; c < columns; ++c) {
-      double dgamma = 0, dbeta = 0;
-      for (int64_t block = 0; block < count; ++block) {
-        dgamma += a.scratch[2 * columns * block + c];
-        dbeta += a.scratch[2 * columns * block + columns + c];
-      }
-      a.dgamma[c] = dgamma;
-      a.dbeta[c] = dbeta;
-    }
+    add_up(a.dgamma, a.scratch, columns, count, 2 * columns);
+    add_up(a.dbeta, a.scratch + columns, columns, count, 2 * columns);
+  }
+
+  // The sum of `count` rows of n numbers, which lie `apart`.
+  static void add_up(double* sum, const double* rows, int64_t n, int64_t count, int64_t apart) {
+    for (int64_t i = 0; i < n; ++i) sum[i] = rows[i];
+    for (int64_t k = 1; k < count; ++k)
+      for (int64_t i = 0; i < n; ++i) sum[i] += rows[k * apart + i];
   }
 
   // ---- every channel of a row has a gamma ----
@@ -242,12 +242,8 @@ struct RowBackward : RowsOf<T> {
       }
     });
     if (!a.dgamma) return;
-    for (int64_t c = 0; c < columns; ++c) a.dgamma[c] = a.dbeta[c] = 0;
-    for (int64_t n = 0; n < a.samples; ++n)
-      for (int64_t c = 0; c < columns; ++c) {
-        a.dgamma[c] += by_dgamma[n * columns + c];
-        a.dbeta[c] += by_dbeta[n * columns + c];
-      }
+    add_up(a.dgamma, by_dgamma, columns, a.samples, columns);
+    add_up(a.dbeta, by_dbeta, columns, a.samples, columns);
   }
 };
 

@@ -1,11 +1,11 @@
 // Normalisation over the value type V: y = (x - mean) / sqrt(variance + eps) gamma + beta and its gradient.
 //
-// Statistics are sums in double of d = x - shift, where the shift is the mean of the first few elements: a float less a
-// float is exact in double, and so is its square but for the last bits. With n elements,
+// Statistics are sums of d = x - shift and of d^2, where the shift is the mean of the first few elements. Four terms
+// are added up in the type that is computed in, those sums in double. With n elements,
 //   mean = shift + sum(d) / n,   variance = (sum(d^2) - sum(d)^2 / n) / n,
 // and what cancels in the second is (mean - shift)^2 / variance, about 1 for any data whose first elements are not
-// outliers; where they are (`rough`), the sums are taken once more, about the mean just found. Neither a large mean nor
-// a large number of elements can hurt.
+// outliers; where they are (`rough`), the sums are taken once more, about the mean just found. Neither a large mean,
+// beside which x - shift is exact, nor a large number of elements can hurt.
 //
 // A mean of 1e4 is off by 5e-4 as a float, which a standard deviation of 1e-2 makes 5 per cent of. So loops subtract
 // the mean in two parts, hi + lo: x - hi is exact wherever it matters, (x - hi) - lo rounded once.

@@ -1,8 +1,8 @@
 """Normalisation for Numba: the functions of kernels/cpu/normalization.pyx.
 
 Sums are taken in double, in whatever order LLVM makes vectors of: about an element of the channel or row first, then
-about the mean found, which is kept in two parts. Channels are taken in blocks that fit the cache. An activation runs
-over the whole result, and the 16-bit formats are widened and rounded by NumPy, a copy each.
+about the mean found, which is kept in two parts. Channels are taken in blocks that fit the cache. An activation, and
+dropout, run over the whole result, and the 16-bit formats are widened and rounded by NumPy, a copy each.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numba import njit
 
 from fastnn.fusion import Fused
 from fastnn.kernels.jit import backward, forward
+from fastnn.kernels.jit.dropout import scaled
 from fastnn.kernels.jit.parallel import run_ranges
 
 Array = npt.NDArray[Any]
@@ -35,11 +36,12 @@ def batch_norm_train(
     variance: Array,
     eps: float,
     activation: Fused | None,
+    dropout: tuple[int, float, int, int] | None,
 ) -> None:
     """y, mean, inv_std and the biased variance (float64) of x[outer, channels, inner], none of which may be 0."""
     wide, result = _wide(x), _room(y)
     _over_channels(wide, lambda c0, c1: _train(wide, result, gamma, beta, mean, inv_std, variance, eps, c0, c1))
-    _finish(result, y, activation)
+    _finish(result, y, activation, dropout)
 
 
 def batch_norm_infer(
@@ -71,22 +73,26 @@ def batch_norm_backward(
     dgamma: Array,
     dbeta: Array,
     activation: Fused | None,
+    dropout: tuple[int, float, int, int] | None,
 ) -> None:
-    """dx, dgamma and dbeta. beta and dz matter with an activation only: dz takes its gradient."""
+    """dx, dgamma and dbeta. beta matters with an activation only; dz takes its gradient or dropout's."""
     wide, incoming, result = _wide(x), _wide(dy), _room(dx)
+    if dropout is not None:
+        threshold, scale, seed, offset = dropout
+        scaled(incoming, dz, 0, threshold, scale, seed, offset)
+        incoming = dz
     if activation is not None and x.size:
         z = np.empty_like(wide)
         _over_channels(wide, lambda c0, c1: _again(wide, z, mean, gamma * inv_std, beta, c0, c1))
         name, params = activation
         saved = z if activation.op.saves == "input" else forward(name, z, *params, out=z)
-        learned = activation.op.learned is not None
-        found = backward(name, incoming, saved, *params, out=dz)
-        incoming = found[0] if learned else found
+        backward(name, incoming, saved, *params, out=dz)
+        incoming = dz
     if x.size == 0:
         dgamma[...] = dbeta[...] = 0
         return
     _over_channels(wide, lambda c0, c1: _gradient(incoming, wide, result, gamma, mean, inv_std, dgamma, dbeta, c0, c1))
-    _finish(result, dx, None)
+    _finish(result, dx)
 
 
 def row_norm(x: Array, y: Array, gamma: Array, beta: Array, mean: Array | None, inv_std: Array, eps: float) -> None:
@@ -102,7 +108,7 @@ def row_norm(x: Array, y: Array, gamma: Array, beta: Array, mean: Array | None, 
             wide, result, gamma.reshape(columns), beta.reshape(columns), found, inv_std, eps, mean is not None, n0, n1
         ),
     )
-    _finish(result, y, None)
+    _finish(result, y)
 
 
 def row_norm_backward(
@@ -136,7 +142,7 @@ def row_norm_backward(
             x.size,
             lambda n0, n1: _row_gradient(incoming, wide, result, weight, known, inverse, rest, centred, n0, n1),
         )
-        _finish(result, dx, None)
+        _finish(result, dx)
     if dgamma is not None:
         dgamma[...] = sums[0].reshape(-1)
     if dbeta is not None:
@@ -154,9 +160,17 @@ def _room(y: Array) -> Array:
     return np.empty(y.shape, np.float32) if y.itemsize == 2 else y
 
 
-def _finish(result: Array, y: Array, activation: Fused | None) -> None:
+def _finish(
+    result: Array,
+    y: Array,
+    activation: Fused | None = None,
+    dropout: tuple[int, float, int, int] | None = None,
+) -> None:
     if activation is not None:
         forward(activation.name, result, *activation.params, out=result)
+    if dropout is not None:
+        threshold, scale, seed, offset = dropout
+        scaled(result, result, 0, threshold, scale, seed, offset)
     if result is not y:
         with np.errstate(all="ignore"):
             y[...] = result

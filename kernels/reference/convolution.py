@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.kernels.reference.activations import compute_dtype
+from fastnn.kernels.reference.rounding import store, widen
 from fastnn.table.convolution import Sums, activated
 
 Array = npt.NDArray[Any]
@@ -28,10 +28,10 @@ def forward(
 ) -> None:
     """y = activation(the convolution of x with weight, + bias); padding is that before the first row and column."""
     with np.errstate(all="ignore"):
-        z = _sums(x, weight, y, stride, padding, dilation, groups).forward(_wide(x))
+        z = _sums(x, weight, y, stride, padding, dilation, groups).forward(widen(x))
         if bias is not None:
             z += bias.astype(np.float64)[:, None, None]
-        _store(y, z if activation is None else activated(z, (activation, *params)))
+        store(z if activation is None else activated(z, (activation, *params)), y)
 
 
 def input_gradient(
@@ -39,7 +39,7 @@ def input_gradient(
 ) -> None:
     """dx = the gradient of the convolution's sum over dy by its input."""
     with np.errstate(all="ignore"):
-        _store(dx, _sums(dx, weight, dy, stride, padding, dilation, groups).input_gradient(_wide(dy)))
+        store(_sums(dx, weight, dy, stride, padding, dilation, groups).input_gradient(widen(dy)), dx)
 
 
 def weight_gradient(
@@ -47,13 +47,13 @@ def weight_gradient(
 ) -> None:
     """dweight = the gradient by the weights."""
     with np.errstate(all="ignore"):
-        _store(dweight, _sums(x, dweight, dy, stride, padding, dilation, groups).weight_gradient(_wide(dy), _wide(x)))
+        store(_sums(x, dweight, dy, stride, padding, dilation, groups).weight_gradient(widen(dy), widen(x)), dweight)
 
 
 def bias_gradient(dy: Array, dbias: Array) -> None:
     """dbias = the sum of dy over images and positions, in the dtype computed in."""
     with np.errstate(all="ignore"):
-        dbias[...] = _wide(dy).sum(axis=(0, 2, 3))
+        dbias[...] = widen(dy).sum(axis=(0, 2, 3))
 
 
 def _sums(x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Sums:
@@ -62,12 +62,4 @@ def _sums(x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilati
     for axis in range(2):
         reached = (y.shape[2 + axis] - 1) * stride[axis] + (weight.shape[2 + axis] - 1) * dilation[axis] + 1
         pairs.append((padding[axis], max(0, reached - padding[axis] - x.shape[2 + axis])))
-    return Sums(x, _wide(weight), stride, tuple(pairs), dilation, groups)
-
-
-def _wide(array: Array) -> Array:
-    return array.astype(np.float64)
-
-
-def _store(to: Array, result: Array) -> None:
-    to[...] = result.astype(compute_dtype(to.dtype))
+    return Sums(x, widen(weight), stride, tuple(pairs), dilation, groups)

@@ -25,6 +25,7 @@ def check_labels(labels: Array, classes: int, ignored: int | None, weight: Array
     return -1, float(np.count_nonzero(counts) if weight is None else np.sum(weight[flat[counts]]))
 
 
+@np.errstate(all="ignore")
 def cross_entropy(
     logits: Array,
     labels: Array | None,
@@ -44,6 +45,7 @@ def cross_entropy(
     return _finish(exact, np.moveaxis(slope, -1, 1), scale, gradient, losses)
 
 
+@np.errstate(all="ignore")
 def hinge_loss(
     scores: Array,
     labels: Array,
@@ -59,12 +61,14 @@ def hinge_loss(
     return _finish(exact, slope, scale, gradient, losses)
 
 
+@np.errstate(all="ignore")
 def squared_error(x: Array, target: Array, scale: float, gradient: Array | None, losses: Array | None) -> float:
     """The sum of (x - target)^2."""
     exact, slope = _ORACLES["squared_error_and_grad"](widen(x), widen(target), "none")
     return _finish(exact, slope, scale, gradient, losses)
 
 
+@np.errstate(all="ignore")
 def binary_cross_entropy(
     x: Array,
     target: Array,
@@ -81,9 +85,8 @@ def binary_cross_entropy(
 
 
 def _finish(exact: Array, slope: Array, scale: float, gradient: Array | None, losses: Array | None) -> float:
-    with np.errstate(all="ignore"):
-        if gradient is not None:
-            store(slope * scale, gradient)
-        if losses is not None:
-            losses[...] = exact
-        return float(np.sum(exact))
+    if gradient is not None:
+        store(slope * scale, gradient)
+    if losses is not None:
+        losses[...] = exact
+    return float(np.sum(exact))

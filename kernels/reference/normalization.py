@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.fusion import Fused
+from fastnn.generator import kept
 from fastnn.table.normalization_oracles import activate, activation_gradient, gradient, moments
 
 Array = npt.NDArray[Any]
@@ -23,12 +24,13 @@ def batch_norm_train(
     variance: Array,
     eps: float,
     activation: Fused | None,
+    dropout: tuple[int, float, int, int] | None,
 ) -> None:
     """y, mean, inv_std and the biased variance (float64) of x[outer, channels, inner], none of which may be 0."""
     with np.errstate(all="ignore"):
         wide_mean, d, wide_variance = moments(_widen(x), (0, 2))
         inv = 1 / np.sqrt(wide_variance + eps)
-        _store(y, _activated(activation, d * inv * _channel(gamma) + _channel(beta)))
+        _store(y, _dropped(dropout, _activated(activation, d * inv * _channel(gamma) + _channel(beta))))
         mean[...], inv_std[...], variance[...] = (a[0, :, 0] for a in (wide_mean, inv, wide_variance))
 
 
@@ -60,12 +62,13 @@ def batch_norm_backward(
     dgamma: Array,
     dbeta: Array,
     activation: Fused | None,
+    dropout: tuple[int, float, int, int] | None,
 ) -> None:
     """dx, dgamma and dbeta. beta matters with an activation only, dz not at all."""
     with np.errstate(all="ignore"):
         _, d, _ = moments(_widen(x), (0, 2)) if x.size else (None, _widen(x), None)
         xhat = d * _channel(inv_std)
-        wide = _widen(dy)
+        wide = _dropped(dropout, _widen(dy))
         if activation is not None:
             wide = activation_gradient(_plain(activation), xhat * _channel(gamma) + _channel(beta), wide)
         dgamma[...], dbeta[...] = (wide * xhat).sum(axis=(0, 2)), wide.sum(axis=(0, 2))
@@ -122,6 +125,13 @@ def _of_groups(value: Array, x: Array) -> Array:
 
 def _activated(activation: Fused | None, z: Array) -> Array:
     return z if activation is None else np.asarray(activate(_plain(activation), z))
+
+
+def _dropped(dropout: tuple[int, float, int, int] | None, y: Array) -> Array:
+    if dropout is None:
+        return y
+    threshold, scale, seed, offset = dropout
+    return np.where(kept(0, y.size, threshold, seed, offset).reshape(y.shape), y * scale, 0.0)
 
 
 def _plain(activation: Fused) -> tuple[Any, ...]:
