@@ -52,55 +52,77 @@ struct indices_below<0, i...> {
 
 constexpr std::int64_t aligned_from = 512;  // elements
 
-// One loop. The body is a lambda over (element index, how to load, how to store) so that head, body and tail are one
-// formula and every element gets the same bits wherever it lies.
+// Where the operands of a loop lie: arrays, then parameters, then the output.
+template <class T, class Out, int arrays, int parameters>
+struct places {
+  using parameter = typename storage<T>::parameter;
+  const T* in[arrays];
+  const parameter* par[parameters + 1];  // there are no arrays of length 0
+  Out* out;
+
+  FASTNN_FN explicit places(void* const* operands) {
+    for (int k = 0; k < arrays; ++k) in[k] = static_cast<const T*>(operands[k]);
+    for (int k = 0; k < parameters; ++k) par[k] = static_cast<const parameter*>(operands[arrays + k]);
+    out = static_cast<Out*>(operands[arrays + parameters]);
+  }
+};
+
+// The ends of a loop: `count` elements from i on, a vector's worth at most. The same formula as in whole vectors, so
+// that an element gets the same bits wherever it lies; called, not inlined, since ends are little of the time and would
+// be most of the code.
 template <class Pass, class T, class Out, bool arrays_of_parameters, int... a, int... p>
-FASTNN_FN void run(void* const* operands, std::int64_t n, bool streaming, indices<a...>, indices<p...>) {
+__attribute__((noinline)) void ends(void* const* operands, std::int64_t i, int count, indices<a...>, indices<p...>) {
   using S = storage<T>;
-  using V = typename S::V;
   using P = storage<typename S::parameter>;
+  using V = typename S::V;
+  const places<T, Out, sizeof...(a), sizeof...(p)> at(operands);
+  V y;
+  if constexpr (arrays_of_parameters)
+    y = Pass::apply(S::load_first(at.in[a] + i, count)..., P::load_first(at.par[p] + i, count)...);
+  else
+    y = Pass::apply(S::load_first(at.in[a] + i, count)..., V(*at.par[p])...);
+  storage<Out>::store_first(at.out + i, y, count);
+}
+
+template <class Pass, class T, class Out, bool arrays_of_parameters, int... a, int... p>
+FASTNN_FN void run(void* const* operands, std::int64_t n, bool streaming, indices<a...> arrays,
+                   indices<p...> parameters) {
+  using S = storage<T>;
+  using P = storage<typename S::parameter>;
+  using V = typename S::V;
   using O = storage<Out>;
-  using parameter = typename S::parameter;
-  constexpr int inputs = sizeof...(a), width = lanes<V>;
-  Out* const out = static_cast<Out*>(operands[inputs + sizeof...(p)]);
-  const T* const in[] = {static_cast<const T*>(operands[a])...};
-  const parameter* const par[] = {static_cast<const parameter*>(operands[inputs + p])..., nullptr};
-  const V fixed[] = {V(arrays_of_parameters ? parameter(0) : *par[p])..., V(parameter(0))};
+  constexpr int width = lanes<V>;
+  const places<T, Out, sizeof...(a), sizeof...(p)> at(operands);
+  Out* const out = at.out;
+  const V fixed[] = {V(arrays_of_parameters ? typename S::parameter(0) : *at.par[p])..., V(0.0f)};
   const auto whole = [&](std::int64_t i) {
     if constexpr (arrays_of_parameters)
-      return Pass::apply(fetched(S::load(in[a] + i))..., P::load(par[p] + i)...);
+      return Pass::apply(fetched(S::load(at.in[a] + i))..., P::load(at.par[p] + i)...);
     else
-      return Pass::apply(fetched(S::load(in[a] + i))..., fixed[p]...);
-  };
-  const auto partial = [&](std::int64_t i, int count) {
-    V y;
-    if constexpr (arrays_of_parameters)
-      y = Pass::apply(S::load_first(in[a] + i, count)..., P::load_first(par[p] + i, count)...);
-    else
-      y = Pass::apply(S::load_first(in[a] + i, count)..., fixed[p]...);
-    O::store_first(out + i, y, count);
+      return Pass::apply(fetched(S::load(at.in[a] + i))..., fixed[p]...);
   };
   std::int64_t i = 0;
   // Stores that straddle cache lines cost most, and arrays that NumPy allocates begin 16 bytes past one: align the
   // output. Inputs allocated alike are then aligned too. Short arrays are through before it pays; streaming needs it.
   if (n >= aligned_from) {
-    const auto misaligned = reinterpret_cast<std::uintptr_t>(out) % (width * sizeof(Out));
-    if (misaligned % sizeof(Out) == 0 && misaligned != 0) {
-      i = static_cast<std::int64_t>((width * sizeof(Out) - misaligned) / sizeof(Out));
-      partial(0, static_cast<int>(i));
-    }
-    if (O::streams && streaming && misaligned % sizeof(Out) == 0) {
-      for (; i + width <= n; i += width) O::stream(out + i, whole(i));
-      stream_fence();
-    }
+    i = head_of(out);
+    if (i > 0) ends<Pass, T, Out, arrays_of_parameters>(operands, 0, static_cast<int>(i), arrays, parameters);
   }
+  const bool past_caches = streaming && n >= aligned_from && can_stream(out + i);
   for (; i + 2 * width <= n; i += 2 * width) {
     const V first = whole(i), second = whole(i + width);
-    O::store(out + i, first);
-    O::store(out + i + width, second);
+    if (past_caches) {
+      O::stream(out + i, first);
+      O::stream(out + i + width, second);
+    } else {
+      O::store(out + i, first);
+      O::store(out + i + width, second);
+    }
   }
-  for (; i + width <= n; i += width) O::store(out + i, whole(i));
-  if (i < n) partial(i, static_cast<int>(n - i));
+  if (past_caches) stream_fence();
+  for (; i < n; i += width)
+    ends<Pass, T, Out, arrays_of_parameters>(operands, i, n - i < width ? static_cast<int>(n - i) : width, arrays,
+                                             parameters);
 }
 
 template <class Pass, class T, int parameters, class Out = T>

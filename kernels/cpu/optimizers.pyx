@@ -122,8 +122,8 @@ def power_sum(x, double p) -> float:
     """The sum of |x|^p over all elements, in double; for p = infinity the largest |x|."""
     cdef Job job
     cdef int dtype = dtype_index(runtime, ndarray_type(<PyObject*> x))
-    cdef int64_t n = ndarray_size(<PyObject*> x), k
-    cdef double[::1] partial
+    cdef int64_t n = ndarray_size(<PyObject*> x), chunks = (n + chunk - 1) // chunk, k
+    cdef double* partial
     cdef double result = 0
     job.number = p
     job.sum_powers = optimizers(runtime.active_isa()).power_sum[dtype]
@@ -131,17 +131,18 @@ def power_sum(x, double p) -> float:
         with nogil:
             result = job.sum_powers(ndarray_data(<PyObject*> x), n, p)
         return result
-    partial = np.empty((n + chunk - 1) // chunk)
-    job.partial = &partial[0]
+    sums = np.empty(chunks)
+    partial = <double*> ndarray_data(<PyObject*> sums)
+    job.partial = partial
     job.arrays[0] = ndarray_data(<PyObject*> x)
     job.arrays[1] = <void*> <int64_t> x.itemsize
     with nogil:
         if n < parallel_from:
-            for k in range(partial.shape[0]):
+            for k in range(chunks):
                 power_sum_body(&job, k * chunk, min(n, (k + 1) * chunk))
         else:
             runtime.pool.parallel_for(n, chunk, power_sum_body, &job)
-        for k in range(partial.shape[0]):
+        for k in range(chunks):
             if not isinf(p):
                 result += partial[k]
             elif result == result and not partial[k] <= result:

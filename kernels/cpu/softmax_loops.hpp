@@ -187,6 +187,7 @@ struct along {
         for (; i + 4 * sum_lanes <= end; i += 4 * sum_lanes)
           sums = sums + gather16(V(), [&](int k) {
                    V t[4];
+                   FASTNN_UNROLL
                    for (int q = 0; q < 4; ++q) t[q] = f(i + q * sum_lanes + k, i + q * sum_lanes + k, lanes<V>);
                    return (t[0] + t[1]) + (t[2] + t[3]);
                  });
@@ -204,9 +205,11 @@ struct along {
     return blocks<V>([&](int64_t i, int64_t end) {
       lanes16 sums = broadcast16(0.0);
       for (; i < end; i += sum_lanes)
+        FASTNN_UNROLL
         for (int k = 0; k < sum_lanes && i + k < end; k += lanes<V>) {
           const pair<V> p = i + k + lanes<V> <= end ? f(i + k, i + k, lanes<V>) : f(i + k, i + k, count<V>(i + k, end));
           const wide<V> a = to_wide(p.a), b = to_wide(p.b);
+          FASTNN_UNROLL
           for (int j = 0; j < a.parts; ++j) {
             vdouble& s = sums.part[k / lanes<vdouble> + j];
             s = fmadd(a.part[j], b.part[j], s);
@@ -223,6 +226,7 @@ struct along {
     V m[4] = {low, low, low, low};
     int64_t i = 0;
     for (; i + 4 * lanes<V> <= classes; i += 4 * lanes<V>)
+      FASTNN_UNROLL
       for (int k = 0; k < 4; ++k) m[k] = vmax(storage<T>::load(x + i + k * lanes<V>), m[k]);
     for (; i + lanes<V> <= classes; i += lanes<V>) m[0] = vmax(storage<T>::load(x + i), m[0]);
     if (i < classes) m[1] = vmax(load_logits(x + i, static_cast<int>(classes - i)), m[1]);

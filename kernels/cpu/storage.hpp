@@ -60,7 +60,7 @@ struct convert_binary16 {
 };
 struct convert_bfloat16 {
   static FASTNN_FN vfloat load(const u16* p) { return bfloat16_to_float<vfloat>(widen16(p)); }
-  static FASTNN_FN void store(u16* p, vfloat x) { narrow16(p, float_to_bfloat16(x)); }
+  static FASTNN_FN void store(u16* p, vfloat x) { store_bfloat16(p, x); }
 };
 template <>
 struct storage<binary16> : half_storage<binary16, convert_binary16> {};

@@ -15,6 +15,7 @@ struct lanes16 {
 
 FASTNN_FN lanes16 broadcast16(double c) {
   lanes16 r;
+  FASTNN_UNROLL
   for (int k = 0; k < lanes16::parts; ++k) r.part[k] = vdouble(c);
   return r;
 }
@@ -23,18 +24,21 @@ FASTNN_FN lanes16 broadcast16(double c) {
 template <class F>
 FASTNN_FN lanes16 map16(const lanes16& a, F f) {
   lanes16 r;
+  FASTNN_UNROLL
   for (int k = 0; k < lanes16::parts; ++k) r.part[k] = f(a.part[k]);
   return r;
 }
 template <class F>
 FASTNN_FN lanes16 map16(const lanes16& a, const lanes16& b, F f) {
   lanes16 r;
+  FASTNN_UNROLL
   for (int k = 0; k < lanes16::parts; ++k) r.part[k] = f(a.part[k], b.part[k]);
   return r;
 }
 template <class F>
 FASTNN_FN lanes16 map16(const lanes16& a, const lanes16& b, const lanes16& c, F f) {
   lanes16 r;
+  FASTNN_UNROLL
   for (int k = 0; k < lanes16::parts; ++k) r.part[k] = f(a.part[k], b.part[k], c.part[k]);
   return r;
 }
@@ -47,8 +51,10 @@ template <class Load>
 FASTNN_FN lanes16 gather16(vfloat, Load at) {
   lanes16 r;
   constexpr int each = lanes<vfloat> / lanes<vdouble>;
+  FASTNN_UNROLL
   for (int k = 0; k < lanes16::parts / each; ++k) {
     const doubles d = widen(at(k * lanes<vfloat>));
+    FASTNN_UNROLL
     for (int j = 0; j < each; ++j) r.part[k * each + j] = d.part[j];
   }
   return r;
@@ -56,6 +62,7 @@ FASTNN_FN lanes16 gather16(vfloat, Load at) {
 template <class Load>
 FASTNN_FN lanes16 gather16(vdouble, Load at) {
   lanes16 r;
+  FASTNN_UNROLL
   for (int k = 0; k < lanes16::parts; ++k) r.part[k] = at(k * lanes<vdouble>);
   return r;
 }
@@ -77,7 +84,9 @@ FASTNN_FN lanes16 load16_first(const T* p, int n) {
 // Lane k and lane k + 8 first, then by halves; the first steps are additions of whole vectors.
 FASTNN_FN double total(const lanes16& sums) {
   lanes16 r = sums;
+  FASTNN_UNROLL
   for (int width = lanes16::parts / 2; width > 0; width /= 2)
+    FASTNN_UNROLL
     for (int k = 0; k < width; ++k) r.part[k] = r.part[k] + r.part[k + width];
   return fold_sum(r.part[0]);
 }

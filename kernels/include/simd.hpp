@@ -56,6 +56,14 @@
 #define FASTNN_UNLIKELY(condition) __builtin_expect(condition, 0)
 #endif
 
+// In front of a loop over the few registers that one value consists of: it is taken apart at every level of
+// optimisation.
+#if defined(__clang__) || defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#define FASTNN_UNROLL _Pragma("unroll")
+#else
+#define FASTNN_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 // Every instruction set compiles the same sources; an inline namespace of its own keeps the linker from merging them.
 #if defined(FASTNN_ISA_v4)
 #define FASTNN_ISA v4

@@ -13,11 +13,13 @@ struct wide {
 FASTNN_FN wide<vfloat> to_wide(vfloat x) {
   const doubles d = widen(x);
   wide<vfloat> r;
+  FASTNN_UNROLL
   for (int k = 0; k < r.parts; ++k) r.part[k] = d.part[k];
   return r;
 }
 FASTNN_FN vfloat to_narrow(const wide<vfloat>& x) {
   doubles d;
+  FASTNN_UNROLL
   for (int k = 0; k < x.parts; ++k) d.part[k] = x.part[k];
   return narrow(d);
 }
@@ -27,6 +29,7 @@ FASTNN_FN vdouble to_narrow(const wide<vdouble>& x) { return x.part[0]; }
 template <class V>
 FASTNN_FN wide<V> broadcast_wide(double c) {
   wide<V> r;
+  FASTNN_UNROLL
   for (int k = 0; k < r.parts; ++k) r.part[k] = vdouble(c);
   return r;
 }
@@ -34,6 +37,7 @@ FASTNN_FN wide<V> broadcast_wide(double c) {
 template <class F, class V, class... W>
 FASTNN_FN wide<V> map(F f, const wide<V>& a, const W&... rest) {
   wide<V> r;
+  FASTNN_UNROLL
   for (int k = 0; k < r.parts; ++k) r.part[k] = f(a.part[k], rest.part[k]...);
   return r;
 }
@@ -57,11 +61,13 @@ FASTNN_FN wide<V> operator/(const wide<V>& a, const wide<V>& b) {
 // The lanes of a wide as numbers in memory, and back.
 template <class V>
 FASTNN_FN void store(double* p, const wide<V>& x) {
+  FASTNN_UNROLL
   for (int k = 0; k < x.parts; ++k) store(p + k * lanes<vdouble>, x.part[k]);
 }
 template <class V>
 FASTNN_FN wide<V> load_wide(const double* p) {
   wide<V> r;
+  FASTNN_UNROLL
   for (int k = 0; k < r.parts; ++k) r.part[k] = load<vdouble>(p + k * lanes<vdouble>);
   return r;
 }

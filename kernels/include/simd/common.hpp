@@ -146,4 +146,8 @@ FASTNN_FN V ldexp(V x, V n) {
   }
 }
 
+#if !defined(FASTNN_ISA_v2)
+FASTNN_FN void store_bfloat16(u16* p, vfloat x) { narrow16(p, float_to_bfloat16(x)); }
+#endif
+
 FASTNN_END

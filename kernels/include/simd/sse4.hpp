@@ -36,8 +36,12 @@ FASTNN_FN vbits32 widen16(const u16* p) {
 FASTNN_FN void narrow16(u16* p, vbits32 b) {
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi32(b.v, b.v));
 }
-FASTNN_FN vfloat load_binary16(const u16* p) { return binary16_to_float<vfloat>(widen16(p)); }
-FASTNN_FN void store_binary16(u16* p, vfloat x) { narrow16(p, float_to_binary16(x)); }
+// One or two dozen instructions here: called, not inlined into every loop.
+static __attribute__((noinline, unused)) vfloat load_binary16(const u16* p) {
+  return binary16_to_float<vfloat>(widen16(p));
+}
+static __attribute__((noinline, unused)) void store_binary16(u16* p, vfloat x) { narrow16(p, float_to_binary16(x)); }
+static __attribute__((noinline, unused)) void store_bfloat16(u16* p, vfloat x) { narrow16(p, float_to_bfloat16(x)); }
 
 FASTNN_FN float fold_sum(vfloat x) {
   const __m128 two = _mm_add_ps(x.v, _mm_movehl_ps(x.v, x.v));
