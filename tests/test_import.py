@@ -14,7 +14,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn.docstrings import backward_doc, forward_doc
-from fastnn.table import OPS
+from fastnn.table import FUNCTIONS, OPS
 
 LAZY = [
     "numba",
@@ -62,7 +62,7 @@ def test_a_missing_dependency_is_not_taken_for_a_missing_build(tmp_path: Path) -
 
 
 def test_names() -> None:
-    functions = {name for op in OPS for name in (op, f"{op}_backward")}
+    functions = {name for op in OPS for name in (op, f"{op}_backward")} | set(FUNCTIONS)
     assert functions < set(fnn.__all__) <= set(dir(fnn))
     assert {"use", "backend", "info", "accuracy", "set_num_threads", "get_num_threads"} == set(fnn.__all__) - functions
     assert {"ufuncs", "__version__"} < set(dir(fnn))

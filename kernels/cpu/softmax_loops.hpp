@@ -204,17 +204,16 @@ struct along {
   FASTNN_FN wide<V> products(F f) const {
     return blocks<V>([&](int64_t i, int64_t end) {
       lanes16 sums = broadcast16(0.0);
-      for (; i < end; i += sum_lanes)
+      for (; i < end; i += sum_lanes) FASTNN_UNROLL
+      for (int k = 0; k < sum_lanes && i + k < end; k += lanes<V>) {
+        const pair<V> p = i + k + lanes<V> <= end ? f(i + k, i + k, lanes<V>) : f(i + k, i + k, count<V>(i + k, end));
+        const wide<V> a = to_wide(p.a), b = to_wide(p.b);
         FASTNN_UNROLL
-        for (int k = 0; k < sum_lanes && i + k < end; k += lanes<V>) {
-          const pair<V> p = i + k + lanes<V> <= end ? f(i + k, i + k, lanes<V>) : f(i + k, i + k, count<V>(i + k, end));
-          const wide<V> a = to_wide(p.a), b = to_wide(p.b);
-          FASTNN_UNROLL
-          for (int j = 0; j < a.parts; ++j) {
-            vdouble& s = sums.part[k / lanes<vdouble> + j];
-            s = fmadd(a.part[j], b.part[j], s);
-          }
+        for (int j = 0; j < a.parts; ++j) {
+          vdouble& s = sums.part[k / lanes<vdouble> + j];
+          s = fmadd(a.part[j], b.part[j], s);
         }
+      }
       return sums;
     });
   }
@@ -225,9 +224,8 @@ struct along {
     const V low(lowest<scalar_t<V>>);
     V m[4] = {low, low, low, low};
     int64_t i = 0;
-    for (; i + 4 * lanes<V> <= classes; i += 4 * lanes<V>)
-      FASTNN_UNROLL
-      for (int k = 0; k < 4; ++k) m[k] = vmax(storage<T>::load(x + i + k * lanes<V>), m[k]);
+    for (; i + 4 * lanes<V> <= classes; i += 4 * lanes<V>) FASTNN_UNROLL
+    for (int k = 0; k < 4; ++k) m[k] = vmax(storage<T>::load(x + i + k * lanes<V>), m[k]);
     for (; i + lanes<V> <= classes; i += lanes<V>) m[0] = vmax(storage<T>::load(x + i), m[0]);
     if (i < classes) m[1] = vmax(load_logits(x + i, static_cast<int>(classes - i)), m[1]);
     return V(fold_max(vmax(vmax(m[3], m[2]), vmax(m[1], m[0]))));

@@ -1,8 +1,8 @@
 // Every elementwise activation: forward directly above backward, over the value type V of simd.hpp.
 //
 // backward(dy, saved, ...) is dy times the derivative in IEEE arithmetic; `saved` is what the op's row in
-// fastnn/table/activations.py says. NaN in any operand gives NaN. FASTNN_ACTIVATION(name) enters a block into the list that the
-// kernels are made from.
+// fastnn/table/activations.py says. NaN in any operand gives NaN. FASTNN_ACTIVATION(name) enters a block into the list
+// that the kernels are made from.
 #pragma once
 #include "vmath.hpp"
 

@@ -85,9 +85,8 @@ FASTNN_FN lanes16 load16_first(const T* p, int n) {
 FASTNN_FN double total(const lanes16& sums) {
   lanes16 r = sums;
   FASTNN_UNROLL
-  for (int width = lanes16::parts / 2; width > 0; width /= 2)
-    FASTNN_UNROLL
-    for (int k = 0; k < width; ++k) r.part[k] = r.part[k] + r.part[k + width];
+  for (int width = lanes16::parts / 2; width > 0; width /= 2) FASTNN_UNROLL
+  for (int k = 0; k < width; ++k) r.part[k] = r.part[k] + r.part[k + width];
   return fold_sum(r.part[0]);
 }
 
