@@ -253,7 +253,7 @@ _ADAM_NOTES = (
 )
 _ADAM_COST = (
     "reads param, grad and both means once, writes all but grad once: 28 bytes a float32 element",
-    "about 12 a element, a root and a division among them",
+    "about 12 an element, a root and a division among them",
 )
 
 ROWS: tuple[Function, ...] = (
@@ -287,7 +287,7 @@ ROWS: tuple[Function, ...] = (
         ulp=(2.0, 2.0),
         scale=_sgd_scale,
         bytes="reads param, grad and velocity once, writes param and velocity once: 20 bytes a float32 element",
-        operations="4 to 7 a element",
+        operations="4 to 7 an element",
     ),
     Function(
         name="rmsprop_step",
@@ -330,7 +330,7 @@ ROWS: tuple[Function, ...] = (
         scale=_rmsprop_scale,
         bytes="reads param, grad and square_avg once, writes param and square_avg once: 20 bytes a float32 element, 8 "
         "more for each of grad_avg and velocity",
-        operations="about 8 a element, a root and a division among them",
+        operations="about 8 an element, a root and a division among them",
     ),
     Function(
         name="adam_step",
@@ -398,6 +398,6 @@ ROWS: tuple[Function, ...] = (
         examples=_clip_examples,
         ulp=3.0,
         bytes="reads every gradient once; reads and writes it once more where it is scaled",
-        operations="2 a element, 1 more where it is scaled; a power for orders other than 1, 2 and infinity",
+        operations="2 an element, 1 more where it is scaled; a power for orders other than 1, 2 and infinity",
     ),
 )

@@ -124,7 +124,7 @@ ROWS: tuple[Function, ...] = (
         examples=_dead_examples,
         ulp=(0.0, 0.5),
         bytes="reads y once",
-        operations="2 a element",
+        operations="2 an element",
     ),
     Function(
         name="saturation",
@@ -151,7 +151,7 @@ ROWS: tuple[Function, ...] = (
         examples=_saturation_examples,
         ulp=0.5,
         bytes="reads y once",
-        operations="about 16 a element",
+        operations="about 16 an element",
     ),
     Function(
         name="activation_statistics",
@@ -195,7 +195,7 @@ ROWS: tuple[Function, ...] = (
         ulp=(1.0, 2.0, 0.0, 0.0, 0.5, 0.5, 0.5),
         scale=_statistics_scale,
         bytes="reads y once",
-        operations="about 16 a element",
+        operations="about 16 an element",
     ),
     Function(
         name="update_ratio",
