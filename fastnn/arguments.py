@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -263,6 +263,20 @@ def whole_number(title: str, name: str, value: Any) -> int:
     return operator.index(value)
 
 
+def checked_word(title: str, name: str, value: object, bits: int = 64) -> int:
+    """An unsigned number of so many bits, such as a seed."""
+    expected = f"expected an int from 0 to 2^{bits} - 1"
+    if type(value) is int:
+        number = value
+    elif isinstance(value, SupportsIndex) and not isinstance(value, (bool, np.bool_, np.ndarray)):
+        number = operator.index(value)
+    else:
+        raise TypeError(f"{title}: {name} is {value!r} of type {type(value).__name__}; {expected}")
+    if not 0 <= number < 2**bits:
+        raise ValueError(f"{title}: {name} is {number}; {expected}")
+    return number
+
+
 def checked_axis(title: str, axis: object, name: str, ndim: int) -> int:
     """`axis` of the array `name`, counted from the front."""
     index = whole_number(title, "axis", axis)
@@ -370,7 +384,7 @@ def real_number(
 
 
 def flag(title: str, name: str, value: Any) -> bool:
-    """An option that is on or off: a bool, or the number 0 or 1."""
-    if isinstance(value, (bool, np.bool_)) or (type(value) is int and value in (0, 1)):
+    """An option that is on or off, as a bool; numbers are more likely an argument in the wrong place."""
+    if isinstance(value, (bool, np.bool_)):
         return bool(value)
-    raise TypeError(f"{title}: {name} is {_short(value)}, {_kind(value)}; expected True or False")
+    raise TypeError(f"{title}: {name} is {_short(value)} of type {type(value).__name__}; expected True or False")

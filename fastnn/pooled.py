@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.arguments import Array, check_out, plain, real_array, receiver, stored
+from fastnn.arguments import Array, check_out, flag, plain, real_array, receiver, stored
 from fastnn.dispatch import implementation
-from fastnn.windows import Axis, adaptive, counts, flag, for_kernels, sizes, three, windows
+from fastnn.windows import Axis, adaptive, counts, for_kernels, sizes, three, windows
 
 _SPACE = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
 _MOST = 1 << 59  # elements: their bytes fit 64 bits
@@ -100,7 +100,7 @@ def max_pool(
 ) -> Pooled:
     title = f"max_pool{dims}d"
     x = checked_input(title, "x", x, dims)
-    axes = windows(title, x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
+    axes = windows(title, x.shape[2:], kernel_size, stride, padding, dilation, flag(title, "ceil_mode", ceil_mode))
     indexed = flag(title, "return_indices", return_indices)
     if indexed and x.dtype != np.float64:
         check_reach(title, axes)
@@ -165,7 +165,8 @@ def _average_axes(
 ) -> tuple[tuple[Axis, ...], Any]:
     """The axes, and what the averages are divided by."""
     include = flag(title, "count_include_pad", counted)
-    axes = windows(title, spatial, kernel_size, stride, padding, dilation, ceil_mode, padding_counts=include)
+    ceil = flag(title, "ceil_mode", ceil_mode)
+    axes = windows(title, spatial, kernel_size, stride, padding, dilation, ceil, padding_counts=include)
     return axes, counts(axes, include)
 
 

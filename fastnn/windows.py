@@ -106,7 +106,7 @@ def windows(
     stride: Any,
     padding: Any,
     dilation: Any,
-    ceil_mode: Any,
+    ceil_mode: bool,
     *,
     padding_counts: bool = False,
 ) -> tuple[Axis, ...]:
@@ -123,16 +123,9 @@ def windows(
         kernels if stride is None else sizes(title, "stride", stride, dims, 1),
         pairs(title, "padding", padding, dims),
         sizes(title, "dilation", dilation, dims, 1),
-        flag(title, "ceil_mode", ceil_mode),
+        ceil_mode,
         padding_counts,
     )
-
-
-def flag(title: str, name: str, value: Any) -> bool:
-    """True or False."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{title}: {name} is {value!r} of type {type(value).__name__}; expected True or False")
-    return bool(value)
 
 
 @functools.lru_cache(maxsize=512)

@@ -115,7 +115,7 @@ def test_terms_of_one_sign() -> None:
 @pytest.fixture
 def torch() -> Iterator[Any]:
     """PyTorch on one thread: on more, small convolutions take it a hundred times as long where others are at work."""
-    module = pytest.importorskip("torch")
+    module = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
     threads = module.get_num_threads()
     module.set_num_threads(1)
     yield module

@@ -245,7 +245,7 @@ def test_alpha_dropout_keeps_mean_and_variance(p: float) -> None:
 
 
 def test_alpha_dropout_is_the_formula_of_its_paper() -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
     x = numbers(10_000, np.float64)
     y = fnn.alpha_dropout(x, 0.25, seed=5)  # a rate that is on the grid
     mask = fnn.dropout_mask(x.shape, 0.25, seed=5)

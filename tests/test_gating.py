@@ -80,7 +80,7 @@ def test_what_does_not_divide() -> None:
 
 
 def test_torch() -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
     rng = np.random.default_rng(1)
     for _ in range(40):
         shape = rng.choice([1, 2, 3, 8, 17], rng.integers(1, 5))

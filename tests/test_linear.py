@@ -237,7 +237,7 @@ def test_memory(dtype: str) -> None:
 
 
 def test_pytorch() -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
     for rows, inputs, outputs in ((1, 1, 1), (5, 7, 3), (100, 64, 33)):
         x, weight, bias, dy = arrays((rows,), inputs, outputs)
         theirs = [torch.from_numpy(each.copy()).requires_grad_() for each in (x, weight, bias)]

@@ -174,7 +174,7 @@ def test_losses_and_gradients_are_the_same_together_and_apart(name: str, dtype: 
 
 
 def _torch(name: str, reduction: str, *tensors: Any, **options: Any) -> tuple[Any, Any]:
-    functional = pytest.importorskip("torch").nn.functional
+    functional = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed").nn.functional
     tensors[0].requires_grad_()
     loss = getattr(functional, name)(*tensors, reduction=reduction, **options)
     loss.sum().backward()
@@ -187,7 +187,7 @@ def _compare(ours: tuple[Any, Any], theirs: tuple[Any, Any]) -> None:
 
 
 def test_cross_entropy_of_torch() -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
     rng = np.random.default_rng(5)
     for trial in range(80):
         shape = (int(rng.integers(1, 6)), int(rng.choice([1, 2, 10, 70])), *rng.choice([1, 3, 17], rng.integers(0, 3)))
@@ -210,7 +210,7 @@ def test_cross_entropy_of_torch() -> None:
 
 
 def test_other_losses_of_torch() -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
     rng = np.random.default_rng(6)
     for trial in range(40):
         shape = tuple(map(int, rng.choice([1, 2, 5, 33], rng.integers(1, 4))))

@@ -301,7 +301,7 @@ def test_gamma_and_beta_recover_the_identity(run: str) -> None:
 
 
 def test_like_pytorch_on_random_shapes() -> None:
-    torch = pytest.importorskip("torch", reason="the rival to compare with is not installed")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
     functional = torch.nn.functional
     rng = np.random.default_rng(10)
 

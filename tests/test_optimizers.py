@@ -117,7 +117,7 @@ class Ours:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("kind", "options"), TORCH, ids=str)
 def test_steps_are_those_of_pytorch(kind: str, options: dict[str, Any], dtype: str) -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
     rng = np.random.default_rng(3)
     start = rng.standard_normal((7, 11)).astype(dtype)
     theirs = torch.nn.Parameter(torch.from_numpy(start.copy()))
@@ -134,7 +134,7 @@ def test_steps_are_those_of_pytorch(kind: str, options: dict[str, Any], dtype: s
 
 @pytest.mark.parametrize(("kind", "options"), TORCH, ids=str)
 def test_what_is_not_finite_is_as_in_pytorch(kind: str, options: dict[str, Any]) -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
     values = np.array([0.0, -0.0, 1.0, np.inf, -np.inf, np.nan, 1e25, 1e-30], np.float32)
     param, grad = (each.ravel().copy() for each in np.meshgrid(values, values))
     theirs = torch.nn.Parameter(torch.from_numpy(param.copy()))
@@ -156,7 +156,7 @@ def test_what_is_not_finite_is_as_in_pytorch(kind: str, options: dict[str, Any])
 @pytest.mark.parametrize("max_norm", [0.1, 1e6, math.inf, 0.0])
 @pytest.mark.parametrize("special", [None, np.inf, np.nan])
 def test_clipping_is_that_of_pytorch(norm_type: float, max_norm: float, special: float | None) -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
     rng = np.random.default_rng(5)
     grads = [rng.standard_normal(shape).astype(np.float32) for shape in ((33,), (4, 5), (1,))]
     if special is not None:

@@ -142,7 +142,7 @@ class Torch:
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_like_torch(dims: int) -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
     rng = np.random.default_rng(100 + dims)
     compared = 0
     for _ in range(60):

@@ -116,7 +116,7 @@ def test_an_axis_that_is_none(axis: object) -> None:
 
 
 def test_torch() -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
     rng = np.random.default_rng(3)
     for _ in range(60):
         shape = tuple(rng.choice([1, 2, 3, 10, 17, 65], rng.integers(1, 5)))

@@ -11,6 +11,7 @@ from fastnn.arguments import (
     Array,
     check_apart,
     check_out,
+    checked_word,
     flag,
     parameter_dtype,
     plain,
@@ -21,7 +22,7 @@ from fastnn.arguments import (
 )
 from fastnn.dispatch import implementation
 from fastnn.function import public
-from fastnn.functions.dropout import checked_word, explained, philox
+from fastnn.functions.dropout import explained, philox
 from fastnn.table.augmentation import PLACES, ROWS, boxes, places, symmetric_beta
 
 __all__ = [row.name for row in ROWS]

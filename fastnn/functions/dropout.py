@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, SupportsIndex, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.arguments import Array, check_out, plain, real_array, receiver, stored
+from fastnn.arguments import Array, check_out, checked_word, plain, real_array, receiver, stored
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.generator import GRID
@@ -51,21 +51,6 @@ def explained(function: Callable[_Parameters, _Result]) -> Callable[_Parameters,
 
 def _complement(keep: object) -> str:
     return f"{1 - keep:g}" if isinstance(keep, (int, float)) else "1 - keep_prob"
-
-
-def checked_word(title: str, name: str, value: object, bits: int = 64) -> int:
-    """An unsigned number of so many bits, such as a seed."""
-    number = value if type(value) is int else _integer(title, name, value, bits)
-    if not 0 <= number < 2**bits:
-        raise ValueError(f"{title}: {name} is {number}; expected an int from 0 to 2^{bits} - 1")
-    return number
-
-
-def _integer(title: str, name: str, value: object, bits: int) -> int:
-    if isinstance(value, SupportsIndex) and not isinstance(value, (bool, np.bool_, np.ndarray)):
-        return operator.index(value)
-    kind = type(value).__name__
-    raise TypeError(f"{title}: {name} is {value!r} of type {kind}; expected an int from 0 to 2^{bits} - 1")
 
 
 def checked_threshold(title: str, p: object) -> int:

@@ -13,6 +13,7 @@ from fastnn.arguments import (
     check_out,
     check_updated,
     checked_axis,
+    checked_word,
     common_array,
     overlap,
     parameter_dtype,
@@ -24,7 +25,6 @@ from fastnn.arguments import (
 )
 from fastnn.dispatch import implementation
 from fastnn.function import public
-from fastnn.functions.dropout import checked_word
 from fastnn.fusion import Activation, fused
 from fastnn.generator import GRID, threshold
 from fastnn.table.normalization import ROWS

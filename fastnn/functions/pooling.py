@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.arguments import Array, plain
+from fastnn.arguments import Array, checked_word, flag, plain
 from fastnn.function import public
-from fastnn.functions.dropout import checked_word
 from fastnn.pooled import (
     Pooled,
     Result,
@@ -28,7 +27,7 @@ from fastnn.pooled import (
 )
 from fastnn.table.pooling import ROWS
 from fastnn.table.pooling_formulas import SHARED, fractional_bounds
-from fastnn.windows import Padding, Sizes, flag, sizes
+from fastnn.windows import Padding, Sizes, sizes
 
 __all__ = [row.name for row in ROWS]
 
