@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.arguments import Array, check_out, flag, plain, real_array, receiver, stored
 from fastnn.dispatch import implementation
-from fastnn.windows import Axis, adaptive, counts, for_kernels, sizes, three, windows
+from fastnn.windows import Axis, Bounds, adaptive, counts, for_kernels, sizes, three, windows
 
 _SPACE = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
 _MOST = 1 << 59  # elements: their bytes fit 64 bits
@@ -170,6 +170,23 @@ def _average_axes(
     return axes, counts(axes, include)
 
 
+# Windows that tile the input are the regions of an adaptive pooling too. Loops over windows take one lane a window,
+# which pays while neighbouring windows are near each other; loops over regions add up whole rows first.
+WIDE, WIDE_BACKWARD = 2, 8  # strides along the last axis up to which windows were measured to be faster
+
+
+def _is_tiling(axes: tuple[Axis, ...]) -> bool:
+    return all(
+        (axis.kernel, axis.before, axis.after, axis.dilation, axis.stride * axis.out)
+        == (axis.stride, 0, 0, 1, axis.inputs)
+        for axis in axes
+    )
+
+
+def _tiles(axes: tuple[Axis, ...]) -> tuple[Bounds, Bounds]:
+    return adaptive(tuple(axis.inputs for axis in axes), tuple(axis.out for axis in axes))
+
+
 def avg_pool(
     dims: int,
     x: Any,
@@ -187,7 +204,10 @@ def avg_pool(
         title, x.shape[2:], kernel_size, stride, padding, ceil_mode, dilation, count_include_pad
     )
     result = Result(title, out, (*x.shape[:2], *(axis.out for axis in axes)), x.dtype, x=x)
-    run("average_windows", planes(plain(x)), result.planes(), for_kernels(axes), divisors)
+    if _is_tiling(axes) and axes[-1].stride > WIDE:
+        run("average_regions", planes(plain(x)), result.planes(), *_tiles(axes))
+    else:
+        run("average_windows", planes(plain(x)), result.planes(), for_kernels(axes), divisors)
     return result.stored()
 
 
@@ -210,13 +230,16 @@ def avg_pool_backward(
     )
     dy = checked_gradient(title, dy, (*shape[:2], *(axis.out for axis in axes)))
     result = Result(title, out, shape, dy.dtype, dy=dy)
-    run("average_windows_backward", planes(plain(dy)), result.planes(), for_kernels(axes), divisors)
+    if _is_tiling(axes) and axes[-1].stride > WIDE_BACKWARD:
+        run("average_regions_backward", planes(plain(dy)), result.planes(), *_tiles(axes))
+    else:
+        run("average_windows_backward", planes(plain(dy)), result.planes(), for_kernels(axes), divisors)
     return result.stored()
 
 
-def _even(spatial: tuple[int, ...], output: tuple[int, ...]) -> tuple[Axis, ...] | None:
-    """The windows that the regions of adaptive pooling are where lengths divide."""
-    if any(length % out for length, out in zip(spatial, output, strict=True)):
+def _even(spatial: tuple[int, ...], output: tuple[int, ...], widest: int) -> tuple[Axis, ...] | None:
+    """The windows that the regions of adaptive pooling are where lengths divide and loops over windows are faster."""
+    if any(length % out for length, out in zip(spatial, output, strict=True)) or spatial[-1] // output[-1] > widest:
         return None
     steps = [(length, out, length // out) for length, out in zip(spatial, output, strict=True)]
     return tuple([Axis(length, out, step, step, 0, 1, 0) for length, out, step in steps])
@@ -230,7 +253,7 @@ def adaptive_pool(dims: int, x: Any, output_size: Any, out: Array | None) -> Arr
     wanted = [length if size is None else size for size, length in zip(given, spatial, strict=False)]
     output = sizes(title, "output_size", (*wanted, *given[dims:]), dims, 1)
     result = Result(title, out, (*x.shape[:2], *output), x.dtype, x=x)
-    even = _even(spatial, output)
+    even = _even(spatial, output, WIDE)
     if math.prod(output) == 1:
         run("average_whole", planes(plain(x)), result.array.reshape(-1))
     elif even is not None:
@@ -248,7 +271,7 @@ def adaptive_backward(dims: int, dy: Any, x_shape: Any, out: Array | None) -> Ar
         raise ValueError(f"{title}: dy has shape {dy.shape}; expected {_SPACE[dims]} with N and C of x_shape {shape}")
     result = Result(title, out, shape, dy.dtype, dy=dy)
     spatial, output = shape[2:], dy.shape[2:]
-    even = _even(spatial, output)
+    even = _even(spatial, output, WIDE_BACKWARD)
     if math.prod(output) == 1:
         run("average_whole_backward", plain(dy).reshape(-1), result.planes())
     elif even is not None:

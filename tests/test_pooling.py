@@ -442,3 +442,17 @@ def test_bits_of_adaptive_pooling_do_not_depend_on_the_way() -> None:
                 results.append(bits(fnn.adaptive_avg_pool2d(x, output)))
         for result in results[1:]:
             np.testing.assert_array_equal(result, results[0])
+
+
+@pytest.mark.parametrize("step", [2, 3, 8, 9, 40])
+def test_tiles_by_either_loop_are_averages(step: int) -> None:
+    x = np.random.default_rng(step).standard_normal((2, 3, 2 * step, 3 * step))
+    dy = np.random.default_rng(step + 1).standard_normal((2, 3, 2, 3))
+    means = x.reshape(2, 3, 2, step, 3, step).mean((3, 5))
+    spread = np.repeat(np.repeat(dy, step, 2), step, 3) / step**2
+    for y, dx in (
+        (fnn.avg_pool2d(x, step), fnn.avg_pool2d_backward(dy, x.shape, step)),
+        (fnn.adaptive_avg_pool2d(x, (2, 3)), fnn.adaptive_avg_pool2d_backward(dy, x.shape)),
+    ):
+        np.testing.assert_allclose(y, means, rtol=1e-14, atol=1e-15)
+        np.testing.assert_allclose(dx, spread, rtol=1e-15)
