@@ -35,22 +35,36 @@ from fastnn.functional import __all__ as _activations
 from fastnn.functions import *  # noqa: F403
 from fastnn.functions import __all__ as _functions
 from fastnn.info import info
+from fastnn.random import manual_seed
 from fastnn.threads import get_num_threads, set_num_threads
 
-__all__ = ["accuracy", "backend", "get_num_threads", "info", "set_num_threads", "use", *_activations, *_functions]
+__all__ = [
+    "accuracy",
+    "backend",
+    "get_num_threads",
+    "info",
+    "manual_seed",
+    "set_num_threads",
+    "use",
+    *_activations,
+    *_functions,
+]
 
+
+_ROOMS = ["nn", "ufuncs"]  # imported when they are first used
 
 if TYPE_CHECKING:
+    from fastnn import nn as nn
     from fastnn import ufuncs as ufuncs
 
     __version__: str
 else:
 
     def __getattr__(name: str) -> Any:
-        if name == "ufuncs":
+        if name in _ROOMS:
             import importlib
 
-            return importlib.import_module("fastnn.ufuncs")
+            return importlib.import_module(f"fastnn.{name}")
         if name == "__version__":
             from importlib.metadata import version
 
@@ -59,4 +73,4 @@ else:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "ufuncs", "__version__"])
+    return sorted({*globals(), *_ROOMS, "__version__"})

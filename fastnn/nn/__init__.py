@@ -1,0 +1,17 @@
+"""Layers with PyTorch's names, arguments, defaults, layouts and keys of `state_dict`, and an explicit backward pass.
+
+    model = fnn.nn.Sequential(fnn.nn.Linear(784, 128), fnn.nn.ReLU(), fnn.nn.Linear(128, 10))
+    loss = fnn.nn.CrossEntropyLoss()
+    value = loss(model(x), labels)
+    model.backward(loss.backward())
+
+Every module's `forward` keeps what its `backward` needs; nothing is recorded beside it.
+"""
+
+from __future__ import annotations
+
+from fastnn.nn.containers import Sequential
+from fastnn.nn.module import Module, no_grad
+from fastnn.nn.parameter import Parameter
+
+__all__ = ["Module", "Parameter", "Sequential", "no_grad"]
