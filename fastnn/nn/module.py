@@ -40,8 +40,8 @@ class IncompatibleKeys(NamedTuple):
 class Handle:
     """A registered hook; `remove` takes it away again."""
 
-    def __init__(self, remove: Callable[[], None]) -> None:
-        self._remove: Callable[[], None] | None = remove
+    def __init__(self, remove: Callable[[], object]) -> None:
+        self._remove: Callable[[], object] | None = remove
 
     def remove(self) -> None:
         """Take the hook away."""
