@@ -13,5 +13,6 @@ from __future__ import annotations
 from fastnn.nn.containers import Sequential
 from fastnn.nn.module import Module, no_grad
 from fastnn.nn.parameter import Parameter
+from fastnn.nn.shortcut import PadShortcut
 
-__all__ = ["Module", "Parameter", "Sequential", "no_grad"]
+__all__ = ["Module", "PadShortcut", "Parameter", "Sequential", "no_grad"]
