@@ -105,8 +105,8 @@ def group(x: Any, groups: int, gamma: Any = None, beta: Any = None, eps: float =
 
 
 def group_scale(results: Tuple, **arguments: Any) -> Tuple:
-    wanted: Example = {"x": None, "groups": None, "gamma": None, "beta": None, "eps": 1e-5}
-    return tuple(_group_parts(**{name: arguments.get(name, value) for name, value in wanted.items()})[1])
+    known: Example = {"gamma": None, "beta": None, "eps": 1e-5} | arguments
+    return tuple(_group_parts(**{name: known[name] for name in ("x", "groups", "gamma", "beta", "eps")})[1])
 
 
 def _group_backward_parts(dy: Any, x: Any, groups: int, gamma: Any, mean: Any, inv_std: Any) -> Tuple:
