@@ -15,6 +15,7 @@ from fastnn.nn.containers import Sequential
 from fastnn.nn.module import Module, no_grad
 from fastnn.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from fastnn.nn.parameter import Parameter
+from fastnn.nn.shortcut import PadShortcut
 
 __all__ = [
     "BatchNorm1d",
@@ -30,3 +31,4 @@ __all__ = [
     "Sequential",
     "no_grad",
 ]
+__all__ = ["Module", "PadShortcut", "Parameter", "Sequential", "no_grad"]
