@@ -51,11 +51,14 @@ __all__ = [
 ]
 
 
+_ROOMS = ["nn", "optim", "regularizers", "ufuncs"]  # imported when they are first used
 _ROOMS = ["models", "nn", "ufuncs"]  # imported when they are first used
 
 if TYPE_CHECKING:
     from fastnn import models as models
     from fastnn import nn as nn
+    from fastnn import optim as optim
+    from fastnn import regularizers as regularizers
     from fastnn import ufuncs as ufuncs
 
     __version__: str

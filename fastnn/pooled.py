@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.arguments import Array, check_out, flag, plain, real_array, receiver, stored
+from fastnn.arguments import Array, check_out, check_updated, flag, overlap, plain, real_array, receiver, stored
 from fastnn.dispatch import implementation
 from fastnn.windows import Axis, Bounds, adaptive, counts, for_kernels, sizes, three, windows
 
@@ -73,6 +73,20 @@ class Result:
         return stored(self.array, self.out)
 
 
+def positions(title: str, indices: Any, shape: tuple[int, ...], **others: Array | None) -> Array:
+    """Where the positions of maxima go: `indices` if there are any, which are checked here."""
+    if indices is None:
+        return np.empty(shape, np.int64)
+    check_updated(title, "indices", indices, shape, np.dtype(np.int64))
+    if not indices.flags.carray:
+        raise ValueError(f"{title}: indices has strides {indices.strides}; expected a C-contiguous, aligned array")
+    for name, other in others.items():
+        if other is not None and overlap(other, indices):
+            raise ValueError(f"{title}: indices overlaps {name} in memory; expected memory apart from it")
+    found: Array = indices
+    return found
+
+
 def planes(array: Array) -> Array:
     """(N, C, *spatial) as (planes, depth, height, width), or with more axes."""
     shape = array.shape
@@ -96,17 +110,18 @@ def max_pool(
     dilation: Any,
     ceil_mode: Any,
     return_indices: Any,
+    indices: Array | None,
     out: Array | None,
 ) -> Pooled:
     title = f"max_pool{dims}d"
     x = checked_input(title, "x", x, dims)
     axes = windows(title, x.shape[2:], kernel_size, stride, padding, dilation, flag(title, "ceil_mode", ceil_mode))
-    indexed = flag(title, "return_indices", return_indices)
+    indexed = flag(title, "return_indices", return_indices) or indices is not None
     if indexed and x.dtype != np.float64:
         check_reach(title, axes)
     shape = (*x.shape[:2], *(axis.out for axis in axes))
     result = Result(title, out, shape, x.dtype, x=x)
-    where = np.empty(shape, np.int64) if indexed else None
+    where = positions(title, indices, shape, x=x, out=out) if indexed else None
     run("max_windows", planes(plain(x)), result.planes(), None if where is None else planes(where), for_kernels(axes))
     return result.stored() if where is None else (result.stored(), where)
 

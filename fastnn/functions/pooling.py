@@ -23,6 +23,7 @@ from fastnn.pooled import (
     max_backward,
     max_pool,
     planes,
+    positions,
     run,
 )
 from fastnn.table.pooling import ROWS
@@ -45,9 +46,10 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
     *,
+    indices: Array | None = None,
     out: Array | None = None,
 ) -> Pooled:
-    return max_pool(1, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, out)
+    return max_pool(1, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, indices, out)
 
 
 @public(_ROW["max_pool1d_backward"])
@@ -65,9 +67,10 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
     *,
+    indices: Array | None = None,
     out: Array | None = None,
 ) -> Pooled:
-    return max_pool(2, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, out)
+    return max_pool(2, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, indices, out)
 
 
 @public(_ROW["max_pool2d_backward"])
@@ -85,9 +88,10 @@ def max_pool3d(
     ceil_mode: bool = False,
     return_indices: bool = False,
     *,
+    indices: Array | None = None,
     out: Array | None = None,
 ) -> Pooled:
-    return max_pool(3, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, out)
+    return max_pool(3, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, indices, out)
 
 
 @public(_ROW["max_pool3d_backward"])
@@ -247,6 +251,7 @@ def fractional_max_pool2d(
     overlapping: bool = False,
     shared: str = "sample",
     return_indices: bool = False,
+    indices: Array | None = None,
     out: Array | None = None,
 ) -> Pooled:
     title = "fractional_max_pool2d"
@@ -260,14 +265,14 @@ def fractional_max_pool2d(
         raise (ValueError if isinstance(shared, str) else TypeError)(
             f"{title}: shared is {shared!r}; expected one of {', '.join(map(repr, SHARED))}"
         )
-    indexed = flag(title, "return_indices", return_indices)
+    indexed = flag(title, "return_indices", return_indices) or indices is not None
     if indexed and x.dtype != np.float64 and math.prod(x.shape[2:]) >= 1 << 32:
         raise ValueError(
             f"{title}: x has planes of {x.shape[2:]}; expected less than 2^32 elements with return_indices"
         )
     shape = (*x.shape[:2], *output)
     result = Result(title, out, shape, x.dtype, x=x)
-    where = np.empty(shape, np.int64) if indexed else None
+    where = positions(title, indices, shape, x=x, out=out) if indexed else None
     bounds = fractional_bounds(x.shape[:2], x.shape[2:], output, seed, offset, pseudo_random, overlapping, shared)
     run("max_regions", planes(plain(x)), result.planes(), None if where is None else planes(where), *bounds)
     return result.stored() if where is None else (result.stored(), where)

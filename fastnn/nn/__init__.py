@@ -10,9 +10,25 @@ Every module's `forward` keeps what its `backward` needs; nothing is recorded be
 
 from __future__ import annotations
 
+from fastnn.nn.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, InstanceNorm1d, InstanceNorm2d
 from fastnn.nn.containers import Sequential
 from fastnn.nn.module import Module, no_grad
+from fastnn.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from fastnn.nn.parameter import Parameter
 from fastnn.nn.shortcut import PadShortcut
 
+__all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "LayerNorm",
+    "Module",
+    "Parameter",
+    "RMSNorm",
+    "Sequential",
+    "no_grad",
+]
 __all__ = ["Module", "PadShortcut", "Parameter", "Sequential", "no_grad"]

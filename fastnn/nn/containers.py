@@ -6,11 +6,17 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, overload
 
+from fastnn.nn.changes import CHANGES
 from fastnn.nn.module import Module
 
 
 class Sequential(Module):
-    """Modules one after the other: `Sequential(a, b, c)`, or an OrderedDict of names and modules."""
+    """Modules one after the other: `Sequential(a, b, c)`, or an OrderedDict of names and modules.
+
+    Neighbours that can share a pass over memory do: a linear layer, a convolution or a batch norm and the activation
+    after it, a batch norm also with the dropout after that (`Module.fuses`). Results keep their bits. A module with
+    hooks runs by itself, so that hooks see what goes in and out.
+    """
 
     def __init__(self, *modules: Module | OrderedDict[str, Module]) -> None:
         if len(modules) == 1 and isinstance(modules[0], OrderedDict):
@@ -54,14 +60,76 @@ class Sequential(Module):
         return list(self)[index]
 
     def forward(self, x: Any) -> Any:
-        for module in self:
-            x = module(x)
+        plan = self._planned()
+        for module, followers in plan.steps:
+            x = module.forward_fused(x, followers) if followers else module(x)
+        self.__dict__["_ran"] = plan
         return x
 
     def backward(self, dy: Any) -> Any:
-        modules = list(self)
-        if modules:
-            modules[0].needs_input_grad = self.needs_input_grad
-        for module in reversed(modules):
-            dy = module.backward(dy)
-        return dy
+        plan = self.__dict__.get("_ran")
+        if plan is None:
+            raise RuntimeError("Sequential.backward: there is no forward pass to go back through; call it first")
+        first, scratch = self._start(plan), self.dy_is_scratch
+        for module, followers in reversed(plan.steps[first:]):
+            vars(module)["dy_is_scratch"] = scratch and not module._backward_hooks
+            dy = module.backward_fused(dy, followers) if followers else module.backward(dy)
+            scratch = module.dx_is_scratch
+        vars(self)["dx_is_scratch"] = scratch
+        return dy if self.needs_input_grad else None
+
+    def _planned(self) -> _Plan:
+        """Which modules run in one pass; made anew when anything about any module has changed."""
+        plan: _Plan | None = self.__dict__.get("_plan")
+        if plan is None or plan.count != CHANGES.count:
+            plan = self.__dict__["_plan"] = _Plan(CHANGES.count, _steps(list(self)))
+        return plan
+
+    def _start(self, plan: _Plan) -> int:
+        """The step where a backward pass ends: where no dx is asked for, the first that learns something."""
+        if plan.started == CHANGES.count:
+            return plan.start
+        first = 0
+        if not self.needs_input_grad:
+            wanted = [any(map(_takes_part, (module, *followers))) for module, followers in plan.steps]
+            first = wanted.index(True) if True in wanted else len(wanted)
+        for index, (module, _) in enumerate(plan.steps):
+            needed = self.needs_input_grad or index > first
+            if module.needs_input_grad is not needed:
+                module.needs_input_grad = needed
+        plan.start, plan.started = first, CHANGES.count
+        return first
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without plans, which hold the modules of this copy."""
+        return super().__getstate__() | {"_plan": None, "_ran": None}
+
+
+class _Plan:
+    """The steps of a Sequential, each a module and those after it that run in its pass, as of a count of changes."""
+
+    __slots__ = ("count", "start", "started", "steps")
+
+    def __init__(self, count: int, steps: list[tuple[Module, tuple[Module, ...]]]) -> None:
+        self.count, self.steps = count, steps
+        self.start, self.started = 0, -1
+
+
+def _steps(modules: list[Module]) -> list[tuple[Module, tuple[Module, ...]]]:
+    steps, index = [], 0
+    while index < len(modules):
+        head, end = modules[index], index + 1
+        while not head.hooked and end < len(modules) and not modules[end].hooked:
+            if not head.fuses(tuple(modules[index + 1 : end + 1])):
+                break
+            end += 1
+        steps.append((head, tuple(modules[index + 1 : end])))
+        index = end
+    return steps
+
+
+def _takes_part(module: Module) -> bool:
+    """Must a backward pass reach this module, although nobody asks for dx?"""
+    return any(each._backward_hooks for each in module.modules()) or any(
+        parameter.requires_grad for parameter in module.parameters()
+    )

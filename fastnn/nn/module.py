@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from fastnn.nn.changes import CHANGES
 from fastnn.nn.parameter import Parameter
 
 Array = npt.NDArray[Any]
@@ -65,6 +66,12 @@ class Module:
     needs_input_grad: bool
     """False lets `backward` leave out dx and return None: for a network's first layer, whose input is data."""
 
+    dy_is_scratch: bool
+    """True where nobody reads dy after this module's `backward`, which may write over it: containers say so."""
+
+    dx_is_scratch: bool = False
+    """True for a class whose `backward` returns memory that the module before may write over."""
+
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Array | None]
     _modules: dict[str, Module | None]
@@ -86,6 +93,7 @@ class Module:
         fill(self, "_saved", None)
         fill(self, "training", True)
         fill(self, "needs_input_grad", True)
+        fill(self, "dy_is_scratch", False)
         return self
 
     # What a layer does
@@ -146,6 +154,35 @@ class Module:
         self._buffers[name] = value
         object.__setattr__(self, name, value)
 
+    def gradient(self, dy: Array) -> Array:
+        """Where a dx of dy's shape and dtype goes: dy itself where it is scratch, else a workspace."""
+        if self.dy_is_scratch and dy.flags.writeable:
+            return dy
+        return self.workspace("dx", dy.shape, dy.dtype)
+
+    # Several modules in one pass (what Sequential plans)
+
+    @property
+    def activation(self) -> str | tuple[Any, ...] | None:
+        """What the argument `activation=` of functions is for this module; None if it is no such activation."""
+        return None
+
+    def fuses(self, followers: tuple[Module, ...]) -> bool:
+        """Whether this module can do the work of those after it in its own pass, with the same bits in float32.
+
+        `Sequential` asks with one module more each time and takes the longest run before the first no; modules with
+        hooks are never asked about. It asks anew when an attribute, a hook or the mode of any module has changed.
+        """
+        return False
+
+    def forward_fused(self, x: Any, followers: tuple[Module, ...]) -> Any:
+        """`forward` of this module and of those that `fuses` has agreed to."""
+        raise NotImplementedError(f"{type(self).__name__} runs no other modules in its pass")
+
+    def backward_fused(self, dy: Any, followers: tuple[Module, ...]) -> Any:
+        """`backward` of those modules and of this one."""
+        raise NotImplementedError(f"{type(self).__name__} runs no other modules in its pass")
+
     # Attributes
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -159,6 +196,7 @@ class Module:
         if name in self._buffers:
             self._buffers[name] = value
         object.__setattr__(self, name, value)
+        CHANGES.count += 1
 
     def __delattr__(self, name: str) -> None:
         """Registered or not."""
@@ -166,6 +204,7 @@ class Module:
         for registry in registries:
             registry.pop(name, None)
         object.__delattr__(self, name)
+        CHANGES.count += 1
 
     # Walking
 
@@ -220,6 +259,7 @@ class Module:
         """Training mode: dropout drops, batch norm uses the batch's statistics."""
         for module in self.modules():
             object.__setattr__(module, "training", bool(mode))
+        CHANGES.count += 1
         return self
 
     def eval(self: M) -> M:
@@ -288,7 +328,9 @@ class Module:
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but what a step leaves behind, for pickle and copy."""
-        return self.__dict__ | {"_workspaces": {}, "_saved": None, "_forward_hooks": {}, "_backward_hooks": {}}
+        state = self.__dict__ | {"_workspaces": {}, "_saved": None, "_forward_hooks": {}, "_backward_hooks": {}}
+        state.pop("backward", None)  # of the hooks
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """See __getstate__."""
@@ -300,7 +342,13 @@ class Module:
         """Call `hook(module, x, y)` after every forward pass."""
         key = object()
         self._forward_hooks[key] = hook
-        return Handle(lambda: self._forward_hooks.pop(key, None))
+        CHANGES.count += 1
+
+        def remove() -> None:
+            self._forward_hooks.pop(key, None)
+            CHANGES.count += 1
+
+        return Handle(remove)
 
     def register_backward_hook(self, hook: Hook) -> Handle:
         """Call `hook(module, dx, dy)` after every backward pass."""
@@ -315,9 +363,11 @@ class Module:
             return dx
 
         self.__dict__["backward"] = backward  # in front of the class's own, while there are hooks
+        CHANGES.count += 1
 
         def remove() -> None:
             self._backward_hooks.pop(key, None)
+            CHANGES.count += 1
             if not self._backward_hooks:
                 self.__dict__.pop("backward", None)
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn.nn.changes import CHANGES
+
 Array = npt.NDArray[Any]
 
 
@@ -16,7 +18,7 @@ class Parameter:
     `.grad` is None until a backward pass has run and after `zero_grad`; its memory is kept and used again.
     """
 
-    __slots__ = ("_buffer", "_filled", "data", "requires_grad")
+    __slots__ = ("_buffer", "_filled", "_requires_grad", "data")
 
     def __init__(self, data: npt.ArrayLike, requires_grad: bool = True) -> None:
         self.data: Array = np.ascontiguousarray(data).reshape(np.shape(data))
@@ -25,6 +27,16 @@ class Parameter:
         self.requires_grad = requires_grad
         self._buffer: Array | None = None
         self._filled = False
+
+    @property
+    def requires_grad(self) -> bool:
+        """False for a parameter that is frozen: no gradient is computed for it."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self._requires_grad = value
+        CHANGES.count += 1
 
     @property
     def grad(self) -> Array | None:
