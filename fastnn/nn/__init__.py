@@ -41,7 +41,10 @@ from fastnn.nn.convolution import Conv1d, Conv2d
 from fastnn.nn.gating import GLU, LogSoftmax, Maxout, Softmax, SwiGLU
 from fastnn.nn.linear import Linear
 from fastnn.nn.losses import BCEWithLogitsLoss, CrossEntropyLoss, HingeLoss, MSELoss
+from fastnn.nn.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, InstanceNorm1d, InstanceNorm2d
+from fastnn.nn.containers import Sequential
 from fastnn.nn.module import Module, no_grad
+from fastnn.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from fastnn.nn.parameter import Parameter
 from fastnn.nn.pooling import (
     AdaptiveAvgPool1d,
@@ -112,5 +115,20 @@ __all__ = [
     "Swish",
     "Tanh",
     "activation_layer",
+from fastnn.nn.shortcut import PadShortcut
+
+__all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "LayerNorm",
+    "Module",
+    "PadShortcut",
+    "Parameter",
+    "RMSNorm",
+    "Sequential",
     "no_grad",
 ]
