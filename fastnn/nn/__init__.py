@@ -36,13 +36,12 @@ from fastnn.nn.activations import (
     Tanh,
     activation_layer,
 )
+from fastnn.nn.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, InstanceNorm1d, InstanceNorm2d
 from fastnn.nn.containers import Residual, Sequential
 from fastnn.nn.convolution import Conv1d, Conv2d
 from fastnn.nn.gating import GLU, LogSoftmax, Maxout, Softmax, SwiGLU
 from fastnn.nn.linear import Linear
 from fastnn.nn.losses import BCEWithLogitsLoss, CrossEntropyLoss, HingeLoss, MSELoss
-from fastnn.nn.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, InstanceNorm1d, InstanceNorm2d
-from fastnn.nn.containers import Sequential
 from fastnn.nn.module import Module, no_grad
 from fastnn.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from fastnn.nn.parameter import Parameter
@@ -60,13 +59,9 @@ from fastnn.nn.pooling import (
     MaxPool3d,
 )
 from fastnn.nn.shape import Flatten, Identity
+from fastnn.nn.shortcut import PadShortcut
 
 __all__ = [
-    "CELU",
-    "ELU",
-    "GELU",
-    "GLU",
-    "SELU",
     "Activation",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
@@ -75,18 +70,29 @@ __all__ = [
     "AvgPool2d",
     "AvgPool3d",
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "CELU",
     "Conv1d",
     "Conv2d",
     "Cos",
     "CrossEntropyLoss",
+    "ELU",
     "Flatten",
     "FractionalMaxPool2d",
+    "GELU",
+    "GLU",
     "GlobalAvgPool",
+    "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
     "HingeLoss",
     "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSigmoid",
@@ -99,11 +105,14 @@ __all__ = [
     "Mish",
     "Module",
     "PReLU",
+    "PadShortcut",
     "Parameter",
     "ParametricELU",
+    "RMSNorm",
     "ReLU",
     "ReLU6",
     "Residual",
+    "SELU",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -115,20 +124,5 @@ __all__ = [
     "Swish",
     "Tanh",
     "activation_layer",
-from fastnn.nn.shortcut import PadShortcut
-
-__all__ = [
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "BatchNorm3d",
-    "GroupNorm",
-    "InstanceNorm1d",
-    "InstanceNorm2d",
-    "LayerNorm",
-    "Module",
-    "PadShortcut",
-    "Parameter",
-    "RMSNorm",
-    "Sequential",
     "no_grad",
 ]
