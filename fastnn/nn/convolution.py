@@ -83,9 +83,10 @@ class _Convolution(Module):
         known: dict[Any, tuple[int, ...]] = self._shapes
         found = known.get(key)
         if found is None:
-            lengths = x[2:]
-            options = zip(_AXES[self.dims], lengths, self.kernel_size, self.stride, self.dilation, self._pairs(lengths))
-            found = (x[0], self.out_channels, *(window_count(type(self).__name__, *each) for each in options))
+            lengths, title = x[2:], type(self).__name__
+            options = (lengths, self.kernel_size, self.stride, self.dilation, self._pairs(lengths))
+            windows = [window_count(title, *each) for each in zip(_AXES[self.dims], *options, strict=True)]
+            found = (x[0], self.out_channels, *windows)
             if len(known) >= _KEPT_SHAPES:
                 known.clear()
             known[key] = found

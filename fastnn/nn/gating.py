@@ -37,7 +37,7 @@ class _Softmax(Module):
 
 
 class Softmax(_Softmax):
-    """y = e^x / sum of e^x along `dim`, of x's shape and dtype. CrossEntropyLoss takes logits: it needs no such layer."""
+    """y = e^x / sum of e^x along `dim`, of x's shape and dtype. CrossEntropyLoss takes logits, without it."""
 
     _forward = staticmethod(functions.softmax)
     _backward = staticmethod(functions.softmax_backward)

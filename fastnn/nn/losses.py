@@ -17,8 +17,8 @@ from fastnn.nn.module import Module
 class Loss(Module):
     """A loss of PyTorch's name and arguments. Under `no_grad` only the number is computed.
 
-    reduction: "mean", "sum", or "none" for an array with one number for each position; `backward` then takes the gradient
-    by that array. With the others it may take a number by which the gradient is multiplied.
+    reduction: "mean", "sum", or "none" for an array with one number for each position; `backward` then takes the
+    gradient by that array. With the others it may take a number by which the gradient is multiplied.
     """
 
     _value: ClassVar[Callable[..., Any]]

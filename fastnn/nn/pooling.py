@@ -82,8 +82,8 @@ class _Windows(_Pool):
 class _MaxPool(_Windows):
     """The largest element of each window. Where several are equal, the first gets the gradient; NaN is largest.
 
-    kernel_size, stride (None: kernel_size), padding, dilation: an int, or one for each axis. return_indices: the result is
-    (y, indices), the latter int64 places in x's plane. ceil_mode: a last, incomplete window counts.
+    kernel_size, stride (None: kernel_size), padding, dilation: an int, or one for each axis. return_indices: the result
+    is (y, indices), the latter int64 places in x's plane. ceil_mode: a last, incomplete window counts.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class AdaptiveAvgPool3d(_AdaptiveAvgPool):
 
 
 class GlobalAvgPool(Module):
-    """The average of each channel: x (N, C, *spatial), y (N, C). Source: Lin, Chen and Yan (2013), Network in network."""
+    """The average of each channel: x (N, C, *spatial), y (N, C). Lin, Chen and Yan (2013), Network in network."""
 
     dx_is_scratch = True
     y_is_scratch = True
@@ -272,9 +272,9 @@ class FractionalMaxPool2d(_Pool):
     """Max pooling over random regions, so that x shrinks by a factor that need not be whole.
 
     output_size, an int or one for each of H and W, or output_ratio, numbers in (0, 1) by which lengths shrink.
-    pseudo_random, overlapping and shared are those of `fnn.fractional_max_pool2d`. Regions follow from `seed` (drawn when
-    the layer is made, if None) and `calls`, the number of forward passes in training mode so far; in evaluation mode they
-    are those of the first. Source: Graham (2014), Fractional max-pooling.
+    pseudo_random, overlapping and shared are those of `fnn.fractional_max_pool2d`. Regions follow from `seed` (drawn
+    when the layer is made, if None) and `calls`, the number of forward passes in training mode so far; in evaluation
+    mode they are those of the first. Source: Graham (2014), Fractional max-pooling.
     """
 
     dims = 2
