@@ -10,23 +10,43 @@ Every module's `forward` keeps what its `backward` needs; nothing is recorded be
 
 from __future__ import annotations
 
+from fastnn.nn.averaging import MonteCarlo, monte_carlo
 from fastnn.nn.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, InstanceNorm1d, InstanceNorm2d
 from fastnn.nn.containers import Sequential
+from fastnn.nn.dropout import AlphaDropout, DropConnect, Dropout, Dropout1d, Dropout2d, Dropout3d, StochasticDepth
 from fastnn.nn.module import Module, no_grad
 from fastnn.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from fastnn.nn.parameter import Parameter
+from fastnn.nn.random_layers import RandomLayer, random_state, set_random_state
+from fastnn.nn.serialization import load, load_metadata, load_state, save
 
 __all__ = [
+    "AlphaDropout",
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "DropConnect",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
     "GroupNorm",
     "InstanceNorm1d",
     "InstanceNorm2d",
     "LayerNorm",
     "Module",
+    "MonteCarlo",
     "Parameter",
     "RMSNorm",
+    "RandomLayer",
     "Sequential",
+    "StochasticDepth",
+    "load",
+    "load_metadata",
+    "load_state",
+    "monte_carlo",
     "no_grad",
+    "random_state",
+    "save",
+    "set_random_state",
 ]
