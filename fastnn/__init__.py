@@ -51,10 +51,19 @@ __all__ = [
 ]
 
 
-_ROOMS = ["nn", "ufuncs"]  # imported when they are first used
+_ROOMS = [  # imported when they are first used
+    "models",
+    "nn",
+    "optim",
+    "regularizers",
+    "ufuncs",
+]
 
 if TYPE_CHECKING:
+    from fastnn import models as models
     from fastnn import nn as nn
+    from fastnn import optim as optim
+    from fastnn import regularizers as regularizers
     from fastnn import ufuncs as ufuncs
 
     __version__: str

@@ -254,6 +254,18 @@ def check_apart(title: str, out: Array | None, inputs: Mapping[str, Array | None
             raise ValueError(f"{title}: out overlaps {name} in memory; expected memory apart from it")
 
 
+def check_written(title: str, written: Mapping[str, Array | None], inputs: Mapping[str, Array | None]) -> None:
+    """What is written must not overlap anything else, where inputs are read after the first result is written."""
+    others = dict(inputs)
+    for name, array in written.items():
+        if array is None:
+            continue
+        for other, value in others.items():
+            if value is not None and overlap(array, value):
+                raise ValueError(f"{title}: {name} overlaps {other} in memory; expected memory apart from it")
+        others[name] = array
+
+
 def whole_number(title: str, name: str, value: Any) -> int:
     """`value` as an int."""
     if type(value) is int:

@@ -19,6 +19,7 @@ from fastnn.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from fastnn.nn.parameter import Parameter
 from fastnn.nn.random_layers import RandomLayer, random_state, set_random_state
 from fastnn.nn.serialization import load, load_metadata, load_state, save
+from fastnn.nn.shortcut import PadShortcut
 
 __all__ = [
     "AlphaDropout",
@@ -36,6 +37,7 @@ __all__ = [
     "LayerNorm",
     "Module",
     "MonteCarlo",
+    "PadShortcut",
     "Parameter",
     "RMSNorm",
     "RandomLayer",

@@ -57,8 +57,8 @@ struct Layout {
 struct Correlation {
   Window window;
   Layout layout;
-  const void *source, *weight, *bias;  // the bias is of the type computed in; null for none
-  void* result;
+  const void *source, *weight, *bias;         // the bias is of the type computed in; null for none
+  void *result, *before;                      // before: what the result was before the activation; null for none
   std::int64_t images, groups, inner, outer;  // inner, outer: channels of a group, in the source and in the result
   std::int64_t weight_group, weight_outer, weight_inner;  // steps
   std::int64_t result_rows, result_cols, first_row, first_col, row_step, col_step;
@@ -77,7 +77,8 @@ struct WeightGradient {
   Window window;
   Layout layout;
   const void *dy, *source;
-  void *weight, *partial;  // weight[g, o, c, tap]; partial sums are of the type computed in
+  void *weight, *partial;  // weight[g, o, c, tap]; partial sums are of the type computed in, null for none
+  bool accumulate;         // adds to weight
   std::int64_t images, groups, inner, outer;
   bool lanes;                           // one output a group: the positions are what fills vectors
   std::int64_t outputs, output_blocks;  // that are one task's
@@ -93,11 +94,12 @@ struct Convolution {
   void (*bias_gradient[dtype_count])(void* gradient, std::int64_t begin, std::int64_t end);    // channels
 };
 
-// total[channel] = sum over images and positions of dy[image, channel, position]
+// total[channel] (+)= sum over images and positions of dy[image, channel, position]
 struct BiasGradient {
   const void* dy;
   void* total;
   std::int64_t images, channels, positions;
+  bool accumulate;
 };
 
 }  // namespace fastnn_cpu

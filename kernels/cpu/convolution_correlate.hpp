@@ -133,7 +133,8 @@ struct Correlator {
     if (c.images * c.groups * plane * static_cast<i64>(sizeof(T)) > second_level_cache) {
       // The next plane follows this one, at a distance that the processor does not look ahead by itself.
       const char* const next = reinterpret_cast<const char*>(from + p.image * image + plane);
-      const char* const result = reinterpret_cast<const char*>(address(p, group) + c.result_rows * c.result_cols);
+      const char* const result =
+          reinterpret_cast<const char*>(address(c.result, p, group) + c.result_rows * c.result_cols);
       for (i64 i = 0; i < p.rows * p.length * static_cast<i64>(sizeof(T)); i += 64) {
         __builtin_prefetch(next + i, 0, 2);
         __builtin_prefetch(result + i, 1, 2);
@@ -150,13 +151,12 @@ struct Correlator {
                                             : depthwise_block<V, 7>;
     const N bias = c.bias == nullptr ? N(0) : static_cast<const N*>(c.bias)[group];
     if constexpr (sizeof(T) == sizeof(N)) {
-      T* const to = address(p, group);
+      T *const y = address(c.result, p, group), *const z = c.before == nullptr ? y : address(c.before, p, group);
       const i64 pitch = c.row_step * c.result_cols;
-      block(source + l.first_col, l.pitch, weights, l.kernel_cols, bias, p.rows, p.length, to, pitch);
-      if (pitch == p.length)
-        activate(to, p.rows * p.length);
-      else
-        for (i64 i = 0; i < p.rows; ++i) activate(to + i * pitch, p.length);
+      const bool together = pitch == p.length;
+      block(source + l.first_col, l.pitch, weights, l.kernel_cols, bias, p.rows, p.length, z, pitch);
+      for (i64 i = 0; i < (together ? 1 : p.rows); ++i)
+        finish_rows(z + i * pitch, y + i * pitch, together ? p.rows * p.length : p.length);
     } else {
       patch[0].pitch = p.length;
       block(source + l.first_col, l.pitch, weights, l.kernel_cols, bias, p.rows, p.length, totals, p.length);
@@ -196,24 +196,33 @@ struct Correlator {
     } while (at < end);
   }
 
-  void activate(N* z, i64 n) const {
-    if (c.activation == nullptr) return;
+  void finish_rows(N* z, N* y, i64 n) const {
+    if (c.activation != nullptr)
+      activate(z, y, n);
+    else if (z != y)
+      put(y, z, n);
+  }
+  void activate(N* z, N* y, i64 n) const {
     void* operands[6] = {z};
     for (int k = 0; k < c.parameters; ++k) operands[1 + k] = const_cast<void*>(c.parameter[k]);
-    operands[1 + c.parameters] = z;
+    operands[1 + c.parameters] = y;
     c.activation(operands, n, 0);
   }
-  T* address(const Patch& p, i64 channel) const {
+  T* address(void* of, const Patch& p, i64 channel) const {
     const i64 plane = p.image * c.groups * c.outer + channel, row = c.first_row + p.row * c.row_step;
-    return static_cast<T*>(c.result) + (plane * c.result_rows + row) * c.result_cols + c.first_col + p.col * c.col_step;
+    return static_cast<T*>(of) + (plane * c.result_rows + row) * c.result_cols + c.first_col + p.col * c.col_step;
   }
   // One line of totals is complete: activation, and out.
   void finish(N* total, i64 line, i64 patches, i64 channel) const {
-    activate(total, line);
+    if (c.before != nullptr) spread(c.before, total, patches, channel);
+    if (c.activation != nullptr) activate(total, total, line);
+    spread(c.result, total, patches, channel);
+  }
+  void spread(void* result, const N* total, i64 patches, i64 channel) const {
     const i64 pitch = c.row_step * c.result_cols;
     for (i64 r = 0; r < patches; ++r) {
       const Patch& p = patch[r];
-      T* to = address(p, channel);
+      T* to = address(result, p, channel);
       const N* from = total + p.at;
       if (c.col_step == 1 && p.pitch == p.length && pitch == p.length)
         put(to, from, p.rows * p.length);

@@ -166,7 +166,7 @@ struct WeightAdder {
         for (int half = gradient_lanes / 2; half > 0; half /= 2)
           for (int k = 0; k < half; ++k) total[k] += total[k + half];
       }
-    if (g.slices > 1)
+    if (g.partial != nullptr)
       turn(static_cast<N*>(g.partial) + slice * g.groups * g.outer * all + at, all, totals, width, mine, outputs,
            false);
     else
@@ -195,7 +195,7 @@ void add_slices(void* context, std::int64_t begin, std::int64_t end) {
   for (i64 i = begin; i < end; ++i) {
     N sum = partial[i];
     for (i64 s = 1; s < g.slices; ++s) sum += partial[s * all + i];
-    narrow_to(weight + i, sum);
+    narrow_to(weight + i, g.accumulate ? widened(weight[i]) + sum : sum);
   }
 }
 
@@ -211,7 +211,9 @@ void bias_gradient(void* context, std::int64_t begin, std::int64_t end) {
       for (; i + sum_lanes <= b.positions; i += sum_lanes) sums = sums + load16<S>(dy + i);
       if (i < b.positions) sums = sums + load16_first<S>(dy + i, static_cast<int>(b.positions - i));
     }
-    static_cast<computed<T>*>(b.total)[channel] = static_cast<computed<T>>(total(sums));
+    computed<T>& to = static_cast<computed<T>*>(b.total)[channel];
+    const computed<T> sum = static_cast<computed<T>>(total(sums));
+    to = b.accumulate ? to + sum : sum;
   }
 }
 

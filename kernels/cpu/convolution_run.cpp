@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "convolution_plan.hpp"
+#include "scratch.hpp"
 
 namespace fastnn_cpu {
 namespace {
@@ -58,7 +59,7 @@ bool guarded(F f) {
 }  // namespace
 
 bool convolve(const Runtime& runtime, int dtype, const Geometry& g, const void* x, const void* weight, const void* bias,
-              void* y, const char* activation, const void* const* parameter, int parameters) {
+              void* y, void* z, const char* activation, const void* const* parameter, int parameters) {
   return guarded([&] {
     const std::vector<Tap> taps = taps_of(g);
     Correlation c = {};
@@ -67,6 +68,7 @@ bool convolve(const Runtime& runtime, int dtype, const Geometry& g, const void* 
     c.weight = weight;
     c.bias = bias;
     c.result = y;
+    c.before = z;
     c.images = g.images;
     c.groups = g.groups;
     c.inner = g.inner;
@@ -132,7 +134,7 @@ bool input_gradient(const Runtime& runtime, int dtype, const Geometry& g, const 
 }
 
 bool weight_gradient(const Runtime& runtime, int dtype, const Geometry& geometry, const void* dy, const void* x,
-                     void* dweight) {
+                     void* dweight, bool accumulate) {
   return guarded([&] {
     const std::vector<Tap> taps = taps_of(geometry);
     const i64 size = number_size(dtype);
@@ -141,6 +143,7 @@ bool weight_gradient(const Runtime& runtime, int dtype, const Geometry& geometry
     g.dy = dy;
     g.source = x;
     g.weight = dweight;
+    g.accumulate = accumulate;
     g.images = geometry.images;
     g.groups = geometry.groups;
     g.inner = geometry.inner;
@@ -154,10 +157,10 @@ bool weight_gradient(const Runtime& runtime, int dtype, const Geometry& geometry
     const i64 fitting = gradient_total_bytes / (g.window.taps * width * size);
     g.layout.block = std::min(g.layout.block, std::max<i64>(1, fitting));
     const i64 tasks = plan_tasks(g, size);
-    std::vector<double> partial;
-    if (g.slices > 1) {
-      partial.resize(g.slices * g.groups * g.inner * g.outer * g.window.taps * size / 8 + 1);
-      g.partial = partial.data();
+    const i64 weights = g.groups * g.outer * g.inner * g.window.taps;
+    if (g.slices > 1 || accumulate) {
+      g.partial = scratch(g.slices * weights * size, scratch_shared);
+      if (g.partial == nullptr) return false;
     }
     const Convolution& loops = convolution(runtime.active_isa());
     const bool threads = runtime.pool->get_num_threads() > 1;
@@ -166,14 +169,14 @@ bool weight_gradient(const Runtime& runtime, int dtype, const Geometry& geometry
     else
       loops.weight_gradient[dtype](&g, 0, tasks);
     if (g.failed != 0) return false;
-    if (g.slices > 1) loops.add_slices[dtype](&g, 0, g.groups * g.outer * g.inner * g.window.taps);
+    if (g.partial != nullptr) loops.add_slices[dtype](&g, 0, weights);
     return true;
   });
 }
 
 void bias_gradient(const Runtime& runtime, int dtype, const void* dy, i64 images, i64 channels, i64 positions,
-                   void* dbias) {
-  BiasGradient b = {dy, dbias, images, channels, positions};
+                   void* dbias, bool accumulate) {
+  BiasGradient b = {dy, dbias, images, channels, positions, accumulate};
   const auto body = convolution(runtime.active_isa()).bias_gradient[dtype];
   const i64 each = std::max<i64>(1, images * positions);
   if (each * channels >= 128 * 1024)

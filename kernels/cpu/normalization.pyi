@@ -37,8 +37,9 @@ def batch_norm_backward(
     beta: Array,
     mean: Array,
     inv_std: Array,
-    dgamma: Array,
-    dbeta: Array,
+    dgamma: Array | None,
+    dbeta: Array | None,
+    accumulate: bool,
     activation: Fused | None,
     dropout: tuple[int, float, int, int] | None,
 ) -> None: ...
@@ -52,4 +53,5 @@ def row_norm_backward(
     inv_std: Array,
     dgamma: Array | None,
     dbeta: Array | None,
+    accumulate: bool,
 ) -> None: ...

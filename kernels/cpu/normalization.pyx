@@ -141,6 +141,23 @@ cdef object scratch_for(BatchNorm* args, cnp.ndarray x, bint reducing):
     return scratch
 
 
+cdef void store_sums(object to, const double* sums, bint accumulate):
+    """The gradient of gamma or beta, where it is wanted, rounded once."""
+    cdef int64_t i
+    cdef double* wide
+    cdef float* single
+    if to is None:
+        return
+    if dtype_of(to) == dtype_float64:
+        wide = <double*> data(to)
+        for i in range(cnp.PyArray_SIZE(to)):
+            wide[i] = wide[i] + sums[i] if accumulate else sums[i]
+    else:
+        single = <float*> data(to)
+        for i in range(cnp.PyArray_SIZE(to)):
+            single[i] = <float> (single[i] + sums[i] if accumulate else sums[i])
+
+
 def batch_norm_train(cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarray beta, cnp.ndarray mean, cnp.ndarray inv_std,
                      cnp.ndarray variance, double eps, activation, dropout) -> None:
     """y, mean, inv_std and the biased variance (float64) of x[outer, channels, inner], none of which may be 0."""
@@ -178,8 +195,8 @@ def batch_norm_infer(cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarra
 
 
 def batch_norm_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray dz, cnp.ndarray gamma, cnp.ndarray beta,
-                        cnp.ndarray mean, cnp.ndarray inv_std, cnp.ndarray dgamma, cnp.ndarray dbeta, activation, dropout) -> None:
-    """dx, dgamma and dbeta. beta matters with an activation only; dz, in the dtype computed in, takes its gradient or dropout's."""
+                        cnp.ndarray mean, cnp.ndarray inv_std, dgamma, dbeta, bint accumulate, activation, dropout) -> None:
+    """dx, and dgamma and dbeta where they are not None. beta matters with an activation only; dz, in the dtype computed in, takes its gradient or dropout's."""
     cdef BatchNorm args
     cdef Values values
     cdef int dtype = dtype_of(x)
@@ -196,7 +213,8 @@ def batch_norm_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarr
         args.streaming = streams(dx, x) and data(dx) != data(dy) and data(dx) != data(dz)
         with nogil:
             call(args, runtime.pool[0])
-    dgamma[...], dbeta[...] = dgamma64, dbeta64
+    store_sums(dgamma, <double*> data(dgamma64), accumulate)
+    store_sums(dbeta, <double*> data(dbeta64), accumulate)
 
 
 cdef tuple merged(cnp.ndarray x, gamma, beta):
@@ -226,7 +244,8 @@ def row_norm(cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarray beta, 
         call(args, runtime.pool[0])
 
 
-def row_norm_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray gamma, mean, cnp.ndarray inv_std, dgamma, dbeta) -> None:
+def row_norm_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray gamma, mean, cnp.ndarray inv_std, dgamma, dbeta,
+                      bint accumulate) -> None:
     """dx, and dgamma and dbeta where they are not None."""
     cdef RowNorm args
     cdef int dtype = dtype_of(x)
@@ -254,6 +273,5 @@ def row_norm_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray
         if x.shape[2] != shape[2]:
             with np.errstate(all="ignore"):
                 sums = sums.reshape(2, -1, x.shape[3]).sum(2)
-        dgamma[...] = sums[0]
-        if dbeta is not None:
-            dbeta[...] = sums[1]
+        store_sums(dgamma, <double*> data(sums), accumulate)
+        store_sums(dbeta, <double*> data(sums) + cnp.PyArray_DIM(sums, 1), accumulate)
