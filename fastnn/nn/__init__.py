@@ -10,6 +10,7 @@ Every module's `forward` keeps what its `backward` needs; nothing is recorded be
 
 from __future__ import annotations
 
+from fastnn.nn.averaging import MonteCarlo, monte_carlo
 from fastnn.nn.activations import (
     CELU,
     ELU,
@@ -42,9 +43,14 @@ from fastnn.nn.convolution import Conv1d, Conv2d
 from fastnn.nn.gating import GLU, LogSoftmax, Maxout, Softmax, SwiGLU
 from fastnn.nn.linear import Linear
 from fastnn.nn.losses import BCEWithLogitsLoss, CrossEntropyLoss, HingeLoss, MSELoss
+from fastnn.nn.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, InstanceNorm1d, InstanceNorm2d
+from fastnn.nn.containers import Sequential
+from fastnn.nn.dropout import AlphaDropout, DropConnect, Dropout, Dropout1d, Dropout2d, Dropout3d, StochasticDepth
 from fastnn.nn.module import Module, no_grad
 from fastnn.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from fastnn.nn.parameter import Parameter
+from fastnn.nn.random_layers import RandomLayer, random_state, set_random_state
+from fastnn.nn.serialization import load, load_metadata, load_state, save
 from fastnn.nn.pooling import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -124,5 +130,36 @@ __all__ = [
     "Swish",
     "Tanh",
     "activation_layer",
+from fastnn.nn.shortcut import PadShortcut
+
+__all__ = [
+    "AlphaDropout",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "DropConnect",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "LayerNorm",
+    "Module",
+    "MonteCarlo",
+    "PadShortcut",
+    "Parameter",
+    "RMSNorm",
+    "RandomLayer",
+    "Sequential",
+    "StochasticDepth",
+    "load",
+    "load_metadata",
+    "load_state",
+    "monte_carlo",
     "no_grad",
+    "random_state",
+    "save",
+    "set_random_state",
 ]
