@@ -57,7 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=int, default=1, metavar="N", help="for every library (default: 1)")
     add("--out", type=Path, metavar="DIR", help="folder for the results (default: ./fastnn-bench-<date>-<time>)")
     add("--training", action="store_true", help="measure a training step of whole networks instead, beside PyTorch's")
-    add("--networks", type=_names, metavar="A,B", help="with --training: of mlp, lenet5, alexnet4, resnet8 (default: all)")
+    add(
+        "--networks",
+        type=_names,
+        metavar="A,B",
+        help="with --training: of mlp, lenet5, alexnet4, resnet8 (default: all)",
+    )
     add("--compile", action="store_true", help="with --training: try torch.compile too (minutes)")
     add("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help="measure nothing, compare two result files")
 

@@ -33,7 +33,7 @@ def test_random_search_covers_each_range_in_its_own_scale() -> None:
     study = search(bowl, space, trials=60, processes=1)
     decades = np.array([math.log10(one["lr"]) for one in parameters(study)])
     assert decades.min() < -4.5 and decades.max() > -1.5 and abs(decades.mean() + 3) < 0.5
-    assert 0 <= min(one["b"] for one in parameters(study)) and max(one["b"] for one in parameters(study)) <= 1
+    assert min(one["b"] for one in parameters(study)) >= 0 and max(one["b"] for one in parameters(study)) <= 1
     assert {one["kind"] for one in parameters(study)} == {"a", "b", None}
     widths = [one["width"] for one in parameters(study)]
     assert all(isinstance(width, int) and 16 <= width <= 512 for width in widths) and np.median(widths) < 200

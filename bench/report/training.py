@@ -89,9 +89,7 @@ def show(result: Result, console: Any) -> None:
     from rich.table import Table
 
     threads = result["settings"]["threads"]
-    table = Table(
-        title=f"A training step, threads: {threads}", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1)
-    )
+    table = Table(title=f"A training step, threads: {threads}", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     for index, name in enumerate(HEADS):
         table.add_column(name, justify="left" if index in (0, len(HEADS) - 1) else "right", overflow="fold")
     for step in steps(result):

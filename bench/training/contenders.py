@@ -35,9 +35,7 @@ def fastnn(network: Network, state: Mapping[str, Any], threads: int) -> Made:
     model.load_state_dict(state)
     model.needs_input_grad = False
     criterion = fnn.nn.CrossEntropyLoss()
-    optimizer = fnn.optim.SGD(
-        model.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
-    )
+    optimizer = fnn.optim.SGD(model.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
     batches = network.batches()
     turn = itertools.cycle(batches)
 

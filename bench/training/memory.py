@@ -1,6 +1,6 @@
 """How much memory training takes: in a process of its own, the most it held beyond what its libraries take.
 
-    python -P -m fastnn.bench.training.memory NETWORK CONTENDER THREADS
+python -P -m fastnn.bench.training.memory NETWORK CONTENDER THREADS
 """
 
 from __future__ import annotations

@@ -72,7 +72,14 @@ class _Book:
     """Optuna's study: where trials come from and are written to."""
 
     def __init__(
-        self, optuna: Any, kept: Any, meta: dict[str, Any], ranges: dict[str, Any], strategy: str, trials: int, root: int
+        self,
+        optuna: Any,
+        kept: Any,
+        meta: dict[str, Any],
+        ranges: dict[str, Any],
+        strategy: str,
+        trials: int,
+        root: int,
     ) -> None:
         self.optuna, self.ranges, self.strategy, self.root = optuna, ranges, strategy, root
         direction = "minimize" if meta["minimize"] else "maximize"
