@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--networks",
         type=_names,
         metavar="A,B",
-        help="with --training: of mlp, lenet5, alexnet4, resnet8 (default: all)",
+        help="with --training: of mlp,lenet5,alexnet4,resnet8 (default: all)",
     )
     add("--compile", action="store_true", help="with --training: try torch.compile too (minutes)")
     add("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help="measure nothing, compare two result files")

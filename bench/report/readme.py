@@ -3,8 +3,8 @@
     python -m fastnn.bench.report.readme README.md bench/results/README.md
 
 A table stands between `<!-- KIND: FILE -->` and `<!-- end -->`; the file is relative to the README. Kinds: claim, speed
-targets and functions, from a result file of `fastnn bench`; training, from one of `fastnn bench --training`; accuracy, from
-a certificate.
+targets and functions, from a result file of `fastnn bench`; training, from one of `fastnn bench --training`;
+accuracy, from a certificate.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ class _Book:
         return sum(one.params.keys() == self.ranges.keys() for one in self.all())
 
     def ask(self) -> Any:
-        """A new trial. Its draw depends on the seed and its number alone, so a resumed search draws as an unbroken one."""
+        """A new trial. Its draw depends on the seed and its number alone: a resumed search draws as an unbroken one."""
         number = len(self.all())
         if self.grid:
             taken = [one.params for one in self.all()]

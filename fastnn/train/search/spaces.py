@@ -208,7 +208,7 @@ def _listed(value: Any) -> Any:
 
 
 def grid(space: Mapping[str, Any], trials: int) -> list[dict[str, Any]]:
-    """The points of a grid of at most `trials` points (but all choices): one more value a range in turn, while it fits."""
+    """A grid of at most `trials` points, but with all choices: one more value a range in turn, while it fits."""
     counts = dict.fromkeys(space, 1)
     sizes = {name: len(each.points(1)) for name, each in space.items()}
     growing = [name for name, each in space.items() if not isinstance(each, Choice)]
