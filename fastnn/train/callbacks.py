@@ -69,9 +69,14 @@ class EarlyStopping(Callback):
         self.waited = 0
         self.weights: dict[str, Any] = {}
 
+    def on_train_begin(self, trainer: Trainer) -> None:
+        self._judge(trainer)  # a checkpoint may be that of a run which was stopped here
+
     def on_epoch_end(self, trainer: Trainer) -> None:
         epochs = trainer.history.epochs
-        name = self.metric or ("validation_loss" if "validation_loss" in epochs else "loss")
+        if self.metric is None:
+            self.metric = "validation_loss" if "validation_loss" in epochs else "loss"
+        name = self.metric
         if name not in epochs:
             raise ValueError(f"EarlyStopping: metric is {name!r}; expected one of {', '.join(epochs)}")
         value = float(epochs[name][-1]) * (-1 if name.endswith("accuracy") else 1)
@@ -82,18 +87,23 @@ class EarlyStopping(Callback):
                 self.weights = {key: array.copy() for key, array in trainer.model.state_dict().items()}
             return
         self.waited += 1
+        self._judge(trainer)
+
+    def _judge(self, trainer: Trainer) -> None:
         if self.waited >= self.patience:
             best = trainer.history.best_epoch
+            what = (self.metric or "loss").replace("_", " ")
             since = f"since epoch {best + 1}" if best is not None else "at all"
-            trainer.stop(f"{name} has not become better {since}, that is for {self.waited} epochs.")
+            trainer.stop(f"The {what} has not become better {since}, that is for {self.waited} epochs.")
 
     def on_train_end(self, trainer: Trainer) -> None:
         if self.weights:
             trainer.model.load_state_dict(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "waited": self.waited, "weights": self.weights}
+        return {"metric": self.metric, "best": self.best, "waited": self.waited, "weights": self.weights}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self.metric = state_dict["metric"]
         self.best, self.waited = float(state_dict["best"]), int(state_dict["waited"])
         self.weights = dict(state_dict["weights"])
