@@ -51,8 +51,13 @@ __all__ = [
 ]
 
 
-_ROOMS = ["nn", "optim", "regularizers", "ufuncs"]  # imported when they are first used
-_ROOMS = ["models", "nn", "ufuncs"]  # imported when they are first used
+_ROOMS = [  # imported when they are first used
+    "models",
+    "nn",
+    "optim",
+    "regularizers",
+    "ufuncs",
+]
 
 if TYPE_CHECKING:
     from fastnn import models as models

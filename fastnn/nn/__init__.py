@@ -26,9 +26,9 @@ __all__ = [
     "InstanceNorm2d",
     "LayerNorm",
     "Module",
+    "PadShortcut",
     "Parameter",
     "RMSNorm",
     "Sequential",
     "no_grad",
 ]
-__all__ = ["Module", "PadShortcut", "Parameter", "Sequential", "no_grad"]
