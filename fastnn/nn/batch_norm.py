@@ -231,11 +231,11 @@ class _InstanceNorm(_ChannelNorm):
         """
         assert self.running_mean is not None and self.running_var is not None and out is not None
         samples, flat = x.shape[0], (1, x.shape[0] * x.shape[1], *x.shape[2:])
-        each = [None if array is None else np.tile(array, samples) for array in self._affine]
-        running = [np.tile(array, samples) for array in (self.running_mean, self.running_var)]
+        gamma, beta = (None if array is None else np.tile(array, samples) for array in self._affine)
+        mean, var = (np.tile(array, samples) for array in (self.running_mean, self.running_var))
         into, momentum = out.reshape(flat), self.momentum or 0.0
-        found = functions.batch_norm_train(x.reshape(flat), *each, *running, momentum, self.eps, out=into)
-        for average, new in zip((self.running_mean, self.running_var), running, strict=True):
+        found = functions.batch_norm_train(x.reshape(flat), gamma, beta, mean, var, momentum, self.eps, out=into)
+        for average, new in ((self.running_mean, mean), (self.running_var, var)):
             average[...] = new.reshape(x.shape[:2]).mean(0, np.float64)
         return out, found[1].reshape(x.shape[:2]), found[2].reshape(x.shape[:2])
 
