@@ -1,10 +1,10 @@
 """Training: the loop, its record, and the checks that tell what is wrong with a run and what to try.
 
-    print(fnn.train.sanity_check(model, train))
-    history = fnn.train.fit(model, train, validation=test, epochs=10, checkpoint="run")
-    history.plot("run/history.png")
-    print(*history.findings, sep="\\n")
-    print(fnn.train.evaluate(model, test).accuracy)
+print(fnn.train.sanity_check(model, train))
+history = fnn.train.fit(model, train, validation=test, epochs=10, checkpoint="run")
+history.plot("run/history.png")
+print(*history.findings, sep="\\n")
+print(fnn.train.evaluate(model, test).accuracy)
 """
 
 from __future__ import annotations

@@ -47,7 +47,12 @@ def correct_in(logits: Array, labels: Array) -> int | None:
         return None
     if labels.dtype.kind in "iu" and labels.shape == logits.shape[:1] + logits.shape[2:]:
         return int(np.count_nonzero(logits.argmax(1) == labels))
-    if labels.shape == logits.shape and labels.ndim == 2 and labels.min() >= 0 and np.allclose(labels.sum(1), 1, atol=1e-3):
+    if (
+        labels.shape == logits.shape
+        and labels.ndim == 2
+        and labels.min() >= 0
+        and np.allclose(labels.sum(1), 1, atol=1e-3)
+    ):
         return int(np.count_nonzero(logits.argmax(1) == labels.argmax(1)))
     return None
 

@@ -146,7 +146,9 @@ class History:
     @classmethod
     def from_json(cls, source: str | os.PathLike[str]) -> History:
         """From a file, or from the text itself."""
-        text = source if isinstance(source, str) and source.lstrip().startswith("{") else Path(source).read_text("utf-8")
+        text = (
+            source if isinstance(source, str) and source.lstrip().startswith("{") else Path(source).read_text("utf-8")
+        )
         try:
             return cls.from_dict(json.loads(text))
         except (KeyError, AttributeError, json.JSONDecodeError) as error:

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from fastnn import random
@@ -76,7 +75,9 @@ class Trainer:
         self.criterion = cross_entropy() if loss is None else loss
         for name in ("__call__", "backward"):
             if not hasattr(self.criterion, name):
-                raise TypeError(f"fit: loss is of type {type(loss).__name__}; expected a loss, such as CrossEntropyLoss()")
+                raise TypeError(
+                    f"fit: loss is of type {type(loss).__name__}; expected a loss, such as CrossEntropyLoss()"
+                )
         self.optimizer = Adam(model.parameters()) if optimizer is None else _kind("optimizer", optimizer, Optimizer)
         self.scheduler = _kind("scheduler", scheduler, LRScheduler, ReduceLROnPlateau)
         if scheduler is not None and scheduler.optimizer is not self.optimizer:
@@ -233,7 +234,9 @@ class Trainer:
             return float(clip_grad_norm_(self._parameters, self.clip, error_if_nonfinite=True))
         except ValueError:
             where = diagnosis.nonfinite_gradient(self.model) or "Their squares add up to more than a float holds."
-            self._diverge("nonfinite", f"The gradients of step {self.step + 1} are not finite. {where}", diagnosis.LOWER)
+            self._diverge(
+                "nonfinite", f"The gradients of step {self.step + 1} are not finite. {where}", diagnosis.LOWER
+            )
             return None
 
     def _sound(self, x: Array, y: Array, logits: Array) -> bool:
@@ -308,7 +311,12 @@ class Trainer:
             "loader": {"epoch": getattr(self.loader, "epoch", None), "batches": len(self.loader)},
             "position": {"epoch": self.epoch, "batch": self.batch, "step": self.step},
             "sums": dict(self._sums),
-            "start": {"loss": self.initial_loss, "floor": self._floor, "running": self._running, "weight": self._weight},
+            "start": {
+                "loss": self.initial_loss,
+                "floor": self._floor,
+                "running": self._running,
+                "weight": self._weight,
+            },
             "random": {"layers": random_state(self.model), "generator": random.default_rng().bit_generator.state},
             "callbacks": [[type(each).__name__, each.state_dict()] for each in self.callbacks],
             "history": self.history.as_dict(),
