@@ -34,3 +34,10 @@ def broken(trial: Any) -> float:
     if trial.number == 2:
         raise ZeroDivisionError("no such model")
     return bowl(trial)
+
+
+def points_network(dropout: float) -> Any:
+    """A network of the zoo for points of the plane."""
+    import fastnn as fnn
+
+    return fnn.models.create("mlp", input_shape=(2,), hidden=(16,), dropout=dropout)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from search_objectives import KillsItsWorker, bowl, broken
+from search_objectives import KillsItsWorker, bowl, broken, points_network
 
 pytest.importorskip("optuna", reason='the search needs pip install "fastnn[search]"')
 
@@ -208,7 +208,7 @@ def test_a_trial_whose_process_dies_is_run_again(tmp_path: Path) -> None:
 def test_a_trial_that_always_kills_its_process_fails_and_the_others_do_not(tmp_path: Path) -> None:
     study = search(KillsItsWorker(tmp_path, 0, times=99), SPACE, trials=3, processes=2)
     assert [record.state for record in study.trials] == ["failed", "complete", "complete"]
-    assert study.trials[0].reason == "its worker died 3 times"
+    assert study.trials[0].reason == "its worker died 3 times; can a new process import the objective?"
     assert any("1 of 3 trials failed" in text for text in study.warnings)
 
 
@@ -323,3 +323,61 @@ def test_the_search_interrupted_by_hand_goes_on(tmp_path: Path) -> None:
         search(interrupted, SPACE, trials=3, processes=1, storage=path)
     study = search(bowl, SPACE, trials=3, processes=1, storage=path)
     assert [record.state for record in study.trials] == ["complete"] * 3
+
+
+def net(width: int = 8, **ignored: Any) -> Any:
+    import fastnn as fnn
+
+    return fnn.nn.Sequential(fnn.nn.Linear(2, width), fnn.nn.ReLU(), fnn.nn.Linear(width, 3))
+
+
+def test_a_model_and_data_are_trained_with_what_is_drawn() -> None:
+    import fastnn as fnn
+
+    data = fnn.data.spirals(300, rng=np.random.default_rng(0))
+    space = {"lr": search.loguniform(1e-6, 1e4), "width": search.choice([4, 32])}
+    study = search((net, data), space, trials=8, processes=1, epochs=4, batch_size=32)
+    best, worst = study.complete[0], study.complete[-1]
+    assert (best.value or 9) < 0.9 < 1.05 < (worst.value or 0)
+    assert len(best.reports) == 4 and best.reports[3] == best.value
+    assert any(record.reason.startswith("diverged") for record in study.trials if record.parameters["lr"] > 100)
+    again = search((net, data), space, trials=8, processes=1, epochs=4, batch_size=32)
+    assert again.trials == [record.__class__(*_but_seconds(record, other)) for record, other in _pairs(study, again)]
+
+
+def _pairs(one: Study, two: Study) -> Any:
+    return zip(one.trials, two.trials, strict=True)
+
+
+def _but_seconds(record: Any, other: Any) -> tuple[Any, ...]:
+    return (record.number, record.parameters, record.value, record.state, record.reason, other.seconds, record.reports)
+
+
+def test_a_network_of_the_zoo_is_searched_in_other_processes_for_accuracy() -> None:
+    import fastnn as fnn
+
+    train, held = fnn.data.clouds(200, classes=10, rng=1), fnn.data.clouds(100, classes=10, rng=2)
+    space = {
+        "lr": search.loguniform(1e-3, 1e-1),
+        "dropout": search.uniform(0, 0.5),
+        "optimizer": search.choice(["adam"]),
+    }
+    pair = (points_network, (train, held))
+    study = search(pair, space, trials=3, processes=2, epochs=3, measure="accuracy")
+    assert not study.minimize and 0.3 < study.best_value <= 1
+
+
+@pytest.mark.parametrize(
+    ("pair", "options", "kind", "message"),
+    [
+        ((3, None), {}, TypeError, "model is a int; expected a name of the zoo"),
+        ((net, 3), {}, TypeError, "data is a int; expected a data set"),
+        ((net, 3, 4), {}, TypeError, "objective is a tuple of 3"),
+        ((net, (np.zeros((9, 2)), np.zeros(9, int))), {"speed": 1}, TypeError, "unknown training option speed"),
+        ((net, (np.zeros((9, 2)), np.zeros(9, int))), {"measure": "f1"}, ValueError, "measure is 'f1'"),
+        ((net, (np.zeros((9, 2)), np.zeros(9, int))), {"epochs": 0}, ValueError, "epochs is 0"),
+    ],
+)
+def test_wrong_models_and_data_are_named(pair: Any, options: Any, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        search(pair, SPACE, trials=1, processes=1, **options)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 
-def number(low: float = float("-inf"), high: float = float("inf"), above: float | None = None) -> Callable[[str], float]:
+def number(low: float = -math.inf, high: float = math.inf, above: float | None = None) -> Callable[[str], float]:
     """The type of a real number within bounds; `above` is a bound that it must not reach."""
 
     def parse(text: str) -> float:
@@ -22,7 +23,7 @@ def number(low: float = float("-inf"), high: float = float("inf"), above: float 
     return parse
 
 
-def whole(low: int = 1, high: float = float("inf")) -> Callable[[str], int]:
+def whole(low: int = 1, high: float = math.inf) -> Callable[[str], int]:
     """The type of an integer within bounds."""
 
     def parse(text: str) -> int:
@@ -36,7 +37,7 @@ def whole(low: int = 1, high: float = float("inf")) -> Callable[[str], int]:
 
 
 def _upto(high: float) -> str:
-    return f", at most {high:g}" if high < float("inf") else ""
+    return f", at most {high:g}" if high < math.inf else ""
 
 
 def setting(text: str) -> tuple[str, Any]:
@@ -95,8 +96,40 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add("--activation", metavar="NAME", help="of every hidden layer: relu, gelu, tanh ... (default: relu)")
     add("--dropout", type=number(0, 0.999), metavar="P", help="probability of dropping; 0: none (by the model)")
     add("--batch-norm", action=argparse.BooleanOptionalAction, default=None, help="batch norm (by the model)")
-    add("--option", type=setting, action="append", default=[], metavar="NAME=VALUE", dest="options",
-        help="an option of the model, such as hidden=512,256 (mlp), pool=avg (lenet5), shortcut=identity (resnet8)")  # fmt: skip
+    add(
+        "--option",
+        type=setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="options",
+        help="an option of the model, such as hidden=512,256 (mlp), pool=avg (lenet5), shortcut=identity (resnet8)",
+    )
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """How a network is trained."""
+    add, yes_or_no = parser.add_argument, argparse.BooleanOptionalAction
+    add("--batch-size", type=whole(), metavar="N", help="samples a step (by data and model, like all that follow)")
+    add("--lr", type=number(above=0), metavar="RATE", help="learning rate, at its highest")
+    add("--optimizer", metavar="NAME", help="sgd (Nesterov momentum), adam, adamw or rmsprop")
+    add("--momentum", type=number(0, 0.9999), metavar="M", help="of sgd")
+    add("--weight-decay", type=number(0), metavar="L2", help="gradient of L2/2 |w|^2 (adamw: decoupled)")
+    add("--schedule", metavar="NAME", help="of the learning rate after the warm-up: cosine, linear, step or constant")
+    add("--warmup", type=number(0), metavar="EPOCHS", help="epochs over which the learning rate rises")
+    add("--label-smoothing", type=number(0, 0.999), metavar="E", help="share of a label that all classes get")
+    add("--augment", action=yes_or_no, default=None, help="images: random crops (pad 4), flips (not of digits)")
+
+
+TRAINING = (
+    "batch_size", "lr", "optimizer", "momentum", "weight_decay", "schedule", "warmup", "label_smoothing", "augment",
+)  # fmt: skip
+
+
+def given_training(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of `add_training` that were given, and the number of epochs."""
+    found = {name: getattr(args, name) for name in (*TRAINING, "epochs")}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def given_model(args: argparse.Namespace) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Recipe:
 
 
 _POINTS = Recipe(
-    "mlp", 60, 0.01, 64, "adam", weight_decay=0.0, warmup=2, options={"hidden": (64, 64), "dropout": 0.0}
+    "mlp", 30, 0.01, 64, "adam", weight_decay=0.0, warmup=2, options={"hidden": (64, 64), "dropout": 0.0}
 )  # seconds, and smooth regions
 _MNIST = {
     "mlp": Recipe("mlp", 12, 0.1, weight_decay=1e-4),

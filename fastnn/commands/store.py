@@ -1,4 +1,4 @@
-"""A trained model on disk: `model.safetensors`, its weights, and `model.json`, what it is and how its input is prepared."""
+"""A trained model on disk: `model.safetensors`, its weights; `model.json`, what it is and what goes before it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from fastnn import data, models, nn
 from fastnn.data import Preprocessor
+from fastnn.nn.serialization import write_atomically
 
 FORMAT = 1
 WEIGHTS, ABOUT = "model.safetensors", "model.json"
@@ -40,7 +41,7 @@ def save(folder: Path, model: nn.Module, preprocess: Preprocessor, about: dict[s
     state = {key: np.asarray(value).tolist() for key, value in preprocess.state_dict().items()}
     nn.save(model, folder / WEIGHTS, {"fastnn": json.dumps(about["model"])})
     text = json.dumps({"format": FORMAT} | about | {"preprocess": state}, indent=1, allow_nan=False)
-    nn.serialization.write_atomically(folder / ABOUT, text.encode() + b"\n")
+    write_atomically(folder / ABOUT, text.encode() + b"\n")
 
 
 def load(path: Path) -> Saved:
@@ -50,7 +51,9 @@ def load(path: Path) -> Saved:
     try:
         about: Any = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: there is no {ABOUT}; expected a folder that `fastnn train` has written") from None
+        raise FileNotFoundError(
+            f"{path}: there is no {ABOUT}; expected a folder that `fastnn train` has written"
+        ) from None
     except ValueError as error:
         raise ValueError(f"{file} is not JSON: {error}") from None
     if not isinstance(about, dict) or not {"format", "model", "preprocess", "classes", "data"} <= about.keys():

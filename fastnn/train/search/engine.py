@@ -213,7 +213,7 @@ def _work(book: _Book, runner: _Runner, pruning: bool, minimize: bool, watch: Wa
                 if task.crashes < CRASHES:
                     again.append(task)
                     continue
-                record = book.fail(number, f"its worker died {CRASHES} times")
+                record = book.fail(number, f"its worker died {CRASHES} times; can a new process import the objective?")
             watch(record, book.drawn() - len(flying) - len(again), book.wanted)
 
 
@@ -235,21 +235,26 @@ class _Runner:
                     process.terminate()
 
     def submit(self, one: trial.Trial) -> futures.Future[trial.Outcome]:
-        if self.executor is not None:
-            found: futures.Future[trial.Outcome] = self.executor.submit(trial.run, self.objective, one)
+        found: futures.Future[trial.Outcome]
+        if self.own:
+            self.executor = self.executor or self._pool()
+            found = self.executor.submit(_run_ours, one)
             return found
-        if not self.own:
-            future: futures.Future[trial.Outcome] = futures.Future()
-            try:
-                future.set_result(trial.run(self.objective, one))
-            except Exception as error:
-                future.set_exception(error)
-            return future
+        if self.executor is not None:
+            found = self.executor.submit(trial.run, self.objective, one)
+            return found
+        future: futures.Future[trial.Outcome] = futures.Future()
+        try:
+            future.set_result(trial.run(self.objective, one))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def _pool(self) -> futures.ProcessPoolExecutor:
+        """New processes, each with the objective, and the data in it, from the start."""
         cores = max(1, _cores() // self.width)
-        self.executor = futures.ProcessPoolExecutor(
-            self.width, multiprocessing.get_context("spawn"), initializer=_limit_threads, initargs=(cores,)
-        )
-        return self.submit(one)
+        spawn = multiprocessing.get_context("spawn")
+        return futures.ProcessPoolExecutor(self.width, spawn, initializer=_begin, initargs=(self.objective, cores))
 
     def died(self, error: Exception) -> bool:
         """Whether this means that the worker died, not that the trial went wrong; a broken pool of ours is replaced."""
@@ -298,13 +303,23 @@ def _cores() -> int:
     return default_num_threads()
 
 
-def _limit_threads(number: int) -> None:
-    """In a new process: its share of the cores, for fastnn and for NumPy's matrix products."""
+_ours: trial.Objective | None = None  # in a process of our own pool
+
+
+def _begin(objective: trial.Objective, number: int) -> None:
+    """In a new process: the objective, and the share of the cores, for fastnn and for NumPy's matrix products."""
     from fastnn.threads import set_num_threads
 
+    global _ours
+    _ours = objective
     set_num_threads(number)
     with contextlib.suppress(ImportError):
         need("threadpoolctl", "limiting threads", "search").threadpool_limits(number)
+
+
+def _run_ours(one: trial.Trial) -> trial.Outcome:
+    assert _ours is not None
+    return trial.run(_ours, one)
 
 
 @contextlib.contextmanager
