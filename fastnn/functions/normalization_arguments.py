@@ -92,9 +92,7 @@ def gradients_memory(
     for name, array in given.items():
         if array is not None:
             if not wanted:
-                raise ValueError(
-                    f"{title}: {name} is an array and gamma is None; expected gamma beside it"
-                )
+                raise ValueError(f"{title}: {name} is an array and gamma is None; expected gamma beside it")
             check_updated(title, name, array, shape, dtype)
         elif accumulate and wanted:
             raise ValueError(f"{title}: accumulate adds to {name}, which is None; expected an array of shape {shape}")

@@ -52,6 +52,11 @@ struct RowNorm {
   double* scratch = nullptr;  // as many as row_scratch says
 };
 
+// The convention of running averages: see CONVENTION in the table of batch norm.
+static inline double running_average(double old, double batch, double momentum) {
+  return momentum * batch + (1 - momentum) * old;
+}
+
 using BatchPass = void (*)(const BatchNorm&, const fastnn::PoolApi&);
 using RowPass = void (*)(const RowNorm&, const fastnn::PoolApi&);
 
