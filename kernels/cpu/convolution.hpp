@@ -67,6 +67,7 @@ struct Correlation {
   const void* parameter[4];
   bool depthwise;                       // one channel by itself, no steps, and a kernel without gaps
   bool hold;                            // all weights of a task lie in scratch memory, from task to task
+  bool across;                          // the channels of the result are what fills vectors, not the positions
   std::int64_t outputs, output_blocks;  // channels of the result that are one task's
   int failed;                           // set where there is no memory
 };

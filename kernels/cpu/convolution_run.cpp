@@ -23,7 +23,8 @@ i64 modulo(i64 a, i64 b) { return ((a % b) + b) % b; }
 bool run(const Runtime& runtime, int dtype, Correlation& c) {
   Tiles tiles;
   const i64 size = number_size(dtype);
-  c.layout = lay_out(c.window, c.images, c.inner, c.outer, tile_positions, size, is_depthwise(c), tiles);
+  c.layout =
+      lay_out(c.window, c.images, c.inner, c.outer, tile_positions, size, is_depthwise(c), is_across(c, size), tiles);
   const int threads = runtime.pool->get_num_threads();
   const i64 tasks = plan_tasks(c, size, threads);
   const auto body = convolution(runtime.active_isa()).correlate[dtype];
@@ -153,7 +154,7 @@ bool weight_gradient(const Runtime& runtime, int dtype, const Geometry& geometry
     const i64 width = g.lanes ? 16 : g.outputs;
     const i64 positions = g.lanes ? tile_positions : std::max<i64>(16, gradient_bytes / (width * size));
     Tiles tiles;
-    g.layout = lay_out(g.window, g.images, g.inner, 0, positions, size, g.lanes, tiles);
+    g.layout = lay_out(g.window, g.images, g.inner, 0, positions, size, g.lanes, false, tiles);
     const i64 fitting = gradient_total_bytes / (g.window.taps * width * size);
     g.layout.block = std::min(g.layout.block, std::max<i64>(1, fitting));
     const i64 tasks = plan_tasks(g, size);

@@ -30,6 +30,8 @@ constexpr int tile_rows = 6;
 constexpr int tile_columns(int rows) { return rows == 1 ? 8 : rows == 2 ? 4 : rows <= 4 ? 3 : 2; }
 #endif
 
+constexpr int across_columns = 2;
+
 template <class V, int rows, int columns>
 struct registers {
   using number = scalar_t<V>;
@@ -81,6 +83,29 @@ void correlation_tile(const scalar_t<V>* x, const int* offset, const scalar_t<V>
   registers<V, rows, columns> tile;
   for (long long k = 0; k < terms; ++k, w += rows) tile.add(x + offset[k], [w](int a) { return w[a]; });
   tile.flush(total, pitch, first, bias);
+}
+
+// The same the other way round: the results of `rows` neighbouring positions, whose vectors are channels. Nothing is
+// computed past the ends of rows, but the results are to be turned over. Term k takes the `columns` vectors of weights
+// at w + k * columns * lanes; a bias is one number a channel.
+template <class V, int rows>
+void across_tile(const scalar_t<V>* x, const int* offset, const scalar_t<V>* w, long long terms, scalar_t<V>* total,
+                 bool first, const scalar_t<V>* bias) {
+  constexpr int columns = across_columns;
+  registers<V, rows, columns> tile;
+  for (long long k = 0; k < terms; ++k, w += columns * lanes<V>) {
+    const scalar_t<V>* const at = x + offset[k];
+    tile.add(w, [at](int a) { return at[a]; });
+  }
+  if (bias != nullptr)
+#pragma GCC unroll 16
+    for (int a = 0; a < rows; ++a)
+#pragma GCC unroll 16
+      for (int j = 0; j < columns; ++j) {
+        scalar_t<V>* const p = total + (a * columns + j) * lanes<V>;
+        tile.sum[a][j] = (first ? tile.sum[a][j] : load<V>(p) + tile.sum[a][j]) + load<V>(bias + j * lanes<V>);
+      }
+  tile.flush(total, columns * lanes<V>, first || bias != nullptr, nullptr);
 }
 
 // Results of one channel convolved by itself, depthwise: `rows` rows times `columns` vectors. Neighbouring rows see the
