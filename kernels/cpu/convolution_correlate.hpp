@@ -69,7 +69,7 @@ struct Correlator {
   const Window& w;
   const Layout& l;
   const T *source_end, *weight_end;
-  static constexpr i64 panel = across_columns * lanes<V>;
+  static constexpr i64 panel = across_columns * lanes<V>, size = sizeof(T);
   i64 total_pitch;
   N *source, *weights, *totals;
   Patch* patch;
@@ -117,7 +117,7 @@ struct Correlator {
     if (c.hold) hold_weights(block * c.groups + group, group, first, outputs);
     if (c.across) {
       pack(source, l, w, from, image, c.inner, patch, patches, source_end);
-      Ahead ahead = ahead_of(index + 1, outputs / panel * ((c.inner + l.chunk - 1) / l.chunk) * patch[0].rows);
+      Ahead<0> ahead = ahead_of(index + 1, outputs / panel * ((c.inner + l.chunk - 1) / l.chunk) * patch[0].rows);
       for (i64 o = 0; o < outputs; o += panel)
         across(patch[0], weights + o * c.inner * w.taps, group * c.outer + first + o, ahead);
       return;
@@ -127,9 +127,7 @@ struct Correlator {
       const i64 end = c.inner - begin < l.block ? c.inner : begin + l.block;
       const bool last = end == c.inner;
       pack(source, l, w, from + begin * plane, image, end - begin, patch, patches, source_end);
-      Ahead ahead = ahead_of(last && !l.gathered ? index + 1 : -1, (outputs + tile_rows - 1) / tile_rows);
       for (i64 o = 0; o < outputs; o += tile_rows) {
-        ahead.fetch();
         const i64 rows = outputs - o < tile_rows ? outputs - o : tile_rows, channel = group * c.outer + first + o;
         const N* weight = weights;
         if (c.hold)
@@ -146,39 +144,46 @@ struct Correlator {
     } while (begin < c.inner);
   }
 
-  // The next task's source, which is asked for bit by bit while this one computes: its planes lie at distances that the
-  // processor does not look ahead by itself.
+  // Channels of memory that is soon read (or written) are asked for bit by bit while a tile computes: they lie at
+  // distances that the processor does not look ahead by itself. Rejected where positions fill vectors: no gain.
+  template <int write>
   struct Ahead {
     const char* at;
     i64 bytes, step, channels, share;
 
-    void fetch() {
+    FASTNN_FN void fetch() {
       for (i64 n = 0; n < share && channels > 0; ++n, --channels, at += step)
-        for (i64 i = 0; i < bytes; i += 64) __builtin_prefetch(at + i, 0, 2);
+        for (i64 i = 0; i < bytes; i += 64) __builtin_prefetch(at + i, write, 2);
     }
   };
-  Ahead ahead_of(i64 index, i64 times) const {
-    if (index < 0 || index >= c.groups * l.tiles) return {};
+  // what a patch sees of the source, without the rows above and below
+  Ahead<0> ahead_of(i64 index, i64 times) const {
+    if (index >= c.groups * l.tiles) return {};
     Patch next;
     patches_of(l, w, c.images, index / c.groups % l.tiles, &next);
     const i64 first = next.row * w.row_step < w.source_rows ? next.row * w.row_step : 0;
     const i64 rows = next.rows * w.row_step < w.source_rows - first ? next.rows * w.row_step : w.source_rows - first;
-    const i64 plane = (next.image * c.groups + index % c.groups) * c.inner * w.source_rows + first;
-    return {reinterpret_cast<const char*>(static_cast<const T*>(c.source) + plane * w.source_cols),
-            rows * w.source_cols * static_cast<i64>(sizeof(T)),
-            w.source_rows * w.source_cols * static_cast<i64>(sizeof(T)), c.inner, (c.inner + times - 1) / times};
+    const i64 row = (next.image * c.groups + index % c.groups) * c.inner * w.source_rows + first;
+    return {reinterpret_cast<const char*>(static_cast<const T*>(c.source) + row * w.source_cols),
+            rows * w.source_cols * size, w.source_rows * w.source_cols * size, c.inner, (c.inner + times - 1) / times};
+  }
+  Ahead<1> ahead_in(const Patch& p, i64 channel, i64 times) const {
+    return {reinterpret_cast<const char*>(address(c.result, p, channel)), p.rows * c.row_step * c.result_cols * size,
+            c.result_rows * c.result_cols * size, panel, (panel + times - 1) / times};
   }
 
   // A panel of channels of one patch, position by position.
-  void across(const Patch& p, const N* weight, i64 channel, Ahead& ahead) {
+  void across(const Patch& p, const N* weight, i64 channel, Ahead<0>& ahead) {
     const N* const bias = c.bias == nullptr ? nullptr : static_cast<const N*>(c.bias) + channel;
     const i64 parts = (p.length + tile_rows - 1) / tile_rows;
+    Ahead<1> results = ahead_in(p, channel, p.rows * ((c.inner + l.chunk - 1) / l.chunk));
     for (i64 begin = 0; begin < c.inner; begin += l.chunk) {
       const i64 channels = c.inner - begin < l.chunk ? c.inner - begin : l.chunk;
       const N* const x = source + begin * l.channel;
       N* total = totals;
       for (i64 i = 0; i < p.rows; ++i) {
         ahead.fetch();
+        results.fetch();
         for (i64 part = 0, j = 0; part < parts; ++part) {
           const i64 next = p.length * (part + 1) / parts;
           across_tiles<V>::rows[next - j - 1](x + i * l.pitch + j, offset, weight, channels * w.taps, total, begin == 0,
