@@ -81,7 +81,8 @@ struct WeightGradient {
   void *weight, *partial;  // weight[g, o, c, tap]; partial sums are of the type computed in, null for none
   bool accumulate;         // adds to weight
   std::int64_t images, groups, inner, outer;
-  bool lanes;                           // one output a group: the positions are what fills vectors
+  bool lanes;                           // few outputs a group: the positions are what fills vectors
+  std::int64_t together;                // tiles, whole images, that are packed and gone through together
   std::int64_t outputs, output_blocks;  // that are one task's
   std::int64_t inner_blocks, slices;
   int failed;
