@@ -10,7 +10,6 @@ Every module's `forward` keeps what its `backward` needs; nothing is recorded be
 
 from __future__ import annotations
 
-from fastnn.nn.averaging import MonteCarlo, monte_carlo
 from fastnn.nn.activations import (
     CELU,
     ELU,
@@ -37,19 +36,17 @@ from fastnn.nn.activations import (
     Tanh,
     activation_layer,
 )
+from fastnn.nn.averaging import MonteCarlo, monte_carlo
+from fastnn.nn.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, InstanceNorm1d, InstanceNorm2d
 from fastnn.nn.containers import Residual, Sequential
 from fastnn.nn.convolution import Conv1d, Conv2d
+from fastnn.nn.dropout import AlphaDropout, DropConnect, Dropout, Dropout1d, Dropout2d, Dropout3d, StochasticDepth
 from fastnn.nn.gating import GLU, LogSoftmax, Maxout, Softmax, SwiGLU
 from fastnn.nn.linear import Linear
 from fastnn.nn.losses import BCEWithLogitsLoss, CrossEntropyLoss, HingeLoss, MSELoss
-from fastnn.nn.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, InstanceNorm1d, InstanceNorm2d
-from fastnn.nn.containers import Sequential
-from fastnn.nn.dropout import AlphaDropout, DropConnect, Dropout, Dropout1d, Dropout2d, Dropout3d, StochasticDepth
 from fastnn.nn.module import Module, no_grad
 from fastnn.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from fastnn.nn.parameter import Parameter
-from fastnn.nn.random_layers import RandomLayer, random_state, set_random_state
-from fastnn.nn.serialization import load, load_metadata, load_state, save
 from fastnn.nn.pooling import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -63,7 +60,10 @@ from fastnn.nn.pooling import (
     MaxPool2d,
     MaxPool3d,
 )
+from fastnn.nn.random_layers import RandomLayer, random_state, set_random_state
+from fastnn.nn.serialization import load, load_metadata, load_state, save
 from fastnn.nn.shape import Flatten, Identity
+from fastnn.nn.shortcut import PadShortcut
 
 __all__ = [
     "CELU",
@@ -75,22 +75,35 @@ __all__ = [
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
+    "AlphaDropout",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
     "Conv1d",
     "Conv2d",
     "Cos",
     "CrossEntropyLoss",
+    "DropConnect",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
     "Flatten",
     "FractionalMaxPool2d",
     "GlobalAvgPool",
+    "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
     "HingeLoss",
     "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSigmoid",
@@ -102,9 +115,13 @@ __all__ = [
     "Maxout",
     "Mish",
     "Module",
+    "MonteCarlo",
     "PReLU",
+    "PadShortcut",
     "Parameter",
     "ParametricELU",
+    "RMSNorm",
+    "RandomLayer",
     "ReLU",
     "ReLU6",
     "Residual",
@@ -115,34 +132,11 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Softsign",
+    "StochasticDepth",
     "SwiGLU",
     "Swish",
     "Tanh",
     "activation_layer",
-from fastnn.nn.shortcut import PadShortcut
-
-__all__ = [
-    "AlphaDropout",
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "BatchNorm3d",
-    "DropConnect",
-    "Dropout",
-    "Dropout1d",
-    "Dropout2d",
-    "Dropout3d",
-    "GroupNorm",
-    "InstanceNorm1d",
-    "InstanceNorm2d",
-    "LayerNorm",
-    "Module",
-    "MonteCarlo",
-    "PadShortcut",
-    "Parameter",
-    "RMSNorm",
-    "RandomLayer",
-    "Sequential",
-    "StochasticDepth",
     "load",
     "load_metadata",
     "load_state",
