@@ -325,7 +325,7 @@ class Module:
         return self
 
     wide: ClassVar[frozenset[str]] = frozenset()
-    """Names of parameters that functions take in float32 beside arrays of float16 and bfloat16."""
+    """Names of parameters and buffers that functions take in float32 beside arrays of float16 and bfloat16."""
 
     def _convert(self, dtype: np.dtype[Any]) -> None:
         """Convert what this module itself owns."""
@@ -336,7 +336,8 @@ class Module:
                 parameter.grad = None
         for name, buffer in self._buffers.items():
             if buffer is not None and buffer.dtype.kind not in "biu":
-                setattr(self, name, buffer.astype(dtype, copy=False))
+                kind = parameter_dtype(dtype) if name in self.wide else dtype
+                setattr(self, name, buffer.astype(kind, copy=False))
 
     # State
 
