@@ -193,7 +193,7 @@ class Module:
 
     def gradient(self, dy: Array) -> Array:
         """Where a dx of dy's shape and dtype goes: dy itself where it is scratch, else a workspace."""
-        if self.dy_is_scratch and dy.flags.writeable:
+        if self.dy_is_scratch and dy.flags.carray:
             return dy
         return self.workspace("dx", dy.shape, dy.dtype)
 
