@@ -52,6 +52,7 @@ __all__ = [
 
 
 _ROOMS = [  # imported when they are first used
+    "data",
     "models",
     "nn",
     "optim",
@@ -60,6 +61,7 @@ _ROOMS = [  # imported when they are first used
 ]
 
 if TYPE_CHECKING:
+    from fastnn import data as data
     from fastnn import models as models
     from fastnn import nn as nn
     from fastnn import optim as optim
