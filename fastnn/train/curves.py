@@ -38,7 +38,7 @@ def read_loss(loss: Array, update_ratio: float | None = None) -> Finding | None:
     start, end, lowest = curve[0], curve[-3:].mean(), curve.min()
     fall = (start - end) / start if start > 0 else 0.0
     noise = float(np.median(np.abs(np.diff(curve)))) / start if start > 0 else 0.0
-    told = f"The loss went from {start:.3g} to {end:.3g}"
+    told = f"The loss went from {loss[0]:.3g} to {end:.3g}"
     if end > 1.2 * start or end > 2 * lowest + 0.2 * start:
         return Finding(
             "loss_rises",
@@ -49,8 +49,8 @@ def read_loss(loss: Array, update_ratio: float | None = None) -> Finding | None:
         return Finding(
             "loss_flat",
             f"{told} in {len(loss)} steps: it hardly moves.",
-            "Try a learning rate ten to a hundred times higher; if that changes nothing, look at the initialisation and "
-            "at whether gradients reach every layer (fnn.train.sanity_check).",
+            "Try a learning rate ten to a hundred times higher; if that changes nothing, look at the initialisation "
+            "and at whether gradients reach every layer (fnn.train.sanity_check).",
         )
     waited = _waiting(curve)
     if waited >= 0.15 and fall > 0.3:
@@ -78,8 +78,8 @@ def read_loss(loss: Array, update_ratio: float | None = None) -> Finding | None:
         return Finding(
             "lr_too_high",
             f"{told}, nearly all of it in the first {settled:.0%} of the steps, and then stays on a plateau.",
-            "The learning rate is probably too high: try one three to ten times lower, or a schedule that lowers it. If "
-            "that changes nothing the model is too small.",
+            "The learning rate is probably too high: try one three to ten times lower, or a schedule that lowers it. "
+            "If that changes nothing the model is too small.",
         )
     return Finding("loss_falls", f"{told}, as it should.")
 
