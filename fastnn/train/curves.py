@@ -17,14 +17,23 @@ __all__ = ["read_curves"]
 Array = npt.NDArray[np.float64]
 _LEAST = 30  # steps: fewer make no curve
 _BINS = 40
+_HELD_BACK = {"loss_flat", "lr_too_low", "early_plateau"}
+_ILL_LAYERS = {"dead_units", "saturated", "activations_vanish", "gradients_vanish"}
+_LAYERS_FIRST = "See to what is said of the layers first, then to the learning rate."
 
 
 def read_curves(history: History) -> list[Finding]:
     """One finding about the loss curve, and one about the gap if there has been validation."""
     if history.diverged:
         return []
-    found = [read_loss(history.steps.get("loss", np.zeros(0)), _pace(history)), read_gap(history.epochs)]
-    return [each for each in found if each is not None]
+    loss = read_loss(history.steps.get("loss", np.zeros(0)), _pace(history))
+    gap = read_gap(history.epochs)
+    if loss is not None and loss.kind in _HELD_BACK:
+        if any(finding.kind in _ILL_LAYERS for finding in history.findings):
+            loss = Finding(loss.kind, loss.message.partition("; since")[0].rstrip(".") + ".", _LAYERS_FIRST)
+        if gap is not None and gap.kind == "underfitting":
+            gap = None  # the curve says it better
+    return [each for each in (loss, gap) if each is not None]
 
 
 def read_loss(loss: Array, update_ratio: float | None = None) -> Finding | None:
@@ -45,7 +54,8 @@ def read_loss(loss: Array, update_ratio: float | None = None) -> Finding | None:
             f"{told}, after {lowest:.3g} at its lowest: it rises.",
             "The learning rate is too high: try one three to ten times lower, or a schedule that lowers it.",
         )
-    if fall < max(0.03, 3 * noise / len(curve) ** 0.5) and lowest > 0.9 * start:
+    start = min(start, loss[0])  # the very first steps may throw it up
+    if (start - end) / start < max(0.03, noise / 2) and lowest > 0.9 * start:
         return Finding(
             "loss_flat",
             f"{told} in {len(loss)} steps: it hardly moves.",

@@ -130,8 +130,11 @@ def read_layers(history: History) -> list[Finding]:
     layers = history.layers
     if not layers:
         return []
-    found = [*_dead(layers), *_saturated(layers), *_updates(layers), *_signal(layers)]
-    return [finding for finding in found if finding is not None]
+    found = [*_dead(layers), *_saturated(layers), *_signal(layers)]
+    updates = _updates(layers)
+    if found and updates and updates[0].kind == "updates_small":
+        return found  # of which that is the effect
+    return found + updates
 
 
 def _last(layers: dict[str, dict[str, Array]], column: str) -> dict[str, float]:
