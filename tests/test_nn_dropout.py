@@ -264,8 +264,8 @@ def test_torch_has_the_same_arguments() -> None:
         (lambda: nn.Dropout(0.5, mode="none"), ValueError, "Dropout: mode is 'none'"),
         (lambda: nn.Dropout(0.5, seed=-1), ValueError, "Dropout: seed is -1"),
         (lambda: nn.StochasticDepth(0.5, "channel"), ValueError, "expected 'row' or 'batch'"),
-        (lambda: nn.Dropout()(np.ones(3, np.int64)), TypeError, "Dropout: x has dtype int64; expected a floating"),
-        (lambda: nn.Dropout()([1.0]), TypeError, "Dropout: x is of type list; expected a numpy.ndarray"),
+        (lambda: nn.Dropout()(np.ones(3, np.int64)), TypeError, "Dropout: x has dtype int64; expected float32"),
+        (lambda: nn.Dropout()([1.0]), TypeError, "Dropout: x is of type list; expected a NumPy array"),
         (lambda: nn.Dropout2d()(np.ones((3, 4))), ValueError, r"Dropout2d: x has shape \(3, 4\); expected \(N, C, H"),
     ],
 )

@@ -23,6 +23,7 @@ from fastnn.functions.dropout import (
     stochastic_depth,
     stochastic_depth_backward,
 )
+from fastnn.nn.checks import floating
 from fastnn.nn.module import Array, Module
 from fastnn.nn.parameter import Parameter
 from fastnn.nn.random_layers import RandomLayer
@@ -52,10 +53,12 @@ class _Dropout(RandomLayer):
 
     def forward(self, x: Any) -> Any:
         self._check(x)
+        vars(self)["y_is_scratch"] = self.drops or not self.keeps_input
         if not self.drops:
             self.save(None, 0.0)
             return x
-        offset, out = self.calls, x if self.inplace else self.workspace("y", x.shape, x.dtype)
+        over = self.inplace and not self.keeps_input
+        offset, out = self.calls, x if over else self.workspace("y", x.shape, x.dtype)
         y = self._draw(type(self)._forward, x, self.p, offset, out)
         self.count_call()
         self.save(offset, self.p)
@@ -73,10 +76,7 @@ class _Dropout(RandomLayer):
 
     def _check(self, x: Any) -> None:
         title = type(self).__name__
-        if not isinstance(x, np.ndarray):
-            raise TypeError(f"{title}: x is of type {type(x).__name__}; expected a numpy.ndarray")
-        if x.dtype.kind in "biucOSUmM":
-            raise TypeError(f"{title}: x has dtype {x.dtype}; expected a floating-point dtype")
+        floating(title, x)
         if self.axes and x.ndim not in self.axes:
             raise ValueError(f"{title}: x has shape {x.shape}; expected {self.wanted}")
 
@@ -113,6 +113,7 @@ class Dropout(_Dropout):
         if self.training or self.mode == "inverted":
             return super().forward(x)
         self._check(x)
+        vars(self)["y_is_scratch"] = True
         self.save("average", self.p)
         return dropout_infer(x, self.p, mode=self.mode)
 
@@ -216,8 +217,7 @@ class DropConnect(RandomLayer):
         self.layer = layer
 
     def forward(self, x: Any) -> Any:
-        if self.layer.needs_input_grad is not self.needs_input_grad:
-            self.layer.needs_input_grad = self.needs_input_grad
+        vars(self.layer)["keeps_input"] = self.keeps_input
         if not self.training or self.p == 0:
             self.save(None)
             return self.layer(x)
@@ -235,11 +235,15 @@ class DropConnect(RandomLayer):
 
     def backward(self, dy: Any) -> Any:
         offset, *rest = self.saved
+        if self.layer.needs_input_grad is not self.needs_input_grad:
+            self.layer.needs_input_grad = self.needs_input_grad
+        vars(self.layer)["dy_is_scratch"] = self.dy_is_scratch and not self.layer.hooked
         if offset is None:
             return self.layer.backward(dy)
         p, dropped = rest
         weight = self._weight
-        dropped.requires_grad = weight.requires_grad
+        if dropped.requires_grad is not weight.requires_grad:
+            dropped.requires_grad = weight.requires_grad
         dropped.zero_grad()
         dx = self._with(dropped, self.layer.backward, dy)
         if dropped.grad is not None:
@@ -249,6 +253,16 @@ class DropConnect(RandomLayer):
             if accumulate:
                 np.add(buffer, into, out=buffer)
         return dx
+
+    @property
+    def dx_is_scratch(self) -> bool:  # type: ignore[override]
+        """As the layer says."""
+        return self.layer.dx_is_scratch
+
+    @property
+    def y_is_scratch(self) -> bool:  # type: ignore[override]
+        """As the layer says."""
+        return self.layer.y_is_scratch
 
     @property
     def _weight(self) -> Parameter:

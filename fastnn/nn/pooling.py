@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnn import functions, random
-from fastnn.arguments import checked_word, flag, real_number
+from fastnn import random
+from fastnn.arguments import checked_word, flag, plain, real_number
+from fastnn.functions import pooling as functions
 from fastnn.nn.checks import Array, check_gradient, floating
 from fastnn.nn.module import Module
-from fastnn.windows import pairs, sizes, windows
+from fastnn.pooled import check_reach, planes, run
+from fastnn.windows import Axes, for_kernels, pairs, sizes, windows
 
 Sizes = int | Sequence[int]
 _SPACE = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
@@ -20,33 +22,18 @@ _KEPT_SHAPES = 16
 
 
 class _Pool(Module):
-    """What pools over `dims` spatial axes have in common: the shape of the result, worked out once for each of x."""
+    """What pools over `dims` spatial axes have in common."""
 
     dims: ClassVar[int]
-    _forward: ClassVar[Callable[..., Any]]
-    _backward: ClassVar[Callable[..., Any]]
     dx_is_scratch = True
     y_is_scratch = True
 
-    def _lengths(self, lengths: tuple[int, ...]) -> tuple[int, ...]:
-        """The spatial axes of the result."""
-        raise NotImplementedError
-
     def _checked(self, x: Any) -> Array:
-        x = floating(type(self).__name__, x)
-        if x.ndim != self.dims + 2:
-            raise ValueError(f"{type(self).__name__}: x has shape {x.shape}; expected {_SPACE[self.dims]}")
-        return x
-
-    def _y_shape(self, x: tuple[int, ...]) -> tuple[int, ...]:
-        known: dict[Any, tuple[int, ...]] = vars(self).setdefault("_shapes", {})
-        key = (x[2:], self.extra_repr())
-        found = known.get(key)
-        if found is None:
-            if len(known) >= _KEPT_SHAPES:
-                known.clear()
-            found = known[key] = self._lengths(x[2:])
-        return (*x[:2], *found)
+        array = floating(type(self).__name__, x)
+        if array.ndim != self.dims + 2 or 0 in array.shape[2:]:
+            room = "" if array.ndim != self.dims + 2 else ", with an element on every spatial axis"
+            raise ValueError(f"{type(self).__name__}: x has shape {array.shape}; expected {_SPACE[self.dims]}{room}")
+        return array
 
 
 class _Windows(_Pool):
@@ -59,24 +46,36 @@ class _Windows(_Pool):
     ceil_mode: bool
     count_include_pad: bool = False
 
-    def _set(self, kernel_size: Sizes, stride: Sizes | None, padding: Sizes, ceil_mode: bool) -> None:
+    def _set(self, kernel_size: Sizes, stride: Sizes | None, padding: Sizes, dilation: Sizes, ceil_mode: bool) -> None:
         title = type(self).__name__
-        sizes(title, "kernel_size", kernel_size, self.dims, 1)
-        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
-        sizes(title, "stride", self.stride, self.dims, 1)
+        for name, value in (("kernel_size", kernel_size), ("stride", kernel_size if stride is None else stride)):
+            sizes(title, name, value, self.dims, 1)
+            setattr(self, name, _hashable(value))
         pairs(title, "padding", padding, self.dims)
-        self.padding, self.ceil_mode = padding, flag(title, "ceil_mode", ceil_mode)
+        sizes(title, "dilation", dilation, self.dims, 1)
+        self.padding, self.dilation = _hashable(padding), _hashable(dilation)
+        self.ceil_mode = flag(title, "ceil_mode", ceil_mode)
 
-    def _lengths(self, lengths: tuple[int, ...]) -> tuple[int, ...]:
-        title = type(self).__name__
-        if 0 in lengths:
-            raise ValueError(f"{title}: x has spatial axes {lengths}; expected an element on every axis")
+    def _windows(self, lengths: tuple[int, ...]) -> tuple[tuple[int, ...], Axes]:
+        """The spatial axes of the result, and what kernels take: worked out once for those of x."""
         options = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
-        axes = windows(title, lengths, *options, padding_counts=self.count_include_pad)
-        return tuple(axis.out for axis in axes)
+        known: dict[Any, tuple[tuple[int, ...], Axes]] = vars(self).setdefault("_known", {})
+        found = known.get((lengths, options))
+        if found is None:
+            if len(known) >= _KEPT_SHAPES:
+                known.clear()
+            axes = windows(type(self).__name__, lengths, *options, padding_counts=self.count_include_pad)
+            check_reach(type(self).__name__, axes)
+            found = known[lengths, options] = tuple(axis.out for axis in axes), for_kernels(axes)
+        return found
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+def _hashable(value: Any) -> Any:
+    """Lists as tuples."""
+    return tuple(_hashable(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
 class _MaxPool(_Windows):
@@ -95,26 +94,27 @@ class _MaxPool(_Windows):
         return_indices: bool = False,
         ceil_mode: bool = False,
     ) -> None:
-        self._set(kernel_size, stride, padding, ceil_mode)
-        sizes(type(self).__name__, "dilation", dilation, self.dims, 1)
-        self.dilation = dilation
+        self._set(kernel_size, stride, padding, dilation, ceil_mode)
         self.return_indices = flag(type(self).__name__, "return_indices", return_indices)
 
     def forward(self, x: Any) -> Any:
-        x = self._checked(x)
-        shape = self._y_shape(x.shape)
-        options = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
-        y, indices = self.result("y", shape, x.dtype), None
+        x = plain(self._checked(x))
+        lengths, axes = self._windows(x.shape[2:])
+        shape = (*x.shape[:2], *lengths)
+        y, where = self.output("y", shape, x.dtype), None
         if self.return_indices or self.saving:
-            indices = self.workspace("indices", shape, np.int64) if self.training else np.empty(shape, np.int64)
-        made = type(self)._forward(x, *options, indices=indices, out=y)
-        self.save(x.shape, indices, x.dtype)
-        return made if self.return_indices or indices is None else made[0]
+            where = self.output("indices", shape, np.int64)
+        run("max_windows", planes(x), planes(y), None if where is None else planes(where), axes)
+        self.save(x.shape, where, x.dtype)
+        return (y, where) if self.return_indices else y
 
     def backward(self, dy: Any) -> Any:
-        shape, indices, dtype = self.saved
-        check_gradient(type(self).__name__, dy, indices.shape, dtype)
-        return type(self)._backward(dy, indices, shape, out=self.workspace("dx", shape, dtype))
+        shape, where, dtype = self.saved
+        check_gradient(type(self).__name__, dy, where.shape, dtype)
+        dx = self.workspace("dx", shape, dtype)
+        if where.size:
+            run("max_backward", planes(plain(dy)), planes(where), planes(dx))
+        return dx
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, dilation={self.dilation}, ceil_mode={self.ceil_mode}"
@@ -123,22 +123,16 @@ class _MaxPool(_Windows):
 class MaxPool1d(_MaxPool):
     __doc__ = _MaxPool.__doc__
     dims = 1
-    _forward = staticmethod(functions.max_pool1d)
-    _backward = staticmethod(functions.max_pool1d_backward)
 
 
 class MaxPool2d(_MaxPool):
     __doc__ = _MaxPool.__doc__
     dims = 2
-    _forward = staticmethod(functions.max_pool2d)
-    _backward = staticmethod(functions.max_pool2d_backward)
 
 
 class MaxPool3d(_MaxPool):
     __doc__ = _MaxPool.__doc__
     dims = 3
-    _forward = staticmethod(functions.max_pool3d)
-    _backward = staticmethod(functions.max_pool3d_backward)
 
 
 class _AvgPool(_Windows):
@@ -146,6 +140,9 @@ class _AvgPool(_Windows):
 
     ceil_mode: a last, incomplete window counts. count_include_pad: padding counts as zeros; False: only elements do.
     """
+
+    _forward: ClassVar[Callable[..., Any]]
+    _backward: ClassVar[Callable[..., Any]]
 
     def __init__(
         self,
@@ -155,7 +152,7 @@ class _AvgPool(_Windows):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:
-        self._set(kernel_size, stride, padding, ceil_mode)
+        self._set(kernel_size, stride, padding, 1, ceil_mode)
         self.count_include_pad = flag(type(self).__name__, "count_include_pad", count_include_pad)
 
     def _options(self) -> tuple[Any, ...]:
@@ -163,7 +160,7 @@ class _AvgPool(_Windows):
 
     def forward(self, x: Any) -> Any:
         x = self._checked(x)
-        shape = self._y_shape(x.shape)
+        shape = (*x.shape[:2], *self._windows(x.shape[2:])[0])
         y = type(self)._forward(x, *self._options(), out=self.result("y", shape, x.dtype))
         self.save(x.shape, shape, x.dtype)
         return y
@@ -201,6 +198,9 @@ class AvgPool3d(_AvgPool):
 class _AdaptiveAvgPool(_Pool):
     """Averages of regions that divide x as evenly as can be into output_size; None keeps an axis as it is."""
 
+    _forward: ClassVar[Callable[..., Any]]
+    _backward: ClassVar[Callable[..., Any]]
+
     def __init__(self, output_size: int | None | Sequence[int | None]) -> None:
         title = type(self).__name__
         given = output_size if isinstance(output_size, Sequence) else (output_size,) * self.dims
@@ -213,7 +213,7 @@ class _AdaptiveAvgPool(_Pool):
 
     def forward(self, x: Any) -> Any:
         x = self._checked(x)
-        shape = self._y_shape(x.shape)
+        shape = (*x.shape[:2], *self._lengths(x.shape[2:]))
         y = type(self)._forward(x, self.output_size, out=self.result("y", shape, x.dtype))
         self.save(x.shape, shape, x.dtype)
         return y
@@ -315,7 +315,7 @@ class FractionalMaxPool2d(_Pool):
 
     def forward(self, x: Any) -> Any:
         x = self._checked(x)
-        shape = self._y_shape(x.shape)
+        shape = (*x.shape[:2], *self._lengths(x.shape[2:]))
         offset = self.calls if self.training else 0
         indices = self.workspace("indices", shape, np.int64) if self.training else np.empty(shape, np.int64)
         y = functions.fractional_max_pool2d(

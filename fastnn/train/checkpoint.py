@@ -6,9 +6,9 @@
     run/00000012/state.json          everything else
     run/00000012/checksums.json      length and CRC-32 of the three
 
-A generation is written into a folder of another name, every file to the disk, and then renamed; only then does the link
-`latest` move, and only then is the oldest removed. So a process that is killed at any moment, or a power cut, leaves the
-old generation or the new one, whole.
+A generation is written into a folder of another name, every file to the disk, and then renamed; only then does the
+link `latest` move, and only then is the oldest removed. So a process that is killed at any moment, or a power cut,
+leaves the old generation or the new one, whole.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Checkpoints:
         return sorted((each for each in self.folder.iterdir() if _NAME.fullmatch(each.name)), reverse=True)
 
     def save(self, model: Mapping[str, Any], state: Mapping[str, Any]) -> Path:
-        """Write a generation: the model's arrays by name, and the rest as nested dicts and lists with arrays in them."""
+        """Write a generation: the model's arrays by name; the rest as nested dicts and lists, with arrays in them."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(".writing-*"):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -171,8 +171,8 @@ class _Checker:
         spread = float(logits.std())
         if value > expected:
             advice = (
-                f"The outputs have a standard deviation of {spread:.2g}: try smaller initial weights in the last layer, "
-                "inputs of zero mean and unit variance, and look at the labels."
+                f"The outputs have a standard deviation of {spread:.2g}: try smaller initial weights in the last "
+                "layer, inputs of zero mean and unit variance, and look at the labels."
             )
         else:
             advice = "The model knows something already: is it trained, or do the inputs hold the labels?"

@@ -17,14 +17,23 @@ __all__ = ["read_curves"]
 Array = npt.NDArray[np.float64]
 _LEAST = 30  # steps: fewer make no curve
 _BINS = 40
+_HELD_BACK = {"loss_flat", "lr_too_low", "early_plateau"}
+_ILL_LAYERS = {"dead_units", "saturated", "activations_vanish", "gradients_vanish"}
+_LAYERS_FIRST = "See to what is said of the layers first, then to the learning rate."
 
 
 def read_curves(history: History) -> list[Finding]:
     """One finding about the loss curve, and one about the gap if there has been validation."""
     if history.diverged:
         return []
-    found = [read_loss(history.steps.get("loss", np.zeros(0)), _pace(history)), read_gap(history.epochs)]
-    return [each for each in found if each is not None]
+    loss = read_loss(history.steps.get("loss", np.zeros(0)), _pace(history))
+    gap = read_gap(history.epochs)
+    if loss is not None and loss.kind in _HELD_BACK:
+        if any(finding.kind in _ILL_LAYERS for finding in history.findings):
+            loss = Finding(loss.kind, loss.message.partition("; since")[0].rstrip(".") + ".", _LAYERS_FIRST)
+        if gap is not None and gap.kind == "underfitting":
+            gap = None  # the curve says it better
+    return [each for each in (loss, gap) if each is not None]
 
 
 def read_loss(loss: Array, update_ratio: float | None = None) -> Finding | None:
@@ -38,19 +47,20 @@ def read_loss(loss: Array, update_ratio: float | None = None) -> Finding | None:
     start, end, lowest = curve[0], curve[-3:].mean(), curve.min()
     fall = (start - end) / start if start > 0 else 0.0
     noise = float(np.median(np.abs(np.diff(curve)))) / start if start > 0 else 0.0
-    told = f"The loss went from {start:.3g} to {end:.3g}"
+    told = f"The loss went from {loss[0]:.3g} to {end:.3g}"
     if end > 1.2 * start or end > 2 * lowest + 0.2 * start:
         return Finding(
             "loss_rises",
             f"{told}, after {lowest:.3g} at its lowest: it rises.",
             "The learning rate is too high: try one three to ten times lower, or a schedule that lowers it.",
         )
-    if fall < max(0.03, 3 * noise / len(curve) ** 0.5) and lowest > 0.9 * start:
+    start = min(start, loss[0])  # the very first steps may throw it up
+    if (start - end) / start < max(0.03, noise / 2) and lowest > 0.9 * start:
         return Finding(
             "loss_flat",
             f"{told} in {len(loss)} steps: it hardly moves.",
-            "Try a learning rate ten to a hundred times higher; if that changes nothing, look at the initialisation and "
-            "at whether gradients reach every layer (fnn.train.sanity_check).",
+            "Try a learning rate ten to a hundred times higher; if that changes nothing, look at the initialisation "
+            "and at whether gradients reach every layer (fnn.train.sanity_check).",
         )
     waited = _waiting(curve)
     if waited >= 0.15 and fall > 0.3:
@@ -78,8 +88,8 @@ def read_loss(loss: Array, update_ratio: float | None = None) -> Finding | None:
         return Finding(
             "lr_too_high",
             f"{told}, nearly all of it in the first {settled:.0%} of the steps, and then stays on a plateau.",
-            "The learning rate is probably too high: try one three to ten times lower, or a schedule that lowers it. If "
-            "that changes nothing the model is too small.",
+            "The learning rate is probably too high: try one three to ten times lower, or a schedule that lowers it. "
+            "If that changes nothing the model is too small.",
         )
     return Finding("loss_falls", f"{told}, as it should.")
 

@@ -50,9 +50,7 @@ def nonfinite_gradient(model: Module) -> str:
     """Which gradient is not finite, of those the one nearest to the loss: there it began. "" if all are."""
     for name, parameter in reversed(list(model.named_parameters())):
         if parameter.grad is not None and not np.isfinite(parameter.grad).all():
-            return (
-                f"It began in the gradients: on the way back from the loss in this step that of {name} was the first."
-            )
+            return f"It began in the gradients: on the way back from the loss of this step that of {name} was first."
     return ""
 
 

@@ -28,7 +28,7 @@ _MARGIN = 0.05  # how near to its limit an activation counts as saturated
 _LOOKS = 3  # so many looks in a row without a sign of life, and a unit counts as dead
 
 # Shares and ratios from which something is said.
-DEAD, SATURATED = 0.4, 0.5
+DEAD, SATURATED = 0.5, 0.5
 RATIO_HIGH, RATIO_LOW = 3e-2, 3e-5
 VANISHED, COLLAPSED = 1e-4, 1e-4
 
@@ -130,8 +130,11 @@ def read_layers(history: History) -> list[Finding]:
     layers = history.layers
     if not layers:
         return []
-    found = [*_dead(layers), *_saturated(layers), *_updates(layers), *_signal(layers)]
-    return [finding for finding in found if finding is not None]
+    found = [*_dead(layers), *_saturated(layers), *_signal(layers)]
+    updates = _updates(layers)
+    if found and updates and updates[0].kind == "updates_small":
+        return found  # of which that is the effect
+    return found + updates
 
 
 def _last(layers: dict[str, dict[str, Array]], column: str) -> dict[str, float]:
@@ -199,8 +202,8 @@ def _signal(layers: dict[str, dict[str, Array]]) -> list[Finding]:
         found.append(
             Finding(
                 "activations_vanish",
-                f"At the start the outputs of layer {names[-1]} had a standard deviation of {first[names[-1]]:.2g}, those "
-                f"of {names[0]} {first[names[0]]:.2g}: the signal is lost on its way through the layers.",
+                f"At the start the outputs of layer {names[-1]} had a standard deviation of {first[names[-1]]:.2g}, "
+                f"those of {names[0]} {first[names[0]]:.2g}: the signal is lost on its way through the layers.",
                 "Try larger initial weights (He for relu, Xavier for tanh), or a batch norm.",
             )
         )

@@ -35,7 +35,8 @@ def pack(tree: Any) -> tuple[Any, dict[str, Array]]:
         if isinstance(value, (list, tuple)):
             return [packed(each, f"{path}/{k}") for k, each in enumerate(value)]
         raise TypeError(
-            f"checkpoint: {path} is of type {type(value).__name__}; expected numbers, texts, arrays, dicts and lists of them"
+            f"checkpoint: {path} is of type {type(value).__name__}; "
+            "expected numbers, texts, arrays, and dicts and lists of them"
         )
 
     return packed(tree, ""), arrays

@@ -103,7 +103,7 @@ class Trainer:
         self.stopping = False
         self.initial_loss: float | None = None
         self._running, self._weight = 0.0, 0.0  # the running mean of the loss, and what it is divided by
-        self._floor = 0.0
+        self._chance = 0.0  # the loss of guessing, where it is known
         self._sums = dict.fromkeys(_SUMS, 0.0)
         self._parameters = list(model.parameters())
         self._norms: dict[str, float] = {}
@@ -185,11 +185,20 @@ class Trainer:
     def _conclude(self) -> None:
         """The last callbacks, and what is to be said about the run."""
         self._call("on_train_end")
-        self.history.findings += read_curves(self.history)
+        self.history.findings += [*self._beginning(), *read_curves(self.history)]
         if self.history.diverged:
             warnings.warn(str(self.history.findings[0]), TrainingWarning, stacklevel=4)
         for finding in self.history.findings:
             self._bar.say(f"- {finding}")
+
+    def _beginning(self) -> list[Finding]:
+        """Was the first loss far above that of guessing?"""
+        first, chance = self.initial_loss, self._chance
+        if self.history.diverged or first is None or not chance or first < 1.5 * chance + 0.5:
+            return []
+        message = f"The first loss was {first:.3g}, where a model that guesses has {chance:.3g}."
+        advice = "Try smaller initial weights, in the last layer above all, and inputs of zero mean and unit variance."
+        return [Finding("initial_loss_high", message, advice, 0)]
 
     # A step
 
@@ -248,15 +257,16 @@ class Trainer:
             return False
         if self.initial_loss is None:
             self.initial_loss = loss
-            chance = math.log(logits.shape[1]) if correct_in(logits, y) is not None else 0.0
-            self._floor = max(loss, chance)
+            judged = type(self.criterion).__name__ == "CrossEntropyLoss" and correct_in(logits, y) is not None
+            self._chance = math.log(logits.shape[1]) if judged else 0.0
         self._running = _MEMORY * self._running + (1 - _MEMORY) * loss
         self._weight = _MEMORY * self._weight + (1 - _MEMORY)
         mean = self._running / self._weight
-        if mean > self.divergence * self._floor:
+        floor = max(self.initial_loss, self._chance)
+        if mean > self.divergence * floor:
             seen = (
                 f"The loss has risen to {mean:.4g} by step {self.step + 1}, more than {self.divergence:g} times the "
-                f"{self._floor:.4g} of the start."
+                f"{floor:.4g} of the start."
             )
             self._diverge("diverged", f"{seen} {diagnosis.grown(self.model, self._norms)}".strip(), diagnosis.LOWER)
             return False
@@ -313,7 +323,7 @@ class Trainer:
             "sums": dict(self._sums),
             "start": {
                 "loss": self.initial_loss,
-                "floor": self._floor,
+                "chance": self._chance,
                 "running": self._running,
                 "weight": self._weight,
             },
@@ -349,7 +359,7 @@ class Trainer:
             self.loader.epoch = int(state["loader"]["epoch"])
         self._sums = {name: float(state["sums"][name]) for name in _SUMS}
         start = state["start"]
-        self.initial_loss, self._floor = start["loss"], float(start["floor"])
+        self.initial_loss, self._chance = start["loss"], float(start["chance"])
         self._running, self._weight = float(start["running"]), float(start["weight"])
 
 
