@@ -14,7 +14,7 @@ def number(low: float = -math.inf, high: float = math.inf, above: float | None =
 
     def parse(text: str) -> float:
         value = float(text)
-        if not low <= value <= high or (above is not None and value <= above):
+        if not low <= value <= high or (above is not None and not value > above):
             bound = f"above {above:g}" if above is not None else f"at least {low:g}"
             raise argparse.ArgumentTypeError(f"{text}; expected a number {bound}" + _upto(high))
         return value

@@ -57,6 +57,10 @@ def run(args: argparse.Namespace) -> int:
         report = job.check()
         print(report)
         return 0 if report.ok else 1
+    if args.record:
+        from fastnn.commands import record
+
+        record.load(args.record)  # what is wrong with it is better said now than after the run
     folder = args.out or Path(f"fastnn-train-{datetime.datetime.now():%Y%m%d-%H%M%S}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,8 +80,6 @@ def run(args: argparse.Namespace) -> int:
     print(result.sentence)
     say(f"Written: {', '.join(str(path) for path in written)}")
     if args.record:
-        from fastnn.commands import record
-
         record.add(args.record, job, result)
         say(f"Recorded in {args.record}")
     return 1 if result.history.diverged else 0

@@ -72,7 +72,7 @@ class Job:
         how = [f"{plan.optimizer} at {plan.lr:g}"]
         how += [f"momentum {plan.momentum:g}"] if plan.optimizer == "sgd" and plan.momentum else []
         how += [f"weight decay {plan.weight_decay:g}"] if plan.weight_decay else []
-        how += [f"{plan.schedule} schedule" + (f" after {plan.warmup:g} epochs of warm-up" if plan.warmup else "")]
+        how += [f"{plan.schedule} schedule" + (f", {plan.warmup:g} epochs of warm-up" if plan.warmup else "")]
         how += [f"label smoothing {plan.label_smoothing:g}"] if plan.label_smoothing else []
         how += ["augmentation"] if plan.augment else []
         return [
