@@ -20,6 +20,7 @@ NEEDS = ("rich", "matplotlib")
 HINT = 'pip install "fastnn[bench]"'
 RESULTS = "results.json"
 TRAINING = "training.json"
+TRAINING_EFFORT = {True: (2.0, 3), False: (20.0, 9)}  # with --quick and without: seconds a network, least samples
 PAGE = "index.html"
 
 
@@ -161,7 +162,7 @@ def _training(args: argparse.Namespace) -> int:
     from .report import training as report
     from .training import runner
 
-    seconds, samples = (2.0, 3) if args.quick else (20.0, 9)
+    seconds, samples = TRAINING_EFFORT[args.quick]
     names = args.networks or tuple(runner.NETWORKS)
     settings = runner.Settings(names, args.threads, args.compile, seconds, samples)
     folder = _folder(args)

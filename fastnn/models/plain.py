@@ -15,12 +15,13 @@ def sequence(plan: Plan, parts: Sequence[Part]) -> Any:
     return plan.nn.Sequential(OrderedDict(parts))
 
 
-def mlp(plan: Plan, *, hidden: Sequence[int] = (256, 128)) -> Any:
+def mlp(plan: Plan, *, hidden: Sequence[int] | int = (256, 128)) -> Any:
     """Fully connected: for each of `hidden` a linear layer, batch norm, the activation, dropout; then the classes.
 
     784-256-128-10 by default: 235,530 parameters (235,146 without batch norm). Batch norm precedes the activation
     (Ioffe and Szegedy 2015), dropout follows it (Srivastava 2014).
     """
+    hidden = (hidden,) if isinstance(hidden, int) else hidden
     if isinstance(hidden, (str, bytes)) or not all(isinstance(width, int) and width > 0 for width in hidden):
         raise ValueError(f"hidden is {hidden!r}; expected widths of hidden layers such as (256, 128)")
     widths = [math.prod(plan.input_shape), *hidden]
