@@ -161,9 +161,10 @@ def _training(args: argparse.Namespace) -> int:
 
     from .report import training as report
     from .training import runner
+    from .training.problems import NETWORKS
 
     seconds, samples = TRAINING_EFFORT[args.quick]
-    names = args.networks or tuple(runner.NETWORKS)
+    names = args.networks or tuple(NETWORKS)
     settings = runner.Settings(names, args.threads, args.compile, seconds, samples)
     folder = _folder(args)
     console = Console()

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import itertools
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -92,12 +93,10 @@ def pytorch(network: Network, state: Mapping[str, Any], threads: int, form: str 
 
 def forms(network: Network, compiled: bool) -> dict[str, Callable[[Mapping[str, Any], int], Made]]:
     """Every contender that can run here, by name."""
-    found: dict[str, Callable[[Mapping[str, Any], int], Made]] = {
-        OURS: lambda state, threads: fastnn(network, state, threads)
-    }
+    found: dict[str, Callable[[Mapping[str, Any], int], Made]] = {OURS: partial(fastnn, network)}
     if importlib.util.find_spec("torch") is None:
         return found
     kinds = ["", *(["channels_last"] if network.images else []), *(["compile"] if compiled else [])]
     for kind in kinds:
-        found[f"torch {kind}".strip()] = lambda state, threads, kind=kind: pytorch(network, state, threads, kind)
+        found[f"torch {kind}".strip()] = partial(pytorch, network, form=kind)
     return found

@@ -33,8 +33,9 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate."""
     import numpy as np
 
-    from fastnn import data, functions
+    from fastnn import data
     from fastnn.commands import datasets, store
+    from fastnn.functions.softmax import softmax
     from fastnn.train import predict
 
     options.limit_threads(args.threads)
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     dtype = next(saved.model.parameters()).dtype
     if args.average == "none":
         loader = data.Loader(samples, args.batch_size, shuffle=False, transforms=[saved.preprocess], dtype=dtype)
-        probability = functions.softmax(predict(saved.model, loader).astype(np.float64))
+        probability = softmax(predict(saved.model, loader).astype(np.float64))
     else:
         side = saved.input_shape[-1]
         views = data.flips if args.average == "flips" else lambda x: data.ten_crop(x, side, padding=4)

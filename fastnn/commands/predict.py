@@ -34,8 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict."""
-    from fastnn import data, functions
+    from fastnn import data
     from fastnn.commands import store
+    from fastnn.functions.softmax import softmax
     from fastnn.train import predict
 
     options.limit_threads(args.threads)
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     pixels = data.read_images(args.images, saved.input_shape, invert=args.invert)
     dtype = next(saved.model.parameters()).dtype
     x = saved.preprocess.transform(pixels).astype(dtype, copy=False)
-    probability = data.average_over(saved.model, x) if args.average else functions.softmax(predict(saved.model, x))
+    probability = data.average_over(saved.model, x) if args.average else softmax(predict(saved.model, x))
     found = [_best(row, saved.classes, args.top) for row in probability]
     if args.json:
         print(

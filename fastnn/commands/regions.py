@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastnn import functions
+from fastnn.functions.softmax import softmax
 from fastnn.optional import need
 from fastnn.train import predict
 
@@ -29,7 +29,7 @@ def draw(job: Job, path: Path, result: Result) -> Path:
     points = np.stack(np.meshgrid(*axes_of), axis=-1).reshape(-1, 2)
     dtype = next(job.model.parameters()).dtype
     logits = predict(job.model, job.preprocess.transform(points).astype(dtype), batch_size=4096)
-    probability = functions.softmax(logits)
+    probability = softmax(logits)
     best = probability.argmax(1)
     count = probability.shape[1]
     sure = ((probability.max(1) - 1 / count) / (1 - 1 / count))[:, None]

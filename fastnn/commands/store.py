@@ -67,5 +67,5 @@ def load(path: Path) -> Saved:
 
 def create(about: dict[str, Any]) -> nn.Module:
     """The network that was described, with new weights."""
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in about.items()}
+    options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in about.items()}
     return models.create(options.pop("name"), **options)

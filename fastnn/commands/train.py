@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from fastnn.commands import training
 
     options.limit_threads(args.threads)
-    say = (lambda *lines: None) if args.quiet else _say
+    say = _silent if args.quiet else _say
     job = training.prepare(args)
     say(*job.description())
     if args.check:
@@ -88,6 +88,10 @@ def run(args: argparse.Namespace) -> int:
 def _say(*lines: Any) -> None:
     for line in lines:
         print(line, flush=True)
+
+
+def _silent(*lines: Any) -> None:
+    pass
 
 
 def _remove_if_empty(folder: Path) -> None:

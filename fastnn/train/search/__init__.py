@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, SupportsIndex
+from typing import Any, SupportsIndex
 
 from fastnn.train.search import spaces as _spaces
 from fastnn.train.search.study import Record, Study
@@ -39,9 +39,6 @@ class Search:
     integer = staticmethod(_spaces.integer)
     choice = staticmethod(_spaces.choice)
     refine = staticmethod(_refine)
-    Trial: Final = Trial
-    Study: Final = Study
-    Pruned: Final = Pruned
 
     def __call__(
         self,

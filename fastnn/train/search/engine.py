@@ -293,7 +293,7 @@ def _width(executor: Any) -> int:
     """How many trials an executor runs at a time."""
     client = getattr(executor, "_client", None)  # Dask's, whose workers may come and go
     if client is not None:
-        return max(1, sum(client.nthreads().values()))
+        return max(1, int(sum(client.nthreads().values())))
     return int(getattr(executor, "_max_workers", 0)) or _cores()
 
 
