@@ -278,20 +278,28 @@ void add_slices(void* context, std::int64_t begin, std::int64_t end) {
   }
 }
 
+// Image by image, as dy lies in memory.
 template <class T>
 void bias_gradient(void* context, std::int64_t begin, std::int64_t end) {
   using S = storage<T>;
-  const BiasGradient& b = *static_cast<BiasGradient*>(context);
-  for (i64 channel = begin; channel < end; ++channel) {
-    lanes16 sums = broadcast16(0.0);
-    for (i64 image = 0; image < b.images; ++image) {
+  BiasGradient& b = *static_cast<BiasGradient*>(context);
+  lanes16* const sums = static_cast<lanes16*>(scratch((end - begin) * static_cast<i64>(sizeof(lanes16))));
+  if (sums == nullptr) {
+    __atomic_store_n(&b.failed, 1, __ATOMIC_RELAXED);
+    return;
+  }
+  for (i64 image = 0; image < b.images; ++image)
+    for (i64 channel = begin; channel < end; ++channel) {
+      lanes16 sum = image == 0 ? broadcast16(0.0) : sums[channel - begin];
       const T* const dy = static_cast<const T*>(b.dy) + (image * b.channels + channel) * b.positions;
       i64 i = 0;
-      for (; i + sum_lanes <= b.positions; i += sum_lanes) sums = sums + load16<S>(dy + i);
-      if (i < b.positions) sums = sums + load16_first<S>(dy + i, static_cast<int>(b.positions - i));
+      for (; i + sum_lanes <= b.positions; i += sum_lanes) sum = sum + load16<S>(dy + i);
+      if (i < b.positions) sum = sum + load16_first<S>(dy + i, static_cast<int>(b.positions - i));
+      sums[channel - begin] = sum;
     }
+  for (i64 channel = begin; channel < end; ++channel) {
     computed<T>& to = static_cast<computed<T>*>(b.total)[channel];
-    const computed<T> sum = static_cast<computed<T>>(total(sums));
+    const computed<T> sum = static_cast<computed<T>>(total(sums[channel - begin]));
     to = b.accumulate ? to + sum : sum;
   }
 }

@@ -187,15 +187,16 @@ bool weight_gradient(const Runtime& runtime, int dtype, const Geometry& geometry
   });
 }
 
-void bias_gradient(const Runtime& runtime, int dtype, const void* dy, i64 images, i64 channels, i64 positions,
+bool bias_gradient(const Runtime& runtime, int dtype, const void* dy, i64 images, i64 channels, i64 positions,
                    void* dbias, bool accumulate) {
-  BiasGradient b = {dy, dbias, images, channels, positions, accumulate};
+  BiasGradient b = {dy, dbias, images, channels, positions, accumulate, 0};
   const auto body = convolution(runtime.active_isa()).bias_gradient[dtype];
-  const i64 each = std::max<i64>(1, images * positions);
-  if (each * channels >= 128 * 1024)
-    runtime.pool->parallel_for(channels, std::max<i64>(1, 32 * 1024 / each), body, &b);
+  const i64 each = std::max<i64>(1, images * positions), threads = runtime.pool->get_num_threads();
+  if (threads > 1 && each * channels >= 128 * 1024)
+    runtime.pool->parallel_for(channels, std::max(32 * 1024 / each, channels / (4 * threads)), body, &b);
   else
     body(&b, 0, channels);
+  return b.failed == 0;
 }
 
 }  // namespace fastnn_cpu
