@@ -1,4 +1,4 @@
-"""Whole networks: PyTorch's losses step by step, no memory allocated by a step, the same bits from any number of threads."""
+"""Whole networks: PyTorch's losses step by step, steps that allocate nothing, the same bits whatever the threads."""
 
 from __future__ import annotations
 
@@ -82,6 +82,7 @@ def batches(shape: tuple[int, ...], count: int, size: int = 24) -> Any:
 def test_torch_has_the_same_losses_for_a_hundred_steps(case: Any) -> None:
     torch = pytest.importorskip("torch")
     make, shape, lr = case
+    torch.set_num_threads(1)  # tensors are small
     torch.manual_seed(0)
     ours = make(nn)
     theirs = torch_residual(torch) if make is residual else make(torch.nn)
@@ -136,7 +137,7 @@ EVERYTHING = {
                 drop=n.Dropout(0.3),
                 silu=n.SiLU(),
                 block=n.Residual(n.Sequential(n.Conv2d(16, 16, 3, padding=1), n.Softplus(2.0)), None, "elu"),
-                pool=n.FractionalMaxPool2d(output_size=4),
+                pool=n.MaxPool2d(3),
                 glu=n.GLU(1),
                 average=n.GlobalAvgPool(),
                 layer_norm=n.LayerNorm(8),
@@ -192,15 +193,12 @@ def test_any_number_of_threads_gives_the_same_bits(case: Any) -> None:
     assert found[0] == found[1] == found[2]
 
 
-@pytest.mark.parametrize("backend", ["reference", "numba"])
-def test_backends_train_alike(backend: str) -> None:
-    if backend == "numba":
-        pytest.importorskip("numba")
+def test_the_reference_backend_trains_alike() -> None:
     fnn.manual_seed(5)
     for make, shape in ((mlp, (64,)), (lenet, (1, 12, 12))):
         model = make(nn)
         native = train(copy.deepcopy(model), shape, 3)
-        with fnn.use(backend):
+        with fnn.use("reference"):
             np.testing.assert_allclose(train(copy.deepcopy(model), shape, 3), native, rtol=1e-5)
 
 
