@@ -62,6 +62,7 @@ _ROOMS = [  # imported when they are first used
 
 _GUESTS = {  # of modules that are imported when they are first used
     "GradientError": "finite_differences",
+    "activation": "custom",
     "gradcheck": "finite_differences",
 }
 
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from fastnn import optim as optim
     from fastnn import regularizers as regularizers
     from fastnn import ufuncs as ufuncs
+    from fastnn.custom import activation as activation
     from fastnn.finite_differences import GradientError as GradientError
     from fastnn.finite_differences import gradcheck as gradcheck
 
