@@ -53,10 +53,12 @@ __all__ = [
 
 _ROOMS = [  # imported when they are first used
     "init",
+    "data",
     "models",
     "nn",
     "optim",
     "regularizers",
+    "train",
     "ufuncs",
 ]
 
@@ -68,10 +70,12 @@ _GUESTS = {  # of modules that are imported when they are first used
 
 if TYPE_CHECKING:
     from fastnn import init as init
+    from fastnn import data as data
     from fastnn import models as models
     from fastnn import nn as nn
     from fastnn import optim as optim
     from fastnn import regularizers as regularizers
+    from fastnn import train as train
     from fastnn import ufuncs as ufuncs
     from fastnn.custom import activation as activation
     from fastnn.finite_differences import GradientError as GradientError

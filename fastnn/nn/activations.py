@@ -16,6 +16,7 @@ from fastnn.nn.module import Module
 from fastnn.nn.parameter import Parameter
 from fastnn.table import OPS
 
+_EMPTY = inspect.Parameter.empty
 LAYERS: dict[str, type[Module]] = {}  # by the name in the table
 
 
@@ -41,9 +42,7 @@ class Activation(Module):
         LAYERS[op] = cls
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         arguments = [
-            inspect.Parameter(
-                param.name, kind, default=inspect.Parameter.empty if param.default is None else param.default
-            )
+            inspect.Parameter(param.name, kind, default=_EMPTY if param.default is None else param.default)
             for param in row.params
         ]
         arguments.append(inspect.Parameter("inplace", kind, default=False))
@@ -256,8 +255,8 @@ class _Learned(Module):
 class PReLU(_Learned):
     """y = x where x > 0, else weight x, and weight is learned.
 
-    num_parameters: 1 for the layer, C for one per channel (axis 1), or a shape for one per element of a sample. x of any
-    shape and floating-point dtype. Source: He et al. (2015), Delving deep into rectifiers.
+    num_parameters: 1 for the layer, C for one per channel (axis 1), or a shape for one per element of a sample. x of
+    any shape and floating-point dtype. Source: He et al. (2015), Delving deep into rectifiers.
     """
 
     op = "prelu"

@@ -178,9 +178,10 @@ class Residual(Module):
         a = self.body(x)
         b = x if self.shortcut is None else self.shortcut(x)
         if a.shape != b.shape or a.dtype != b.dtype:
+            other = "x is" if b is x else "shortcut made"
             raise ValueError(
-                f"Residual: body made {a.dtype} of shape {a.shape} and {'x is' if b is x else 'shortcut made'} {b.dtype} of "
-                f"shape {b.shape}; expected the same: a shortcut that changes x as body does"
+                f"Residual: body made {a.dtype} of shape {a.shape} and {other} {b.dtype} of shape {b.shape}; expected "
+                "the same: a shortcut that changes x as body does"
             )
         free = self.body.y_is_scratch and a.flags.writeable and not np.may_share_memory(a, b)
         y = np.add(a, b, out=a if free else self.result("y", a.shape, a.dtype))

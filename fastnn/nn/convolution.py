@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import functions
-from fastnn.arguments import parameter_dtype
-from fastnn.nn.checks import check_gradient, count, float_dtype_of, refuse
-from fastnn.nn.fused import saves_output
+from fastnn import functional
+from fastnn.arguments import parameter_dtype, plain
+from fastnn.dispatch import implementation
+from fastnn.functions.convolution import _checked as checked_convolution
+from fastnn.functions.convolution import _Convolution as Convolution
+from fastnn.functions.convolution import _run as run_backward
+from fastnn.nn.checks import Array, check_gradient, count, float_dtype_of, refuse
+from fastnn.nn.fused import checked, saves_output
 from fastnn.nn.linear import uniform
 from fastnn.nn.module import Module
-from fastnn.sliding import padding_per_axis, per_axis, window_count
+from fastnn.sliding import padding_per_axis, per_axis
 
 Sizes = int | Sequence[int]
-_AXES = {1: ("length",), 2: ("height", "width")}
 _LETTERS = {1: "L", 2: "H, W"}
 _KEPT_SHAPES = 16
 
@@ -30,8 +33,6 @@ class _Convolution(Module):
     wide: ClassVar[frozenset[str]] = frozenset({"bias"})
     dx_is_scratch = True
     y_is_scratch = True
-    _forward: ClassVar[Callable[..., Any]]
-    _backward: ClassVar[Callable[..., Any]]
 
     def __init__(
         self,
@@ -71,27 +72,23 @@ class _Convolution(Module):
         fan_in = inner * math.prod(self.kernel_size)
         self.weight = uniform((self.out_channels, inner, *self.kernel_size), fan_in, kind)
         self.bias = uniform((self.out_channels,), fan_in, parameter_dtype(kind)) if bias else None
-        vars(self)["_shapes"] = {}
 
     def _pairs(self, lengths: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
         title = type(self).__name__
         return padding_per_axis(title, self.padding, lengths, self.kernel_size, self.stride, self.dilation)
 
-    def _y_shape(self, x: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the result; known ones are not worked out again."""
-        key = (x, self.stride, self.padding, self.dilation)
-        known: dict[Any, tuple[int, ...]] = self._shapes
+    def _geometry(self, x: Array, weight: Array) -> tuple[Any, ...]:
+        """What kernels take of the options, and the shape of the result: worked out once for each shape of x."""
+        options = (self.stride, self.padding, self.dilation, self.groups)
+        key = (x.shape, *options)
+        known: dict[Any, tuple[Any, ...]] = vars(self).setdefault("_geometries", {})
         found = known.get(key)
         if found is None:
-            lengths = x[2:]
-            options = zip(_AXES[self.dims], lengths, self.kernel_size, self.stride, self.dilation, self._pairs(lengths))
-            found = (x[0], self.out_channels, *(window_count(type(self).__name__, *each) for each in options))
+            made = checked_convolution(type(self).__name__, x, weight, *options, self.dims)
             if len(known) >= _KEPT_SHAPES:
                 known.clear()
-            known[key] = found
+            found = known[key] = made.options, made.y_shape
         return found
-
-    _shapes: dict[Any, tuple[int, ...]]
 
     def forward(self, x: Any) -> Any:
         return self.forward_fused(x, ())
@@ -100,55 +97,44 @@ class _Convolution(Module):
         return self.backward_fused(dy, ())
 
     def fuses(self, followers: tuple[Module, ...]) -> bool:
-        return len(followers) == 1 and followers[0].fused_as is not None
+        """An activation; in half precision it would see z before it is rounded, which it does not by itself."""
+        return len(followers) == 1 and followers[0].fused_as is not None and self.weight.dtype.itemsize > 2
 
     def forward_fused(self, x: Any, followers: tuple[Module, ...]) -> Any:
-        weight = self.weight.data
+        weight, bias = self.weight.data, self.bias
         fits = type(x) is np.ndarray and x.dtype == weight.dtype and x.ndim == weight.ndim
         if not fits or x.shape[1] != self.in_channels:
             refuse(type(self).__name__, x, weight.dtype, f"(N, {self.in_channels}, {_LETTERS[self.dims]})")
         then = followers[0].fused_as if followers else None
-        shape = self._y_shape(x.shape)
-        y = self.result("y", shape, x.dtype)
-        z = None
-        if then is not None and self.saving and not saves_output(then):
-            z = self.workspace("z", shape, x.dtype)
-        y = type(self)._forward(
-            x, weight, None if self.bias is None else self.bias.data, *self._options(), then, z=z, out=y
-        )
-        self.save(followers, x, y if z is None else z, then)
-        return y
-
-    def _options(self) -> tuple[Any, ...]:
-        return self.stride, self.padding, self.dilation, self.groups
+        options, shape = self._geometry(x, weight)
+        x = plain(x)
+        y = self.output("y", shape, x.dtype)
+        z = self.workspace("z", shape, x.dtype) if self.saving and not saves_output(then) else None
+        if y.size:
+            name, params = checked(then, x.dtype) or (None, ())
+            offset = None if bias is None else bias.data
+            kernels = implementation("convolution")
+            kernels.forward(_planes(x), _planes(weight), offset, y, *options, name, params, z)
+        self.save(followers, x, y if z is None else z, then, options)
+        return self._back(y)
 
     def backward_fused(self, dy: Any, followers: tuple[Module, ...]) -> Any:
-        x, result, then = self.saved_with(followers)
-        check_gradient(type(self).__name__, dy, result.shape, x.dtype)
+        x, result, then, options = self.saved_with(followers)
+        check_gradient(type(self).__name__, dy, self._back(result).shape, x.dtype)
+        dy = plain(dy).reshape(result.shape)
         (dweight, dbias), accumulate = self.claim_grads(self.weight, self.bias)
         dx = self.workspace("dx", x.shape, x.dtype) if self.needs_input_grad else None
-        dz = None
         if then is not None:
-            number = parameter_dtype(x.dtype)
-            scratch = self.dy_is_scratch and dy.dtype == number and dy.flags.carray
-            dz = dy if scratch else self.workspace("dz", dy.shape, number)
-        type(self)._backward(
-            dy,
-            x,
-            self.weight.data,
-            *self._options(),
-            None if then is None else result,
-            then,
-            need_dx=dx is not None,
-            need_dweight=dweight is not None,
-            need_dbias=dbias is not None,
-            accumulate=accumulate,
-            dx=dx,
-            dweight=dweight,
-            dbias=dbias,
-            dz=dz,
-        )
+            name, params = checked(then, x.dtype) or (None, ())
+            dy = getattr(functional, f"{name}_backward")(dy, result, *params, out=self.gradient(dy))
+        made = Convolution(_planes(x), _planes(self.weight.data), options, result.shape)
+        gradients = {"dx": dx, "dweight": dweight, "dbias": dbias}
+        run_backward(dy, made, {k: None if v is None else _planes(v) for k, v in gradients.items()}, accumulate)
         return dx
+
+    def _back(self, y: Array) -> Array:
+        """Without the axis that kernels want."""
+        return y if self.dims == 2 else y[:, :, 0]
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
@@ -169,8 +155,6 @@ class Conv2d(_Convolution):
     """
 
     dims = 2
-    _forward = staticmethod(functions.conv2d)
-    _backward = staticmethod(functions.conv2d_backward)
 
 
 class Conv1d(_Convolution):
@@ -180,5 +164,8 @@ class Conv1d(_Convolution):
     """
 
     dims = 1
-    _forward = staticmethod(functions.conv1d)
-    _backward = staticmethod(functions.conv1d_backward)
+
+
+def _planes(array: Array) -> Array:
+    """With two spatial axes; weights and their gradients alike. One number per channel stays."""
+    return array if array.ndim != 3 else array[:, :, None]

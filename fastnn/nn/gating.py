@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from fastnn import functions
 from fastnn.arguments import whole_number
+from fastnn.functions.gating import glu, glu_backward, maxout, maxout_backward, swiglu, swiglu_backward
+from fastnn.functions.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from fastnn.nn.checks import Array, check_gradient, count, floating
 from fastnn.nn.module import Module
 
@@ -37,17 +38,17 @@ class _Softmax(Module):
 
 
 class Softmax(_Softmax):
-    """y = e^x / sum of e^x along `dim`, of x's shape and dtype. CrossEntropyLoss takes logits: it needs no such layer."""
+    """y = e^x / sum of e^x along `dim`, of x's shape and dtype. CrossEntropyLoss takes logits, without it."""
 
-    _forward = staticmethod(functions.softmax)
-    _backward = staticmethod(functions.softmax_backward)
+    _forward = staticmethod(softmax)
+    _backward = staticmethod(softmax_backward)
 
 
 class LogSoftmax(_Softmax):
     """y = x - log of the sum of e^x along `dim`, of x's shape and dtype."""
 
-    _forward = staticmethod(functions.log_softmax)
-    _backward = staticmethod(functions.log_softmax_backward)
+    _forward = staticmethod(log_softmax)
+    _backward = staticmethod(log_softmax_backward)
 
 
 class _Gate(Module):
@@ -99,8 +100,8 @@ class Maxout(_Gate):
     x (N, pieces units, ...), y (N, units, ...). Source: Goodfellow et al. (2013), Maxout networks.
     """
 
-    _forward = staticmethod(functions.maxout)
-    _backward = staticmethod(functions.maxout_backward)
+    _forward = staticmethod(maxout)
+    _backward = staticmethod(maxout_backward)
 
     def __init__(self, pieces: int, axis: int = 1) -> None:
         self.pieces, self.axis = count("Maxout", "pieces", pieces), whole_number("Maxout", "axis", axis)
@@ -118,8 +119,8 @@ class Maxout(_Gate):
 class GLU(_Gate):
     """y = a sigmoid(b), a and b being the halves of x along `dim`. Source: Dauphin et al. (2017)."""
 
-    _forward = staticmethod(functions.glu)
-    _backward = staticmethod(functions.glu_backward)
+    _forward = staticmethod(glu)
+    _backward = staticmethod(glu_backward)
 
     def __init__(self, dim: int = -1) -> None:
         self.dim = whole_number(type(self).__name__, "dim", dim)
@@ -137,5 +138,5 @@ class GLU(_Gate):
 class SwiGLU(GLU):
     """y = silu(a) b, a and b being the halves of x along `dim`: the gate comes first. Source: Shazeer (2020)."""
 
-    _forward = staticmethod(functions.swiglu)
-    _backward = staticmethod(functions.swiglu_backward)
+    _forward = staticmethod(swiglu)
+    _backward = staticmethod(swiglu_backward)

@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import functions, random
-from fastnn.arguments import parameter_dtype
+from fastnn import random
+from fastnn.arguments import parameter_dtype, plain
+from fastnn.dispatch import implementation
 from fastnn.nn.checks import check_gradient, count, float_dtype_of, refuse
-from fastnn.nn.fused import saves_output
+from fastnn.nn.fused import checked, saves_output
 from fastnn.nn.module import Module
 from fastnn.nn.parameter import Parameter
 
@@ -42,11 +43,7 @@ class Linear(Module):
         self.bias = uniform((self.out_features,), self.in_features, parameter_dtype(kind)) if bias else None
 
     dx_is_scratch = True
-
-    @property
-    def y_is_scratch(self) -> bool:  # type: ignore[override]
-        """backward reads x and weight."""
-        return True
+    y_is_scratch = True
 
     def forward(self, x: Any) -> Any:
         return self.forward_fused(x, ())
@@ -55,20 +52,20 @@ class Linear(Module):
         return self.backward_fused(dy, ())
 
     def fuses(self, followers: tuple[Module, ...]) -> bool:
-        return len(followers) == 1 and followers[0].fused_as is not None
+        """An activation; in half precision it would see z before it is rounded, which it does not by itself."""
+        return len(followers) == 1 and followers[0].fused_as is not None and self.weight.dtype.itemsize > 2
 
     def forward_fused(self, x: Any, followers: tuple[Module, ...]) -> Any:
-        weight = self.weight.data
+        weight, bias = self.weight.data, self.bias
         if type(x) is not np.ndarray or x.dtype != weight.dtype or x.shape[-1:] != weight.shape[1:]:
             refuse(type(self).__name__, x, weight.dtype, f"(..., {weight.shape[1]})")
         then = followers[0].fused_as if followers else None
-        flat = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+        flat = plain(x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1]))
         shape = (len(flat), len(weight))
-        y = self.result("y", shape, x.dtype)
-        z = None
-        if then is not None and self.saving and not saves_output(then):
-            z = self.workspace("z", shape, x.dtype)
-        y = functions.linear(flat, weight, None if self.bias is None else self.bias.data, then, z=z, out=y)
+        y = self.output("y", shape, x.dtype)
+        z = self.workspace("z", shape, x.dtype) if self.saving and not saves_output(then) else None
+        kernels = implementation("linear")
+        kernels.forward(flat, weight, None if bias is None else bias.data, checked(then, x.dtype), y, z)
         self.save(followers, flat, y if z is None else z, then, x.shape)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], len(weight))
 
@@ -76,29 +73,13 @@ class Linear(Module):
         x, result, then, shape = self.saved_with(followers)
         weight = self.weight.data
         check_gradient(type(self).__name__, dy, (*shape[:-1], len(weight)), x.dtype)
-        flat = dy if dy.ndim == 2 else dy.reshape(result.shape)
+        flat = plain(dy if dy.ndim == 2 else dy.reshape(result.shape))
         (dweight, dbias), accumulate = self.claim_grads(self.weight, self.bias)
         dx = self.workspace("dx", x.shape, x.dtype) if self.needs_input_grad else None
-        dz = None
-        if then is not None:
-            number = parameter_dtype(x.dtype)
-            scratch = self.dy_is_scratch and flat.dtype == number and flat.flags.carray
-            dz = flat if scratch else self.workspace("dz", flat.shape, number)
-        functions.linear_backward(
-            flat,
-            x,
-            weight,
-            None if then is None else result,
-            then,
-            need_dx=dx is not None,
-            need_dweight=dweight is not None,
-            need_dbias=dbias is not None,
-            accumulate=accumulate,
-            dx=dx,
-            dweight=dweight,
-            dbias=dbias,
-            dz=dz,
-        )
+        dz = None if then is None else self.gradient(flat)
+        saved = None if then is None else result
+        kernels = implementation("linear")
+        kernels.backward(flat, x, weight, saved, checked(then, x.dtype), dz, dx, dweight, dbias, accumulate)
         return dx if dx is None or len(shape) == 2 else dx.reshape(shape)
 
     def extra_repr(self) -> str:

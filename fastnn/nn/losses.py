@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import functions
+from fastnn.functions import losses as functions
 from fastnn.functions.losses import REDUCTIONS
 from fastnn.nn.checks import Array, floating
 from fastnn.nn.module import Module
@@ -17,8 +17,8 @@ from fastnn.nn.module import Module
 class Loss(Module):
     """A loss of PyTorch's name and arguments. Under `no_grad` only the number is computed.
 
-    reduction: "mean", "sum", or "none" for an array with one number for each position; `backward` then takes the gradient
-    by that array. With the others it may take a number by which the gradient is multiplied.
+    reduction: "mean", "sum", or "none" for an array with one number for each position; `backward` then takes the
+    gradient by that array. With the others it may take a number by which the gradient is multiplied.
     """
 
     _value: ClassVar[Callable[..., Any]]
@@ -35,7 +35,7 @@ class Loss(Module):
             )
         self.reduction = reduction
 
-    def __call__(self, x: Any, target: Any) -> Any:
+    def __call__(self, x: Any, target: Any) -> Any:  # type: ignore[override]
         """`forward`, then the hooks, which get (x, target) for x."""
         value = self.forward(x, target)
         for hook in tuple(self._forward_hooks.values()):

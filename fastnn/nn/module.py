@@ -168,6 +168,10 @@ class Module:
         view = self._workspaces[key] = base[:size].reshape(shape)
         return view
 
+    def output(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        """Where a result goes: a workspace in training mode, a new array in evaluation mode."""
+        return self.workspace(name, shape, dtype) if self.training else np.empty(shape, dtype)
+
     def result(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array | None:
         """What to pass as `out=`: a workspace in training mode, None (a new array) in evaluation mode."""
         return self.workspace(name, shape, dtype) if self.training else None
@@ -189,7 +193,7 @@ class Module:
 
     def gradient(self, dy: Array) -> Array:
         """Where a dx of dy's shape and dtype goes: dy itself where it is scratch, else a workspace."""
-        if self.dy_is_scratch and dy.flags.writeable:
+        if self.dy_is_scratch and dy.flags.carray:
             return dy
         return self.workspace("dx", dy.shape, dy.dtype)
 
@@ -317,6 +321,7 @@ class Module:
             module._convert(wanted)
             module._saved = None
             module._workspaces.clear()
+        CHANGES.count += 1
         return self
 
     wide: ClassVar[frozenset[str]] = frozenset()

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnn import functions, random
+from fastnn import random
 from fastnn.arguments import checked_word, flag, real_number
+from fastnn.functions import pooling as functions
 from fastnn.nn.checks import Array, check_gradient, floating
 from fastnn.nn.module import Module
 from fastnn.windows import pairs, sizes, windows
@@ -20,33 +21,18 @@ _KEPT_SHAPES = 16
 
 
 class _Pool(Module):
-    """What pools over `dims` spatial axes have in common: the shape of the result, worked out once for each of x."""
+    """What pools over `dims` spatial axes have in common."""
 
     dims: ClassVar[int]
-    _forward: ClassVar[Callable[..., Any]]
-    _backward: ClassVar[Callable[..., Any]]
     dx_is_scratch = True
     y_is_scratch = True
 
-    def _lengths(self, lengths: tuple[int, ...]) -> tuple[int, ...]:
-        """The spatial axes of the result."""
-        raise NotImplementedError
-
     def _checked(self, x: Any) -> Array:
-        x = floating(type(self).__name__, x)
-        if x.ndim != self.dims + 2:
-            raise ValueError(f"{type(self).__name__}: x has shape {x.shape}; expected {_SPACE[self.dims]}")
-        return x
-
-    def _y_shape(self, x: tuple[int, ...]) -> tuple[int, ...]:
-        known: dict[Any, tuple[int, ...]] = vars(self).setdefault("_shapes", {})
-        key = (x[2:], self.extra_repr())
-        found = known.get(key)
-        if found is None:
-            if len(known) >= _KEPT_SHAPES:
-                known.clear()
-            found = known[key] = self._lengths(x[2:])
-        return (*x[:2], *found)
+        array = floating(type(self).__name__, x)
+        if array.ndim != self.dims + 2 or 0 in array.shape[2:]:
+            room = "" if array.ndim != self.dims + 2 else ", with an element on every spatial axis"
+            raise ValueError(f"{type(self).__name__}: x has shape {array.shape}; expected {_SPACE[self.dims]}{room}")
+        return array
 
 
 class _Windows(_Pool):
@@ -59,32 +45,46 @@ class _Windows(_Pool):
     ceil_mode: bool
     count_include_pad: bool = False
 
-    def _set(self, kernel_size: Sizes, stride: Sizes | None, padding: Sizes, ceil_mode: bool) -> None:
+    def _set(self, kernel_size: Sizes, stride: Sizes | None, padding: Sizes, dilation: Sizes, ceil_mode: bool) -> None:
         title = type(self).__name__
-        sizes(title, "kernel_size", kernel_size, self.dims, 1)
-        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
-        sizes(title, "stride", self.stride, self.dims, 1)
+        for name, value in (("kernel_size", kernel_size), ("stride", kernel_size if stride is None else stride)):
+            sizes(title, name, value, self.dims, 1)
+            setattr(self, name, _hashable(value))
         pairs(title, "padding", padding, self.dims)
-        self.padding, self.ceil_mode = padding, flag(title, "ceil_mode", ceil_mode)
+        sizes(title, "dilation", dilation, self.dims, 1)
+        self.padding, self.dilation = _hashable(padding), _hashable(dilation)
+        self.ceil_mode = flag(title, "ceil_mode", ceil_mode)
 
-    def _lengths(self, lengths: tuple[int, ...]) -> tuple[int, ...]:
-        title = type(self).__name__
-        if 0 in lengths:
-            raise ValueError(f"{title}: x has spatial axes {lengths}; expected an element on every axis")
+    def _y_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the result: worked out once for each of x."""
         options = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
-        axes = windows(title, lengths, *options, padding_counts=self.count_include_pad)
-        return tuple(axis.out for axis in axes)
+        known: dict[Any, tuple[int, ...]] = vars(self).setdefault("_known", {})
+        found = known.get((shape, options))
+        if found is None:
+            if len(known) >= _KEPT_SHAPES:
+                known.clear()
+            axes = windows(type(self).__name__, shape[2:], *options, padding_counts=self.count_include_pad)
+            found = known[shape, options] = (*shape[:2], *(axis.out for axis in axes))
+        return found
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
+def _hashable(value: Any) -> Any:
+    """Lists as tuples."""
+    return tuple(_hashable(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+
 class _MaxPool(_Windows):
     """The largest element of each window. Where several are equal, the first gets the gradient; NaN is largest.
 
-    kernel_size, stride (None: kernel_size), padding, dilation: an int, or one for each axis. return_indices: the result is
-    (y, indices), the latter int64 places in x's plane. ceil_mode: a last, incomplete window counts.
+    kernel_size, stride (None: kernel_size), padding, dilation: an int, or one for each axis. return_indices: the result
+    is (y, indices), the latter int64 places in x's plane. ceil_mode: a last, incomplete window counts.
     """
+
+    _forward: ClassVar[Callable[..., Any]]
+    _backward: ClassVar[Callable[..., Any]]
 
     def __init__(
         self,
@@ -95,21 +95,19 @@ class _MaxPool(_Windows):
         return_indices: bool = False,
         ceil_mode: bool = False,
     ) -> None:
-        self._set(kernel_size, stride, padding, ceil_mode)
-        sizes(type(self).__name__, "dilation", dilation, self.dims, 1)
-        self.dilation = dilation
+        self._set(kernel_size, stride, padding, dilation, ceil_mode)
         self.return_indices = flag(type(self).__name__, "return_indices", return_indices)
 
     def forward(self, x: Any) -> Any:
         x = self._checked(x)
         shape = self._y_shape(x.shape)
-        options = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
-        y, indices = self.result("y", shape, x.dtype), None
+        y, indices = self.output("y", shape, x.dtype), None
         if self.return_indices or self.saving:
-            indices = self.workspace("indices", shape, np.int64) if self.training else np.empty(shape, np.int64)
-        made = type(self)._forward(x, *options, indices=indices, out=y)
+            indices = self.output("indices", shape, np.int64)
+        options = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        type(self)._forward(x, *options, indices=indices, out=y)
         self.save(x.shape, indices, x.dtype)
-        return made if self.return_indices or indices is None else made[0]
+        return (y, indices) if self.return_indices else y
 
     def backward(self, dy: Any) -> Any:
         shape, indices, dtype = self.saved
@@ -147,6 +145,9 @@ class _AvgPool(_Windows):
     ceil_mode: a last, incomplete window counts. count_include_pad: padding counts as zeros; False: only elements do.
     """
 
+    _forward: ClassVar[Callable[..., Any]]
+    _backward: ClassVar[Callable[..., Any]]
+
     def __init__(
         self,
         kernel_size: Sizes,
@@ -155,7 +156,7 @@ class _AvgPool(_Windows):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:
-        self._set(kernel_size, stride, padding, ceil_mode)
+        self._set(kernel_size, stride, padding, 1, ceil_mode)
         self.count_include_pad = flag(type(self).__name__, "count_include_pad", count_include_pad)
 
     def _options(self) -> tuple[Any, ...]:
@@ -201,6 +202,9 @@ class AvgPool3d(_AvgPool):
 class _AdaptiveAvgPool(_Pool):
     """Averages of regions that divide x as evenly as can be into output_size; None keeps an axis as it is."""
 
+    _forward: ClassVar[Callable[..., Any]]
+    _backward: ClassVar[Callable[..., Any]]
+
     def __init__(self, output_size: int | None | Sequence[int | None]) -> None:
         title = type(self).__name__
         given = output_size if isinstance(output_size, Sequence) else (output_size,) * self.dims
@@ -213,7 +217,7 @@ class _AdaptiveAvgPool(_Pool):
 
     def forward(self, x: Any) -> Any:
         x = self._checked(x)
-        shape = self._y_shape(x.shape)
+        shape = (*x.shape[:2], *self._lengths(x.shape[2:]))
         y = type(self)._forward(x, self.output_size, out=self.result("y", shape, x.dtype))
         self.save(x.shape, shape, x.dtype)
         return y
@@ -249,7 +253,7 @@ class AdaptiveAvgPool3d(_AdaptiveAvgPool):
 
 
 class GlobalAvgPool(Module):
-    """The average of each channel: x (N, C, *spatial), y (N, C). Source: Lin, Chen and Yan (2013), Network in network."""
+    """The average of each channel: x (N, C, *spatial), y (N, C). Lin, Chen and Yan (2013), Network in network."""
 
     dx_is_scratch = True
     y_is_scratch = True
@@ -272,9 +276,9 @@ class FractionalMaxPool2d(_Pool):
     """Max pooling over random regions, so that x shrinks by a factor that need not be whole.
 
     output_size, an int or one for each of H and W, or output_ratio, numbers in (0, 1) by which lengths shrink.
-    pseudo_random, overlapping and shared are those of `fnn.fractional_max_pool2d`. Regions follow from `seed` (drawn when
-    the layer is made, if None) and `calls`, the number of forward passes in training mode so far; in evaluation mode they
-    are those of the first. Source: Graham (2014), Fractional max-pooling.
+    pseudo_random, overlapping and shared are those of `fnn.fractional_max_pool2d`. Regions follow from `seed` (drawn
+    when the layer is made, if None) and `calls`, the number of forward passes in training mode so far; in evaluation
+    mode they are those of the first. Source: Graham (2014), Fractional max-pooling.
     """
 
     dims = 2
@@ -315,7 +319,7 @@ class FractionalMaxPool2d(_Pool):
 
     def forward(self, x: Any) -> Any:
         x = self._checked(x)
-        shape = self._y_shape(x.shape)
+        shape = (*x.shape[:2], *self._lengths(x.shape[2:]))
         offset = self.calls if self.training else 0
         indices = self.workspace("indices", shape, np.int64) if self.training else np.empty(shape, np.int64)
         y = functions.fractional_max_pool2d(

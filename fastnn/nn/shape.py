@@ -23,7 +23,7 @@ class Identity(Module):
 
 
 class Flatten(Module):
-    """Make one axis of the axes from start_dim to end_dim: (N, C, H, W) becomes (N, C H W). A view where x allows it."""
+    """Make one axis of those from start_dim to end_dim: (N, C, H, W) becomes (N, C H W), a view where x allows it."""
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         self.start_dim, self.end_dim = start_dim, end_dim
