@@ -57,6 +57,7 @@ _ROOMS = [  # imported when they are first used
     "nn",
     "optim",
     "regularizers",
+    "train",
     "ufuncs",
 ]
 
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from fastnn import nn as nn
     from fastnn import optim as optim
     from fastnn import regularizers as regularizers
+    from fastnn import train as train
     from fastnn import ufuncs as ufuncs
 
     __version__: str

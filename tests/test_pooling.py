@@ -17,9 +17,9 @@ from rows import RUNS, using
 
 import fastnn as fnn
 from fastnn.kernels.cpu import runtime
-from fastnn.pooled import check_reach
+from fastnn.pooled import Plan, maxima
 from fastnn.table.pooling_formulas import SHARED, fractional_bounds, max_regions, max_windows
-from fastnn.windows import Axis, for_kernels, windows
+from fastnn.windows import for_kernels, windows
 
 Array = np.ndarray[Any, Any]
 ROOT = Path(__file__).resolve().parents[1]
@@ -453,10 +453,12 @@ def test_refused(name: str, args: Any, kwargs: Any, error: type[Exception], mess
 
 
 def test_positions_that_32_bits_do_not_hold_are_refused() -> None:
-    wide = Axis(2**31, 2**31 - 1, 2, 1, 0, 1, 0)
-    check_reach("max_pool2d", (Axis(2, 2, 1, 1, 0, 1, 0), wide))
-    with pytest.raises(ValueError, match=r"^max_pool2d: kernel_size .*2\^32"):
-        check_reach("max_pool2d", (Axis(2, 1, 2, 1, 0, 1, 0), wide))
+    x = np.zeros((1, 1, 2**16), np.float32)
+    plan = Plan(x.shape, x.shape, "max_windows", (for_kernels(windows("test", (2**16,), 1, 1, 0, 1, False)),), 2**32)
+    with pytest.raises(ValueError, match=r"^max_pool1d: .* span 4294967296 elements .*2\^32"):
+        maxima("max_pool1d", plan, x, True, None, None)
+    maxima("max_pool1d", plan._replace(reach=2**32 - 1), x, True, None, None)
+    maxima("max_pool1d", plan, x.astype(np.float64), True, None, None)
 
 
 def test_no_planes() -> None:

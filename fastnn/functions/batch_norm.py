@@ -32,8 +32,9 @@ from fastnn.functions.normalization_arguments import (
     parameter_array,
     statistics_memory,
 )
-from fastnn.fusion import Activation, fused
+from fastnn.fusion import Activation, fused, known
 from fastnn.generator import GRID, threshold
+from fastnn.kernels.cpu import normalization as native
 from fastnn.table.batch_norm import ROWS
 
 _ROW = {row.name: row for row in ROWS}
@@ -58,6 +59,15 @@ def batch_norm_train(
     inv_std: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     title = "batch_norm_train"
+    kernels = implementation("normalization")
+    if kernels is native and type(dropout_p) is float and dropout_p == 0:
+        then = known(activation, getattr(x, "dtype", None))
+        if then is not None or activation is None:
+            found = native._train(
+                x, gamma, beta, running_mean, running_var, momentum, eps, then, None, out, mean, inv_std
+            )
+            if found is not None:
+                return found  # type: ignore[no-any-return]
     x = channels_array(title, x)
     channels = x.shape[1]
     count = x.size // channels if channels else 0
@@ -78,15 +88,15 @@ def batch_norm_train(
     others = {**inputs, "out": out, "running_mean": running_mean, "running_var": running_var}
     statistics = statistics_memory(title, given, (channels,), dtype, others)
     y, none_left = receiver(out, x.shape, x.dtype), _all_dropped(dropout)
-    batch = np.empty((2, channels))
+    variance = np.empty(channels)
     shape = (x.shape[0], channels, -1)
-    implementation("normalization").batch_norm_train(
+    kernels.batch_norm_train(
         plain(x).reshape(shape),
         y.reshape(shape),
         gamma,
         beta,
         *statistics,
-        batch[1],
+        variance,
         eps,
         then,
         None if none_left else dropout,
@@ -94,23 +104,18 @@ def batch_norm_train(
     if none_left:
         y[...] = 0
     if running is not None:
-        batch[0] = statistics[0]
-        _update(running, batch, count, momentum)
+        _update(running[0], statistics[0], 1, momentum)
+        _update(running[1], variance, count / (count - 1), momentum)
     mean, inv_std = all_stored(statistics, given)
     return stored(y, out), mean, inv_std
 
 
-def _update(running: tuple[Array, Array], batch: Array, count: int, momentum: float) -> None:
-    """The convention of running averages, here and nowhere else: see CONVENTION in the table.
-
-    `batch` is the mean and the biased variance, float64, and is changed.
-    """
+def _update(average: Array, batch: Array, factor: float, momentum: float) -> None:
+    """The same for averages of any dtype and stride."""
+    wide = average.astype(np.float64, order="C")
+    native._update(wide, batch, factor, momentum)
     with np.errstate(all="ignore"):
-        batch[1] *= count / (count - 1)
-        batch *= momentum
-        for average, new in zip(running, batch, strict=True):
-            old = average if average.itemsize > 2 else average.astype(np.float32)
-            average[...] = new + (1 - momentum) * old
+        average[...] = wide
 
 
 @public(_ROW["batch_norm_infer"])
@@ -125,6 +130,13 @@ def batch_norm_infer(
     out: Array | None = None,
 ) -> Array:
     title = "batch_norm_infer"
+    kernels = implementation("normalization")
+    if kernels is native:
+        then = known(activation, getattr(x, "dtype", None))
+        if then is not None or activation is None:
+            y = native._infer(x, gamma, beta, running_mean, running_var, eps, then, out)
+            if y is not None:
+                return y  # type: ignore[no-any-return]
     x = channels_array(title, x)
     channels = x.shape[1]
     dtype = parameter_dtype(x.dtype)
@@ -137,7 +149,7 @@ def batch_norm_infer(
     check_out(title, out, x.shape, x.dtype, {"x": x, "gamma": gamma, "beta": beta, "running_mean": mean})
     y = receiver(out, x.shape, x.dtype)
     shape = (x.shape[0], channels, math.prod(x.shape[2:]))
-    implementation("normalization").batch_norm_infer(
+    kernels.batch_norm_infer(
         plain(x).reshape(shape), y.reshape(shape), gamma, beta, mean, variance.astype(np.float64), eps, then
     )
     return stored(y, out)
@@ -162,6 +174,13 @@ def batch_norm_backward(
     accumulate: bool = False,
 ) -> tuple[Array, Array | None, Array | None]:
     title = "batch_norm_backward"
+    kernels = implementation("normalization")
+    if kernels is native and type(dropout_p) is float and dropout_p == 0:
+        then = known(activation, getattr(x, "dtype", None))
+        if then is not None or activation is None:
+            found = native._backward(dy, x, gamma, beta, mean, inv_std, then, None, out, dgamma, dbeta, accumulate)
+            if found is not None:
+                return found  # type: ignore[no-any-return]
     dy, x = gradient_arrays(title, dy, channels_array(title, x))
     channels = x.shape[1]
     dtype = parameter_dtype(x.dtype)
@@ -186,9 +205,7 @@ def batch_norm_backward(
     dz = np.empty(x.shape, dtype) if apart else dx
     shape = (x.shape[0], channels, math.prod(x.shape[2:]))
     flat = (array.reshape(shape) for array in (plain(dy), plain(x), dx, dz))
-    implementation("normalization").batch_norm_backward(
-        *flat, gamma, beta, mean, inv_std, *(sums or (None, None)), accumulate, then, dropout
-    )
+    kernels.batch_norm_backward(*flat, gamma, beta, mean, inv_std, *(sums or (None, None)), accumulate, then, dropout)
     if sums is None:
         return stored(dx, out), None, None
     dgamma, dbeta = all_stored(sums, given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from typing import Any, SupportsIndex
@@ -24,6 +25,7 @@ from fastnn.functions.normalization_arguments import (
     parameter_array,
     statistics_memory,
 )
+from fastnn.kernels.cpu import normalization as native
 from fastnn.table.row_norm import ROWS
 
 _ROW = {row.name: row for row in ROWS}
@@ -45,6 +47,10 @@ def layer_norm(
     inv_std: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     title = "layer_norm"
+    if implementation("normalization") is native:
+        found = native._rows(x, axis, None, gamma, beta, eps, True, out, mean, inv_std)
+        if found is not None:
+            return found  # type: ignore[no-any-return]
     x, first = _row_array(title, x, axis)
     given = {"mean": mean, "inv_std": inv_std}
     y, mean, inv_std = _rows(title, x, _last_axes(x, first), gamma, beta, checked_eps(title, eps), out, given)
@@ -66,6 +72,10 @@ def layer_norm_backward(
     accumulate: bool = False,
 ) -> tuple[Array, Array | None, Array | None]:
     title = "layer_norm_backward"
+    if implementation("normalization") is native:
+        found = native._rows_backward(dy, x, axis, None, gamma, mean, inv_std, True, out, dgamma, dbeta, accumulate)
+        if found is not None:
+            return found  # type: ignore[no-any-return]
     x, first = _row_array(title, x, axis)
     statistics, given = {"mean": mean, "inv_std": inv_std}, {"dgamma": dgamma, "dbeta": dbeta}
     view = _last_axes(x, first)
@@ -86,6 +96,10 @@ def group_norm(
     inv_std: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     title = "group_norm"
+    if implementation("normalization") is native:
+        found = native._rows(x, None, groups, gamma, beta, eps, True, out, mean, inv_std)
+        if found is not None:
+            return found  # type: ignore[no-any-return]
     x = channels_array(title, x)
     given = {"mean": mean, "inv_std": inv_std}
     y, mean, inv_std = _rows(title, x, _groups(title, x, groups), gamma, beta, checked_eps(title, eps), out, given)
@@ -107,6 +121,10 @@ def group_norm_backward(
     accumulate: bool = False,
 ) -> tuple[Array, Array | None, Array | None]:
     title = "group_norm_backward"
+    if implementation("normalization") is native:
+        found = native._rows_backward(dy, x, None, groups, gamma, mean, inv_std, True, out, dgamma, dbeta, accumulate)
+        if found is not None:
+            return found  # type: ignore[no-any-return]
     x = channels_array(title, x)
     view = _groups(title, x, groups)
     statistics, given = {"mean": mean, "inv_std": inv_std}, {"dgamma": dgamma, "dbeta": dbeta}
@@ -126,6 +144,10 @@ def instance_norm(
     inv_std: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     title = "instance_norm"
+    if implementation("normalization") is native:
+        found = native._rows(x, None, native._each, gamma, beta, eps, True, out, mean, inv_std)
+        if found is not None:
+            return found  # type: ignore[no-any-return]
     x = _instance_array(title, x)
     given = {"mean": mean, "inv_std": inv_std}
     y, mean, inv_std = _rows(title, x, _instances(x), gamma, beta, checked_eps(title, eps), out, given)
@@ -146,6 +168,12 @@ def instance_norm_backward(
     accumulate: bool = False,
 ) -> tuple[Array, Array | None, Array | None]:
     title = "instance_norm_backward"
+    if implementation("normalization") is native:
+        found = native._rows_backward(
+            dy, x, None, native._each, gamma, mean, inv_std, True, out, dgamma, dbeta, accumulate
+        )
+        if found is not None:
+            return found  # type: ignore[no-any-return]
     x = _instance_array(title, x)
     statistics, given = {"mean": mean, "inv_std": inv_std}, {"dgamma": dgamma, "dbeta": dbeta}
     dx, dgamma, dbeta = _rows_backward(title, dy, x, _instances(x), gamma, statistics, out, given, accumulate)
@@ -163,6 +191,11 @@ def rms_norm(
     inv_rms: Array | None = None,
 ) -> tuple[Array, Array]:
     title = "rms_norm"
+    if implementation("normalization") is native:
+        number = _machine_eps(x.dtype) if eps is None and type(x) is np.ndarray else eps
+        found = native._rows(x, axis, None, gamma, None, number, False, out, None, inv_rms)
+        if found is not None:
+            return found  # type: ignore[no-any-return]
     x, first = _row_array(title, x, axis)
     eps = _machine_eps(x.dtype) if eps is None else checked_eps(title, eps)
     y, inv_rms = _rows(title, x, _last_axes(x, first), gamma, None, eps, out, {"inv_rms": inv_rms})
@@ -182,6 +215,10 @@ def rms_norm_backward(
     accumulate: bool = False,
 ) -> tuple[Array, Array | None]:
     title = "rms_norm_backward"
+    if implementation("normalization") is native:
+        found = native._rows_backward(dy, x, axis, None, gamma, None, inv_rms, False, out, dgamma, None, accumulate)
+        if found is not None:
+            return found  # type: ignore[no-any-return]
     x, first = _row_array(title, x, axis)
     statistics, given = {"inv_rms": inv_rms}, {"dgamma": dgamma}
     view = _last_axes(x, first)
@@ -300,5 +337,6 @@ def _last_axes(x: Array, first: int) -> View:
     return (math.prod(outer), 1, math.prod(inner), 1), inner, outer
 
 
+@functools.cache
 def _machine_eps(dtype: np.dtype[Any]) -> float:
-    return 2.0**-7 if dtype.name == "bfloat16" else float(np.finfo(dtype).eps)
+    return 2.0**-7 if dtype.name == "bfloat16" else float(np.finfo(dtype).eps) if dtype.kind == "f" else 0.0

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, SupportsIndex
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastnn import functional
-from fastnn.arguments import parameter_dtype, real_number
+from fastnn.arguments import parameter_dtype, plain, real_number
+from fastnn.dispatch import implementation
 from fastnn.functions import normalization as functions
-from fastnn.fusion import Activation, fused
-from fastnn.nn.module import Array
-from fastnn.nn.normalization import Norm, positive
-from fastnn.table import OPS
+from fastnn.functions.batch_norm import _update as update_running
+from fastnn.nn.checks import check_gradient, count, float_dtype_of
+from fastnn.nn.fused import Fused, checked, saves_output
+from fastnn.nn.module import Array, Module
+from fastnn.nn.normalization import Norm
 
 
 class _ChannelNorm(Norm):
@@ -37,14 +38,14 @@ class _ChannelNorm(Norm):
         bias: bool,
     ) -> None:
         title = type(self).__name__
-        self.num_features = positive(title, "num_features", num_features)
+        self.num_features = count(title, "num_features", num_features)
         self.eps = real_number(title, "eps", eps, above=0.0)
         self.momentum = momentum if momentum is None else real_number(title, "momentum", momentum, low=0.0, high=1.0)
         self.affine, self.track_running_stats = affine, track_running_stats
         self._learn((self.num_features,), affine, bias, dtype)
-        tracked = track_running_stats
-        self.register_buffer("running_mean", np.zeros(self.num_features, dtype) if tracked else None)
-        self.register_buffer("running_var", np.ones(self.num_features, dtype) if tracked else None)
+        tracked, kind = track_running_stats, parameter_dtype(float_dtype_of(title, dtype))
+        self.register_buffer("running_mean", np.zeros(self.num_features, kind) if tracked else None)
+        self.register_buffer("running_var", np.ones(self.num_features, kind) if tracked else None)
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if tracked else None)
 
     def reset_running_stats(self) -> None:
@@ -65,7 +66,7 @@ class _ChannelNorm(Norm):
         """Whether the running statistics normalise, not those of the batch."""
         return not self.training and self.running_mean is not None
 
-    def _infer(self, x: Array, activation: Activation = None) -> Array:
+    def _infer(self, x: Array, activation: Fused = None) -> Array:
         """Normalise by the running statistics."""
         gamma, beta = self._affine
         assert self.running_mean is not None and self.running_var is not None
@@ -83,14 +84,17 @@ class _ChannelNorm(Norm):
     def _infer_backward(self, dy: Any, x: Array) -> Array | None:
         """Back through `_infer`, in which the statistics are constants: dx = dy gamma inv_std, without their terms."""
         assert self.running_mean is not None and self.running_var is not None
+        check_gradient(type(self).__name__, dy, x.shape, x.dtype)
         dtype = parameter_dtype(x.dtype)
         shape = (1, -1) + (1,) * (x.ndim - 2)
         others = (0, *range(2, x.ndim))
         inv_std = (1 / np.sqrt(self.running_var.astype(np.float64) + self.eps)).astype(dtype)
-        dy = np.asarray(dy).astype(dtype, copy=False)
+        dy = dy.astype(dtype, copy=False)
         centred = x.astype(dtype, copy=False) - self.running_mean.astype(dtype).reshape(shape)
         sums = (array.sum(others, np.float64) for array in (dy * centred, dy))
-        self._add_gradients(*((total * factor).astype(dtype) for total, factor in zip(sums, (inv_std, 1), strict=True)))
+        for parameter, total, factor in zip((self.weight, self.bias), sums, (inv_std, 1), strict=True):
+            if parameter is not None and parameter.requires_grad:
+                parameter.add_grad((total * factor).astype(dtype))
         if not self.needs_input_grad:
             return None
         scale = inv_std if self.weight is None else inv_std * self.weight.data.astype(dtype)
@@ -124,43 +128,95 @@ class _BatchNorm(_ChannelNorm):
             return self.momentum
         return 1.0 if self.num_batches_tracked is None else 1.0 / (int(self.num_batches_tracked) + 1)
 
-    def forward(
-        self,
-        x: Any,
-        *,
-        activation: Activation = None,
-        dropout_p: float = 0.0,
-        seed: SupportsIndex | None = None,
-        offset: SupportsIndex = 0,
-    ) -> Array:
-        """Normalise; the keywords run an activation and, in training mode, dropout on the result, in the same pass.
-
-        They are those of `fnn.batch_norm_train`, `backward` then goes back through all of it.
-        """
-        x = self._checked(x)
-        if self._statistics_are_known:
-            y = self._infer(x, activation)
-            self.save(x, activation)
-            return y
-        gamma, beta = self._affine
-        behind: dict[str, Any] = {"activation": activation}
-        if self.training:
-            behind |= {"dropout_p": dropout_p, "seed": seed, "offset": offset}
-        running = (self.running_mean, self.running_var) if self.training else (None, None)
-        out, weight = self.result("y", x.shape, x.dtype), self._weight_of_batch()
-        y, mean, inv_std = functions.batch_norm_train(x, gamma, beta, *running, weight, self.eps, **behind, out=out)
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked += 1
-        self.save(x, mean, inv_std, behind)
-        return y
+    def forward(self, x: Any) -> Array:
+        return self.forward_fused(x, ())
 
     def backward(self, dy: Any) -> Array | None:
-        if len(self.saved) == 2:
-            x, activation = self.saved
-            return self._infer_backward(_through(activation, dy, lambda: self._infer(x)), x)
-        x, mean, inv_std, behind = self.saved
+        return self.backward_fused(dy, ())
+
+    def fuses(self, followers: tuple[Module, ...]) -> bool:
+        """An activation: in training those whose gradient follows from y, so that what they got need not be kept."""
+        if len(followers) != 1 or followers[0].fused_as is None:
+            return False
+        return self._statistics_are_known or saves_output(followers[0].fused_as)
+
+    def forward_fused(self, x: Any, followers: tuple[Module, ...]) -> Array:
+        x, then = self._checked(x), followers[0].fused_as if followers else None
+        if self._statistics_are_known:
+            y = self._infer(x, then)
+            self.save(followers, x, y, then)
+            return y
+        x, count, kind = plain(x), x.size // self.num_features, parameter_dtype(x.dtype)
+        if count <= 1:
+            raise ValueError(
+                f"{type(self).__name__}: x has shape {x.shape}, that is {count} value{'s' * (count != 1)} per channel, "
+                "of which there is no variance; expected 2 or more. Ways out: eval mode, which takes the running "
+                "statistics; GroupNorm or LayerNorm, which need no batch; or dropping the last, smaller batch"
+            )
+        y, shape = self.output("y", x.shape, x.dtype), (self.num_features,)
+        mean, inv_std = (self.output(name, shape, kind) for name in ("mean", "inv_std"))
+        batch = self.workspace("batch", (2, *shape), np.float64)
+        flat = (len(x), self.num_features, count // len(x))
+        implementation("normalization").batch_norm_train(
+            x.reshape(flat),
+            y.reshape(flat),
+            *self._scale_and_shift(kind),
+            mean,
+            inv_std,
+            batch[1],
+            self.eps,
+            checked(then, x.dtype),
+            None,
+        )
+        if self.training and self.running_mean is not None and self.running_var is not None:
+            batch[0] = mean
+            update_running((self.running_mean, self.running_var), batch, count, self._weight_of_batch())
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked[...] += 1
+        self.save(followers, x, y, then, mean, inv_std)
+        return y
+
+    def backward_fused(self, dy: Any, followers: tuple[Module, ...]) -> Array | None:
+        x, y, then, *statistics = self.saved_with(followers)
+        check_gradient(type(self).__name__, dy, x.shape, x.dtype)
+        dx = self.gradient(dy)
+        if then is not None:
+            name, *params = (then,) if isinstance(then, str) else then
+            saved = y if saves_output(then) else self._infer(x)
+            getattr(functional, f"{name}_backward")(dy, saved, *params, out=dx)
+            dy = dx
+        if not statistics:
+            return self._infer_backward(dy, x)
+        dy = plain(dy)
+        gradients, accumulate = self.claim_grads(self.weight, self.bias)
+        flat = (len(x), self.num_features, x.size // (len(x) * self.num_features))
+        whole = dx.reshape(flat)
+        implementation("normalization").batch_norm_backward(
+            dy.reshape(flat),
+            x.reshape(flat),
+            whole,
+            whole,
+            *self._scale_and_shift(statistics[0].dtype),
+            *statistics,
+            *gradients,
+            accumulate,
+            None,
+            None,
+        )
+        return dx if self.needs_input_grad else None
+
+    def _scale_and_shift(self, kind: np.dtype[Any]) -> tuple[Array, Array]:
+        """What kernels take for weight and bias: 1 and 0 where there is none."""
         gamma, beta = self._affine
-        return self._backward(functions.batch_norm_backward, dy, x, gamma, mean, inv_std, beta=beta, **behind)
+        return (
+            self._constant("ones", 1, kind) if gamma is None else gamma,
+            self._constant("zeros", 0, kind) if beta is None else beta,
+        )
+
+    def _constant(self, name: str, value: int, kind: np.dtype[Any]) -> Array:
+        array = self.workspace(name, (self.num_features,), kind)
+        array[...] = value
+        return array
 
 
 class BatchNorm1d(_BatchNorm):
@@ -220,7 +276,8 @@ class _InstanceNorm(_ChannelNorm):
         if self.training and self.running_mean is not None:
             y, mean, inv_std = self._tracked(x, out)
         else:
-            y, mean, inv_std = functions.instance_norm(x, gamma, beta, self.eps, out=out)
+            given = self._statistics(x, x.shape[:2], "mean", "inv_std")
+            y, mean, inv_std = functions.instance_norm(x, gamma, beta, self.eps, out=out, **given)
         self.save(x, mean, inv_std)
         return y
 
@@ -231,11 +288,11 @@ class _InstanceNorm(_ChannelNorm):
         """
         assert self.running_mean is not None and self.running_var is not None and out is not None
         samples, flat = x.shape[0], (1, x.shape[0] * x.shape[1], *x.shape[2:])
-        each = [None if array is None else np.tile(array, samples) for array in self._affine]
-        running = [np.tile(array, samples) for array in (self.running_mean, self.running_var)]
+        gamma, beta = (None if array is None else np.tile(array, samples) for array in self._affine)
+        mean, var = (np.tile(array, samples) for array in (self.running_mean, self.running_var))
         into, momentum = out.reshape(flat), self.momentum or 0.0
-        found = functions.batch_norm_train(x.reshape(flat), *each, *running, momentum, self.eps, out=into)
-        for average, new in zip((self.running_mean, self.running_var), running, strict=True):
+        found = functions.batch_norm_train(x.reshape(flat), gamma, beta, mean, var, momentum, self.eps, out=into)
+        for average, new in ((self.running_mean, mean), (self.running_var, var)):
             average[...] = new.reshape(x.shape[:2]).mean(0, np.float64)
         return out, found[1].reshape(x.shape[:2]), found[2].reshape(x.shape[:2])
 
@@ -265,15 +322,3 @@ class InstanceNorm2d(_InstanceNorm):
 
     axes = (4,)
     wanted = "(N, C, H, W)"
-
-
-def _through(activation: Activation, dy: Any, before: Callable[[], Array]) -> Any:
-    """The gradient by an activation's input, which `before` computes again, from that by its output."""
-    if activation is None:
-        return dy
-    z = before()
-    chosen = fused("backward", activation, z.dtype)
-    assert chosen is not None
-    saved = getattr(functional, chosen.name)(z, *chosen.params) if OPS[chosen.name].saves == "output" else z
-    result = getattr(functional, f"{chosen.name}_backward")(dy, saved, *chosen.params)
-    return result[0] if isinstance(result, tuple) else result

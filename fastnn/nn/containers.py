@@ -6,7 +6,11 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, overload
 
+import numpy as np
+
+from fastnn.nn.activations import activation_layer
 from fastnn.nn.changes import CHANGES
+from fastnn.nn.checks import check_gradient
 from fastnn.nn.module import Module
 
 
@@ -60,10 +64,18 @@ class Sequential(Module):
         return list(self)[index]
 
     def forward(self, x: Any) -> Any:
-        plan = self._planned()
+        plan, scratch = self._planned(), not self.keeps_input
         for module, followers in plan.steps:
-            x = module.forward_fused(x, followers) if followers else module(x)
-        self.__dict__["_ran"] = plan
+            vars(module)["keeps_input"] = not scratch
+            if followers:
+                x = module.forward_fused(x, followers)
+                for follower in followers:
+                    vars(follower)["_saved"] = None
+            else:
+                x = module(x)
+            scratch = not followers and module.y_is_scratch
+        vars(self)["_ran"] = plan
+        vars(self)["y_is_scratch"] = scratch and bool(plan.steps)
         return x
 
     def backward(self, dy: Any) -> Any:
@@ -72,7 +84,7 @@ class Sequential(Module):
             raise RuntimeError("Sequential.backward: there is no forward pass to go back through; call it first")
         first, scratch = self._start(plan), self.dy_is_scratch
         for module, followers in reversed(plan.steps[first:]):
-            vars(module)["dy_is_scratch"] = scratch and not module._backward_hooks
+            _pass_scratch(module, scratch)
             dy = module.backward_fused(dy, followers) if followers else module.backward(dy)
             scratch = module.dx_is_scratch
         vars(self)["dx_is_scratch"] = scratch
@@ -133,3 +145,81 @@ def _takes_part(module: Module) -> bool:
     return any(each._backward_hooks for each in module.modules()) or any(
         parameter.requires_grad for parameter in module.parameters()
     )
+
+
+class Residual(Module):
+    """y = activation(body(x) + shortcut(x)); without a shortcut, x itself; without an activation, the sum.
+
+    `activation` is a module, or what `fnn.nn.activation_layer` takes. He et al. (2016), Deep residual learning.
+    """
+
+    def __init__(
+        self,
+        body: Module,
+        shortcut: Module | None = None,
+        activation: Module | str | tuple[Any, ...] | None = None,
+    ) -> None:
+        for name, module in (("body", body), ("shortcut", shortcut)):
+            if not isinstance(module, Module) and (name == "body" or module is not None):
+                raise TypeError(f"Residual: {name} is a {type(module).__name__}; expected a module")
+        if body is shortcut:
+            raise ValueError("Residual: body and shortcut are the same module; expected one for each way")
+        self.body, self.shortcut = body, shortcut
+        self.activation = (
+            activation if activation is None or isinstance(activation, Module) else activation_layer(activation)
+        )
+
+    dx_is_scratch = True
+
+    def forward(self, x: Any) -> Any:
+        for module in (self.body, self.shortcut):
+            if module is not None:
+                vars(module)["keeps_input"] = True
+        a = self.body(x)
+        b = x if self.shortcut is None else self.shortcut(x)
+        if a.shape != b.shape or a.dtype != b.dtype:
+            other = "x is" if b is x else "shortcut made"
+            raise ValueError(
+                f"Residual: body made {a.dtype} of shape {a.shape} and {other} {b.dtype} of shape {b.shape}; expected "
+                "the same: a shortcut that changes x as body does"
+            )
+        free = self.body.y_is_scratch and a.flags.writeable and not np.may_share_memory(a, b)
+        y = np.add(a, b, out=a if free else self.result("y", a.shape, a.dtype))
+        self.save(y.shape, y.dtype)
+        if self.activation is None:
+            return y
+        vars(self.activation)["keeps_input"] = False
+        return self.activation(y)
+
+    def backward(self, dy: Any) -> Any:
+        shape, dtype = self.saved
+        check_gradient("Residual", dy, shape, dtype)
+        scratch = self.dy_is_scratch and not self._backward_hooks
+        if self.activation is not None:
+            _pass_scratch(self.activation, scratch)
+            dy = self.activation.backward(dy)
+            scratch = self.activation.dx_is_scratch
+        for module in (self.body, self.shortcut):
+            if module is not None and module.needs_input_grad is not self.needs_input_grad:
+                module.needs_input_grad = self.needs_input_grad
+        if self.shortcut is None:
+            db = dy
+        else:
+            _pass_scratch(self.shortcut, False)
+            db = self.shortcut.backward(dy)
+        free = db is not None and not np.may_share_memory(db, dy)
+        _pass_scratch(self.body, scratch and (free or db is None))
+        da = self.body.backward(dy)
+        if not self.needs_input_grad:
+            return None
+        if self.body.dx_is_scratch and not np.may_share_memory(da, dy):
+            out = da
+        elif free and self.shortcut is not None and self.shortcut.dx_is_scratch:
+            out = db
+        else:
+            out = self.workspace("dx", da.shape, da.dtype)
+        return np.add(da, db, out=out)
+
+
+def _pass_scratch(module: Module, scratch: bool) -> None:
+    vars(module)["dy_is_scratch"] = scratch and not module._backward_hooks

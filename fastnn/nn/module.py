@@ -6,11 +6,12 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from fastnn.arguments import parameter_dtype
 from fastnn.nn.changes import CHANGES
 from fastnn.nn.parameter import Parameter
 
@@ -70,7 +71,13 @@ class Module:
     """True where nobody reads dy after this module's `backward`, which may write over it: containers say so."""
 
     dx_is_scratch: bool = False
-    """True for a class whose `backward` returns memory that the module before may write over."""
+    """True where `backward` returns memory that the module before may write over."""
+
+    y_is_scratch: bool = False
+    """True where `backward` does not read what `forward` has returned, which may therefore be written over."""
+
+    keeps_input: bool
+    """True where a module of `inplace=True` must not write over x all the same: the module before reads it again."""
 
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Array | None]
@@ -94,6 +101,7 @@ class Module:
         fill(self, "training", True)
         fill(self, "needs_input_grad", True)
         fill(self, "dy_is_scratch", False)
+        fill(self, "keeps_input", False)
         return self
 
     # What a layer does
@@ -115,9 +123,14 @@ class Module:
 
     # What a layer uses
 
+    @property
+    def saving(self) -> bool:
+        """Whether a forward pass is to keep what a backward pass needs: not under `no_grad`."""
+        return _saving.get()
+
     def save(self, *values: Any) -> None:
         """Keep values for the backward pass, unless under `no_grad`."""
-        self._saved = values if _saving.get() else None
+        vars(self)["_saved"] = values if _saving.get() else None
 
     @property
     def saved(self) -> tuple[Any, ...]:
@@ -128,6 +141,16 @@ class Module:
                 "call the layer first, and not under no_grad"
             )
         return self._saved
+
+    def saved_with(self, followers: tuple[Module, ...]) -> tuple[Any, ...]:
+        """`saved` without its first value, which must be the modules that shared the forward pass."""
+        first, *values = self.saved
+        if first != followers:
+            raise RuntimeError(
+                f"{type(self).__name__}.backward: the last forward pass was another one: by itself, or through another "
+                "container; call forward and backward of the same model"
+            )
+        return tuple(values)
 
     def workspace(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
         """Memory of the layer's own, the same at every call; it grows to the largest shape asked for."""
@@ -145,9 +168,23 @@ class Module:
         view = self._workspaces[key] = base[:size].reshape(shape)
         return view
 
+    def output(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        """Where a result goes: a workspace in training mode, a new array in evaluation mode."""
+        return self.workspace(name, shape, dtype) if self.training else np.empty(shape, dtype)
+
     def result(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array | None:
         """What to pass as `out=`: a workspace in training mode, None (a new array) in evaluation mode."""
         return self.workspace(name, shape, dtype) if self.training else None
+
+    def claim_grads(self, *parameters: Parameter | None) -> tuple[list[Array | None], bool]:
+        """The arrays that a function's backward is to fill, None for what learns nothing, and its `accumulate`."""
+        claims = [None if each is None or not each.requires_grad else each.claim_grad() for each in parameters]
+        accumulate = any(claim is not None and claim[1] for claim in claims)
+        if accumulate:
+            for claim in claims:
+                if claim is not None and not claim[1]:
+                    claim[0][...] = 0
+        return [None if claim is None else claim[0] for claim in claims], accumulate
 
     def register_buffer(self, name: str, value: Array | None) -> None:
         """State that is saved but not learned, such as running statistics."""
@@ -156,14 +193,14 @@ class Module:
 
     def gradient(self, dy: Array) -> Array:
         """Where a dx of dy's shape and dtype goes: dy itself where it is scratch, else a workspace."""
-        if self.dy_is_scratch and dy.flags.writeable:
+        if self.dy_is_scratch and dy.flags.carray:
             return dy
         return self.workspace("dx", dy.shape, dy.dtype)
 
     # Several modules in one pass (what Sequential plans)
 
     @property
-    def activation(self) -> str | tuple[Any, ...] | None:
+    def fused_as(self) -> str | tuple[Any, ...] | None:
         """What the argument `activation=` of functions is for this module; None if it is no such activation."""
         return None
 
@@ -284,17 +321,23 @@ class Module:
             module._convert(wanted)
             module._saved = None
             module._workspaces.clear()
+        CHANGES.count += 1
         return self
+
+    wide: ClassVar[frozenset[str]] = frozenset()
+    """Names of parameters and buffers that functions take in float32 beside arrays of float16 and bfloat16."""
 
     def _convert(self, dtype: np.dtype[Any]) -> None:
         """Convert what this module itself owns."""
-        for parameter in self._parameters.values():
+        for name, parameter in self._parameters.items():
             if parameter is not None:
-                parameter.data = parameter.data.astype(dtype, copy=False)
+                kind = parameter_dtype(dtype) if name in self.wide else dtype
+                parameter.data = parameter.data.astype(kind, copy=False)
                 parameter.grad = None
         for name, buffer in self._buffers.items():
             if buffer is not None and buffer.dtype.kind not in "biu":
-                setattr(self, name, buffer.astype(dtype, copy=False))
+                kind = parameter_dtype(dtype) if name in self.wide else dtype
+                setattr(self, name, buffer.astype(kind, copy=False))
 
     # State
 

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.arguments import parameter_dtype, real_number, whole_number
+from fastnn.arguments import parameter_dtype, real_number
 from fastnn.functions import normalization as functions
+from fastnn.nn.checks import check_gradient, count, float_dtype_of, floating
 from fastnn.nn.module import Array, Module
 from fastnn.nn.parameter import Parameter
 
 
 class Norm(Module):
-    """What they share: scale `weight` and shift `bias`, a number `eps` beside the variance, and the checks of x."""
+    """What they share: scale `weight` and shift `bias`, in float32 beside half precision, and the checks of x."""
 
+    wide = frozenset({"weight", "bias", "running_mean", "running_var"})
+    dx_is_scratch = True
+    y_is_scratch = True
+    _learned: ClassVar[tuple[str, ...]] = ("dgamma", "dbeta")
     weight: Parameter | None
     bias: Parameter | None
 
     def _learn(self, shape: tuple[int, ...], weight: bool, bias: bool, dtype: npt.DTypeLike) -> None:
         """Scale 1 and shift 0, where they are wanted."""
-        self.weight = Parameter(np.ones(shape, dtype)) if weight else None
-        self.bias = Parameter(np.zeros(shape, dtype)) if weight and bias else None
+        kind = parameter_dtype(float_dtype_of(type(self).__name__, dtype))
+        self.weight = Parameter(np.ones(shape, kind)) if weight else None
+        self.bias = Parameter(np.zeros(shape, kind)) if weight and bias else None
 
     @property
     def _affine(self) -> tuple[Array | None, Array | None]:
@@ -34,27 +40,35 @@ class Norm(Module):
         )
 
     def _checked(self, x: Any) -> Array:
-        """x, a floating-point array in the dtype of the parameters, or in half precision beside float32."""
-        title, array = type(self).__name__, np.asarray(x)
-        if array.dtype.kind in "biucOSUmM":
-            raise TypeError(f"{title}: x has dtype {array.dtype}; expected a floating-point dtype")
-        if self.weight is not None and self.weight.dtype not in (array.dtype, parameter_dtype(array.dtype)):
+        """x, a floating-point array that goes with the parameters' dtype."""
+        title, array = type(self).__name__, floating(type(self).__name__, x)
+        if self.weight is not None and self.weight.dtype != parameter_dtype(array.dtype):
             raise TypeError(
-                f"{title}: x has dtype {array.dtype}; expected {self.weight.dtype}, the dtype of the layer. "
-                f"layer.to({array.dtype}) converts the layer, x.astype({self.weight.dtype}) the input"
+                f"{title}: x has dtype {array.dtype}; expected {self.weight.dtype}, as the layer's parameters have: "
+                f"x.astype({self.weight.dtype.name!r}), or layer.to({array.dtype.name!r})"
             )
         return array
 
     def _backward(self, function: Callable[..., Any], dy: Any, x: Array, *known: Any, **options: Any) -> Array | None:
         """dx, and the gradients of scale and shift, by one of the functions `<name>_norm_backward`."""
-        dx, *gradients = function(dy, x, *known, out=self.result("dx", x.shape, x.dtype), **options)
-        self._add_gradients(*gradients)
+        check_gradient(type(self).__name__, dy, x.shape, x.dtype)
+        dx = function(dy, x, *known, **self._gradients(), out=self.gradient(dy), **options)[0]
         return dx if self.needs_input_grad else None
 
-    def _add_gradients(self, *gradients: Array | None) -> None:
-        for parameter, gradient in zip((self.weight, self.bias), gradients, strict=False):
-            if parameter is not None and parameter.requires_grad and gradient is not None:
-                parameter.add_grad(gradient)
+    def _gradients(self) -> dict[str, Any]:
+        """Where the gradients of scale and shift go; those of frozen ones to memory that nobody reads."""
+        if self.weight is None:
+            return {}
+        arrays, accumulate = self.claim_grads(self.weight, self.bias)
+        memory = {
+            name: self.workspace(name, self.weight.shape, self.weight.dtype) if array is None else array
+            for name, array in zip(self._learned, arrays, strict=False)
+        }
+        return memory | {"accumulate": accumulate}
+
+    def _statistics(self, x: Array, shape: tuple[int, ...], *names: str) -> dict[str, Any]:
+        """Where the statistics of x go."""
+        return {name: self.result(name, shape, parameter_dtype(x.dtype)) for name in names}
 
 
 class GroupNorm(Norm):
@@ -76,8 +90,8 @@ class GroupNorm(Norm):
         *,
         bias: bool = True,
     ) -> None:
-        self.num_groups = positive("GroupNorm", "num_groups", num_groups)
-        self.num_channels = positive("GroupNorm", "num_channels", num_channels)
+        self.num_groups = count("GroupNorm", "num_groups", num_groups)
+        self.num_channels = count("GroupNorm", "num_channels", num_channels)
         if self.num_channels % self.num_groups:
             raise ValueError(
                 f"GroupNorm: num_groups is {num_groups} and num_channels {num_channels}; expected a number of groups "
@@ -91,8 +105,11 @@ class GroupNorm(Norm):
         if x.ndim < 2 or x.shape[1] != self.num_channels:
             raise ValueError(f"GroupNorm: x has shape {x.shape}; expected (N, {self.num_channels}, *spatial)")
         gamma, beta = self._affine
-        out = self.result("y", x.shape, x.dtype)
-        y, mean, inv_std = functions.group_norm(x, self.num_groups, gamma, beta, self.eps, out=out)
+        out, given = (
+            self.result("y", x.shape, x.dtype),
+            self._statistics(x, (len(x), self.num_groups), "mean", "inv_std"),
+        )
+        y, mean, inv_std = functions.group_norm(x, self.num_groups, gamma, beta, self.eps, out=out, **given)
         self.save(x, mean, inv_std)
         return y
 
@@ -114,7 +131,7 @@ class _LastAxesNorm(Norm):
         lengths = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
         if not lengths:
             raise ValueError(f"{title}: normalized_shape is {normalized_shape!r}; expected one number or more")
-        self.normalized_shape = tuple(positive(title, "normalized_shape", length) for length in lengths)
+        self.normalized_shape = tuple(count(title, "normalized_shape", length) for length in lengths)
 
     def _checked(self, x: Any) -> Array:
         array, wanted = super()._checked(x), self.normalized_shape
@@ -150,7 +167,8 @@ class LayerNorm(_LastAxesNorm):
         x = self._checked(x)
         gamma, beta = self._affine
         axis, out = -len(self.normalized_shape), self.result("y", x.shape, x.dtype)
-        y, mean, inv_std = functions.layer_norm(x, gamma, beta, axis=axis, eps=self.eps, out=out)
+        given = self._statistics(x, x.shape[:axis], "mean", "inv_std")
+        y, mean, inv_std = functions.layer_norm(x, gamma, beta, axis=axis, eps=self.eps, out=out, **given)
         self.save(x, mean, inv_std)
         return y
 
@@ -171,6 +189,8 @@ class RMSNorm(_LastAxesNorm):
     Source: Zhang and Sennrich (2019), Root Mean Square Layer Normalization, NeurIPS.
     """
 
+    _learned = ("dgamma",)
+
     def __init__(
         self,
         normalized_shape: int | Sequence[int],
@@ -186,7 +206,8 @@ class RMSNorm(_LastAxesNorm):
     def forward(self, x: Any) -> Array:
         x = self._checked(x)
         axis, out = -len(self.normalized_shape), self.result("y", x.shape, x.dtype)
-        y, inv_rms = functions.rms_norm(x, self._affine[0], axis=axis, eps=self.eps, out=out)
+        given = self._statistics(x, x.shape[:axis], "inv_rms")
+        y, inv_rms = functions.rms_norm(x, self._affine[0], axis=axis, eps=self.eps, out=out, **given)
         self.save(x, inv_rms)
         return y
 
@@ -197,10 +218,3 @@ class RMSNorm(_LastAxesNorm):
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
-
-
-def positive(title: str, name: str, value: Any) -> int:
-    number = whole_number(title, name, value)
-    if number < 1:
-        raise ValueError(f"{title}: {name} is {number}; expected 1 or more")
-    return number

@@ -67,6 +67,7 @@ struct Correlation {
   const void* parameter[4];
   bool depthwise;                       // one channel by itself, no steps, and a kernel without gaps
   bool hold;                            // all weights of a task lie in scratch memory, from task to task
+  bool across;                          // the channels of the result are what fills vectors, not the positions
   std::int64_t outputs, output_blocks;  // channels of the result that are one task's
   int failed;                           // set where there is no memory
 };
@@ -80,7 +81,8 @@ struct WeightGradient {
   void *weight, *partial;  // weight[g, o, c, tap]; partial sums are of the type computed in, null for none
   bool accumulate;         // adds to weight
   std::int64_t images, groups, inner, outer;
-  bool lanes;                           // one output a group: the positions are what fills vectors
+  bool lanes;                           // few outputs a group: the positions are what fills vectors
+  std::int64_t together;                // tiles, whole images, that are packed and gone through together
   std::int64_t outputs, output_blocks;  // that are one task's
   std::int64_t inner_blocks, slices;
   int failed;

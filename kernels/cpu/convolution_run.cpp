@@ -15,6 +15,7 @@ using i64 = std::int64_t;
 constexpr i64 tile_positions = 1024;
 constexpr i64 gradient_outputs = 64, gradient_bytes = 64 << 10;  // of dy, turned over
 constexpr i64 gradient_total_bytes = 256 << 10;
+constexpr i64 lanes_outputs = 32;  // fewer do not fill two vectors
 
 i64 number_size(int dtype) { return dtype == dtype_float64 ? 8 : 4; }
 
@@ -23,7 +24,8 @@ i64 modulo(i64 a, i64 b) { return ((a % b) + b) % b; }
 bool run(const Runtime& runtime, int dtype, Correlation& c) {
   Tiles tiles;
   const i64 size = number_size(dtype);
-  c.layout = lay_out(c.window, c.images, c.inner, c.outer, tile_positions, size, is_depthwise(c), tiles);
+  c.layout =
+      lay_out(c.window, c.images, c.inner, c.outer, tile_positions, size, is_depthwise(c), is_across(c, size), tiles);
   const int threads = runtime.pool->get_num_threads();
   const i64 tasks = plan_tasks(c, size, threads);
   const auto body = convolution(runtime.active_isa()).correlate[dtype];
@@ -148,14 +150,18 @@ bool weight_gradient(const Runtime& runtime, int dtype, const Geometry& geometry
     g.groups = geometry.groups;
     g.inner = geometry.inner;
     g.outer = geometry.outer;
-    g.lanes = g.outer == 1;
+    g.lanes = g.outer < lanes_outputs;
     g.outputs = std::min(g.outer, gradient_outputs);
-    const i64 width = g.lanes ? 16 : g.outputs;
+    const i64 width = g.lanes ? 16 * g.outputs : g.outputs;
     const i64 positions = g.lanes ? tile_positions : std::max<i64>(16, gradient_bytes / (width * size));
     Tiles tiles;
-    g.layout = lay_out(g.window, g.images, g.inner, 0, positions, size, g.lanes, tiles);
+    g.layout = lay_out(g.window, g.images, g.inner, 0, positions, size, g.lanes, false, tiles);
     const i64 fitting = gradient_total_bytes / (g.window.taps * width * size);
-    g.layout.block = std::min(g.layout.block, std::max<i64>(1, fitting));
+    Layout& l = g.layout;
+    l.block = std::min(l.block, std::max<i64>(1, fitting));
+    const bool whole = g.lanes && !l.gathered && l.row_tiles == 1 && l.col_tiles == 1;
+    const i64 near = (i64(1) << 30) / (g.groups * g.outer * g.window.rows * g.window.cols);  // offsets are 32-bit
+    g.together = whole ? std::clamp<i64>(std::min({tile_positions / l.line, g.images, near}), 1, tile_positions) : 1;
     const i64 tasks = plan_tasks(g, size);
     const i64 weights = g.groups * g.outer * g.inner * g.window.taps;
     if (g.slices > 1 || accumulate) {

@@ -133,47 +133,71 @@ struct RowBackward : RowsOf<T> {
     return gradient(row, g, total(sums[1]) - rest * g, rest);
   }
 
-  // Adds some samples' dy (x - mean) inv_std and dy, rows of one group, to the sums of their columns.
-  void add_columns(const row_gradient* of, int64_t row, int64_t samples, double* dgamma, double* dbeta) const {
-    const int64_t n = this->length, apart = this->args.groups * n;
-    V hi[together], lo[together], inv_std[together];
+  // dx of some samples' rows of one group, and their dy (x - mean) inv_std and dy added to the sums of their columns.
+  void columns(const row_gradient* of, int64_t row, int64_t samples, double* dgamma, double* dbeta) const {
+    const RowNorm& a = this->args;
+    const int64_t n = this->length, apart = a.groups * n, first = row * n;
+    const P* const gamma = this->parameter(a.gamma, row);
+    const T *const x = this->x + first, *const incoming = this->dy + first;
+    T* const dx = this->y() + first;
+    V hi[together], lo[together], inv_std[together], mean_g[together], slope[together];
     for (int64_t q = 0; q < samples; ++q) {
       hi[q] = V(static_cast<P>(of[q].hi));
       lo[q] = V(static_cast<P>(of[q].rest));
       inv_std[q] = V(static_cast<P>(of[q].inv_std));
+      mean_g[q] = V(static_cast<P>(of[q].mean_g));
+      slope[q] = V(static_cast<P>(of[q].slope));
     }
-    const auto add = [&](int64_t j, auto load, int64_t some, double* to_dgamma, double* to_dbeta) {
+    // put(dx, k, result) stores the results of elements from k on, of 16
+    const auto add = [&](int64_t j, auto load, auto some, double* to_dgamma, double* to_dbeta, auto put) {
       lanes16 weighted_sums = load16<storage<double>>(to_dgamma), sums = load16<storage<double>>(to_dbeta);
       for (int k = 0; k < sum_lanes; k += lanes<V>) {
         V weighted_sum(0.0f), sum(0.0f);
-        load.at = row * n + j;
-        for (int64_t q = 0; q < some; ++q, load.at += apart) {
-          const V dy = load(this->dy, k);
+        load.at = j;
+        const V weight = load(gamma, k);
+        repeat(some, [&](int64_t q) __attribute__((always_inline)) {
+          load.at = q * apart + j;
+          const V dy = load(incoming, k), t = centred(load(x, k), hi[q], lo[q]);
           sum = sum + dy;
-          weighted_sum = fmadd(dy, centred(load(this->x, k), hi[q], lo[q]) * inv_std[q], weighted_sum);
-        }
+          weighted_sum = fmadd(dy, t * inv_std[q], weighted_sum);
+          put(dx + load.at, k, by_row::backward_of(dy, t, inv_std[q], weight, mean_g[q], slope[q]));
+        });
         add_to(weighted_sums, k, weighted_sum);
         add_to(sums, k, sum);
       }
       store16(to_dgamma, weighted_sums);
       store16(to_dbeta, sums);
     };
+    // Less than 16 elements, all from `at` on.
+    const auto add_few = [&](int64_t at, int few) {
+      double lane[2][sum_lanes] = {};
+      for (int k = 0; k < few; ++k) {
+        lane[0][k] = dgamma[at + k];
+        lane[1][k] = dbeta[at + k];
+      }
+      add(at, load_partial{0, few}, samples, lane[0], lane[1], [few](T* to, int k, V v) {
+        if (few > k) storage<T>::store_first(to + k, v, few - k < lanes<V> ? few - k : lanes<V>);
+      });
+      for (int k = 0; k < few; ++k) {
+        dgamma[at + k] = lane[0][k];
+        dbeta[at + k] = lane[1][k];
+      }
+    };
+    const auto put = [](T* to, int k, V v) { storage<T>::store(to + k, v); };
+    const auto stream = [](T* to, int k, V v) { storage<T>::stream(to + k, v); };
     int64_t j = 0;
-    if (samples == together)
-      for (; j + sum_lanes <= n; j += sum_lanes) add(j, load_whole{0}, together, dgamma + j, dbeta + j);
-    for (; j + sum_lanes <= n; j += sum_lanes) add(j, load_whole{0}, samples, dgamma + j, dbeta + j);
-    if (j == n) return;
-    const int left = static_cast<int>(n - j);
-    double lane[2][sum_lanes] = {};
-    for (int k = 0; k < left; ++k) {
-      lane[0][k] = dgamma[j + k];
-      lane[1][k] = dbeta[j + k];
+    if (const int64_t head = head_of(dx); head > 0 && n >= 4 * sum_lanes) {
+      add_few(0, static_cast<int>(head));
+      j = head;
     }
-    add(j, load_partial{0, left}, samples, lane[0], lane[1]);
-    for (int k = 0; k < left; ++k) {
-      dgamma[j + k] = lane[0][k];
-      dbeta[j + k] = lane[1][k];
+    if (samples == together) {
+      if (a.streaming && can_stream(dx + j) && apart * sizeof(T) % sizeof(V) == 0)
+        for (; j + sum_lanes <= n; j += sum_lanes)
+          add(j, load_whole{0}, fixed<together>(), dgamma + j, dbeta + j, stream);
+      for (; j + sum_lanes <= n; j += sum_lanes) add(j, load_whole{0}, fixed<together>(), dgamma + j, dbeta + j, put);
     }
+    for (; j + sum_lanes <= n; j += sum_lanes) add(j, load_whole{0}, samples, dgamma + j, dbeta + j, put);
+    if (j < n) add_few(j, static_cast<int>(n - j));
   }
 
   void blocks(const fastnn::PoolApi& pool) const {
@@ -193,11 +217,13 @@ struct RowBackward : RowsOf<T> {
           for (int64_t q = 0; q < samples; ++q) of[q] = weighted(row + q * a.groups);
           if (a.dgamma) {
             double* const first = dgamma + g * a.channels;
-            add_columns(of, row, samples, first, first + columns);
+            this->columns(of, row, samples, first, first + columns);
+          } else {
+            for (int64_t q = 0; q < samples; ++q) write(to, row + q * a.groups, of[q]);
           }
-          for (int64_t q = 0; q < samples; ++q) write(to, row + q * a.groups, of[q]);
         }
       }
+      if (a.streaming) stream_fence();
     });
     if (!a.dgamma) return;
     add_up(a.dgamma, a.scratch, columns, count, 2 * columns);
