@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -300,14 +299,14 @@ def test_ending_at_any_call_leaves_a_whole_generation(
 
 
 CHILD = """
-import os, sys, signal
+import os, sys, signal, time
 sys.path.insert(0, {tests!r})
 import fastnn as fnn
 import test_train_checkpoint as this
 fnn.data, fnn.train, fnn.optim, fnn.nn
 
 for line in sys.stdin:  # one run each, in a process of its own that has everything imported
-    folder, out = line.split()
+    folder, out, limit = line.split()
     child = os.fork()
     if child == 0:
         code = 1
@@ -316,7 +315,9 @@ for line in sys.stdin:  # one run each, in a process of its own that has everyth
             code = 0
         finally:
             os._exit(code)
-    print(child, flush=True)
+    if float(limit):
+        time.sleep(float(limit))
+        os.kill(child, signal.SIGKILL)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
@@ -344,11 +345,8 @@ def test_killed_twenty_times_and_resumed_it_ends_with_the_same_bits(tmp_path: Pa
         def launch(folder: str, out: str, limit: float) -> tuple[int, bool]:
             """The exit code, and whether it was killed."""
             assert helper.stdin is not None and helper.stdout is not None
-            print(tmp_path / folder if folder != "none" else "none", tmp_path / out, file=helper.stdin, flush=True)
-            child = int(helper.stdout.readline())
-            time.sleep(limit)
-            if limit:
-                os.kill(child, signal.SIGKILL)
+            where = tmp_path / folder if folder != "none" else "none"
+            print(where, tmp_path / out, limit, file=helper.stdin, flush=True)
             code = int(helper.stdout.readline())
             return code, code == -signal.SIGKILL
 
