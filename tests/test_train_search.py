@@ -18,6 +18,7 @@ from search_objectives import KillsItsWorker, bowl, broken, points_network
 
 pytest.importorskip("optuna", reason='the search needs pip install "fastnn[search]"')
 
+from fastnn.cli import main
 from fastnn.train.search import Study, search
 from fastnn.train.search import spaces as spaces_
 
@@ -247,6 +248,8 @@ def test_a_killed_worker_of_dask_loses_no_trial(tmp_path: Path) -> None:
     ):
         client.run(sys.path.append, str(Path(__file__).parent))
         study = search(KillsItsWorker(tmp_path, 2), SPACE, trials=6, executor=client)
+        options = ["--trials", "2", "--epochs", "1", "--samples", "200", "--out", str(tmp_path / "out"), "--quiet"]
+        assert main(["search", "--dask", str(cluster.scheduler_address), *options]) == 0
     assert [(record.number, record.state) for record in study.trials] == [(n, "complete") for n in range(6)]
     assert parameters(study) == parameters(search(bowl, SPACE, trials=6, processes=1))
     assert (tmp_path / "2-1").exists()
