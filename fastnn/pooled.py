@@ -1,178 +1,100 @@
-"""What the public functions of pooling have in common, whatever the number of axes: checks, and calls of kernels."""
+"""What the public functions of pooling have in common, whatever the number of axes: checks, and calls of kernels.
+
+What follows from shapes and options alone is a plan, made once and kept: a call with plain arrays is short.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from fastnn.arguments import Array, check_out, flag, plain, real_array, receiver, stored
+from fastnn.arguments import Array, check_out, check_updated, flag, overlap, plain, real_array, receiver, stored, takes
 from fastnn.dispatch import implementation
-from fastnn.windows import Axis, Bounds, adaptive, counts, for_kernels, sizes, three, windows
+from fastnn.windows import MOST, Axis, adaptive, counts, for_kernels, pairs, sizes, three, windows
 
-_SPACE = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
+_SPACE = {None: "(N, C, *spatial)", 1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
 _MOST = 1 << 59  # elements: their bytes fit 64 bits
+_LONG = 1 << 16  # a plan may hold some numbers for every element of an axis: those of longer axes are not kept
+Shape = tuple[int, ...]
 Pooled = Array | tuple[Array, Array]
+_P = TypeVar("_P", bound=Callable[..., Any])
 
 
-# ---- arguments ----
+# ---- plans ----
 
 
-def checked_input(title: str, name: str, value: Any, dims: int | None) -> Array:
-    """An array (N, C, *spatial) with so many spatial axes, none of which is empty."""
-    array = real_array(title, name, value)
-    expected = "(N, C, *spatial)" if dims is None else _SPACE[dims]
-    if array.ndim != dims + 2 if dims is not None else array.ndim < 3:
-        raise ValueError(f"{title}: {name} has shape {array.shape}; expected {expected}")
-    if 0 in array.shape[2:]:
-        raise ValueError(f"{title}: {name} has shape {array.shape}; expected {expected} with an element on every axis")
-    return array
+class Plan(NamedTuple):
+    """A pooling: its shapes, and the kernel and what that takes beside the arrays."""
+
+    x: Shape
+    y: Shape
+    kernel: str
+    arguments: tuple[Any, ...]
+    reach: int = 0  # of maxima: elements that the rows of a window span
 
 
-def checked_shape(title: str, x_shape: Any, dims: int | None) -> tuple[int, ...]:
-    """The shape of the input of a forward pass."""
-    expected = "(N, C, *spatial)" if dims is None else _SPACE[dims]
-    if not isinstance(x_shape, Sequence) or isinstance(x_shape, (str, bytes)):
-        raise TypeError(f"{title}: x_shape is of type {type(x_shape).__name__}; expected a tuple of ints, {expected}")
-    if len(x_shape) != dims + 2 if dims is not None else len(x_shape) < 3:
-        raise ValueError(f"{title}: x_shape is {tuple(x_shape)}; expected {expected}")
-    shape = sizes(title, "x_shape", tuple(x_shape), len(x_shape), 0)
+def planned(make: _P) -> _P:
+    """Keep the plans that `make(title, shape, ...)` makes, of exact ints, bools and strings."""
+    kept = functools.lru_cache(maxsize=256)(make)
+
+    def plan(title: str, shape: Shape, *options: Any) -> Any:
+        return (make if max(shape, default=0) > _LONG else kept)(title, shape, *options)
+
+    return plan  # type: ignore[return-value]
+
+
+def checked_spatial(title: str, name: str, shape: Shape, dims: int | None) -> Shape:
+    """The spatial lengths of an array (N, C, *spatial), so many and none of them 0."""
+    if len(shape) != dims + 2 if dims is not None else len(shape) < 3:
+        raise ValueError(f"{title}: {name} {shape}; expected {_SPACE[dims]}")
     if 0 in shape[2:]:
-        raise ValueError(f"{title}: x_shape is {shape}; expected {expected} with an element on every axis")
+        raise ValueError(f"{title}: {name} {shape}; expected {_SPACE[dims]} with an element on every axis")
+    return shape[2:]
+
+
+def _result(title: str, shape: Shape) -> Shape:
+    if math.prod(shape) >= _MOST:
+        raise ValueError(f"{title}: the result would have shape {shape}; expected fewer than 2^59 elements")
     return shape
 
 
-def checked_gradient(title: str, dy: Any, shape: tuple[int, ...]) -> Array:
-    """The array dy, which must have that shape."""
-    array = real_array(title, "dy", dy)
-    if array.shape != shape:
-        raise ValueError(f"{title}: dy has shape {array.shape}; expected {shape}, the shape of the forward pass's y")
-    return array
+Options = tuple[Any, Any, Any, Any, bool]  # kernel_size, stride, padding, dilation, ceil_mode
 
 
-class Result:
-    """Where a result is computed, and where it goes: `out` if there is one, which is checked here."""
-
-    def __init__(
-        self, title: str, out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any], **inputs: Array
-    ) -> None:
-        if math.prod(shape) >= _MOST:
-            raise ValueError(f"{title}: the result would have shape {shape}; expected fewer than 2^59 elements")
-        check_out(title, out, shape, dtype, inputs)
-        shares = out is not None and any(np.may_share_memory(out, array) for array in inputs.values())
-        self.out, self.array = out, receiver(None if shares else out, shape, dtype)
-
-    def planes(self) -> Array:
-        """The array as kernels take it."""
-        return planes(self.array)
-
-    def stored(self) -> Array:
-        """The result, now that it has been computed."""
-        return stored(self.array, self.out)
+def _options(title: str, dims: int, *given: Any) -> Options:
+    """Of ints, or tuples of them, whatever sequences came."""
+    kernel_size, stride, padding, dilation, ceil_mode = given
+    if type(kernel_size) is not int:
+        kernel_size = sizes(title, "kernel_size", kernel_size, dims, 1)
+    if stride is not None and type(stride) is not int:
+        stride = sizes(title, "stride", stride, dims, 1)
+    if type(padding) is not int:
+        padding = pairs(title, "padding", padding, dims)
+    if type(dilation) is not int:
+        dilation = sizes(title, "dilation", dilation, dims, 1)
+    return kernel_size, stride, padding, dilation, flag(title, "ceil_mode", ceil_mode)
 
 
-def planes(array: Array) -> Array:
-    """(N, C, *spatial) as (planes, depth, height, width), or with more axes."""
-    shape = array.shape
-    return array.reshape(shape[0] * shape[1], *(1,) * (5 - len(shape)), *shape[2:])
+@planned
+def _max_plan(title: str, shape: Shape, dims: int, *options: Any) -> Plan:
+    axes = windows(title, checked_spatial(title, "x has shape", shape, dims), *options)
+    y = _result(title, (*shape[:2], *(axis.out for axis in axes)))
+    return Plan(shape, y, "max_windows", (for_kernels(axes),), _reach(axes))
 
 
-def run(kernel: str, source: Array, *args: Any) -> bool:
-    """Call a kernel of the backend in force on planes; of no planes there is nothing to compute. What it returns."""
-    return source.size == 0 or getattr(implementation("pooling"), kernel)(source, *args) is not False
-
-
-# ---- what the functions for one, two and three axes have in common ----
-
-
-def max_pool(
-    dims: int,
-    x: Any,
-    kernel_size: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    ceil_mode: Any,
-    return_indices: Any,
-    out: Array | None,
-) -> Pooled:
-    title = f"max_pool{dims}d"
-    x = checked_input(title, "x", x, dims)
-    axes = windows(title, x.shape[2:], kernel_size, stride, padding, dilation, flag(title, "ceil_mode", ceil_mode))
-    indexed = flag(title, "return_indices", return_indices)
-    if indexed and x.dtype != np.float64:
-        check_reach(title, axes)
-    shape = (*x.shape[:2], *(axis.out for axis in axes))
-    result = Result(title, out, shape, x.dtype, x=x)
-    where = np.empty(shape, np.int64) if indexed else None
-    run("max_windows", planes(plain(x)), result.planes(), None if where is None else planes(where), for_kernels(axes))
-    return result.stored() if where is None else (result.stored(), where)
-
-
-def check_reach(title: str, axes: tuple[Axis, ...]) -> None:
-    """Kernels keep positions as 32 bits, from the window's first row on."""
+def _reach(axes: tuple[Axis, ...]) -> int:
     depth, height, width = three(axes)
-    rows = ((depth.kernel - 1) * depth.dilation * height.inputs + (height.kernel - 1) * height.dilation) + 1
-    if rows * width.inputs >= 1 << 32:
-        raise ValueError(
-            f"{title}: kernel_size is such that the rows of a window are {rows * width.inputs} elements long; expected "
-            "less than 2^32 with return_indices, or x in float64"
-        )
-
-
-def max_backward(title: str, dims: int, dy: Any, indices: Any, x_shape: Any, out: Array | None) -> Array:
-    shape = checked_shape(title, x_shape, dims)
-    array = real_array(title, "dy", dy)
-    if array.ndim != dims + 2 or array.shape[:2] != shape[:2]:
-        raise ValueError(
-            f"{title}: dy has shape {array.shape}; expected {_SPACE[dims]} with N and C of x_shape {shape}"
-        )
-    where = np.asarray(indices)
-    if where.dtype.kind not in "iu":
-        raise TypeError(f"{title}: indices has dtype {where.dtype}; expected int64, or another integer dtype")
-    if where.shape != array.shape:
-        raise ValueError(f"{title}: indices has shape {where.shape}; expected that of dy, {array.shape}")
-    result = Result(title, out, shape, array.dtype, dy=array, indices=where)
-    size = math.prod(shape[2:])
-    if where.size == 0:
-        result.array[...] = 0
-        return result.stored()
-    if out is None or _inside(where, size):
-        places = plain(where.astype(np.int64, copy=False))
-        if run("max_backward", planes(plain(array)), planes(places), result.planes()):
-            return result.stored()
-    raise ValueError(
-        f"{title}: indices reach from {where.min()} to {where.max()}; expected places in a plane of {size} elements, "
-        f"for x_shape is {shape}"
-    )
-
-
-def _inside(where: Array, size: int) -> bool:
-    return bool(where.min() >= 0 and where.max() < size)
-
-
-def _average_axes(
-    title: str,
-    spatial: tuple[int, ...],
-    kernel_size: Any,
-    stride: Any,
-    padding: Any,
-    ceil_mode: Any,
-    dilation: Any,
-    counted: Any,
-) -> tuple[tuple[Axis, ...], Any]:
-    """The axes, and what the averages are divided by."""
-    include = flag(title, "count_include_pad", counted)
-    ceil = flag(title, "ceil_mode", ceil_mode)
-    axes = windows(title, spatial, kernel_size, stride, padding, dilation, ceil, padding_counts=include)
-    return axes, counts(axes, include)
+    rows = (depth.kernel - 1) * depth.dilation * height.inputs + (height.kernel - 1) * height.dilation + 1
+    return rows * width.inputs
 
 
 # Windows that tile the input are the regions of an adaptive pooling too. Loops over windows take one lane a window,
 # which pays while neighbouring windows are near each other; loops over regions add up whole rows first.
-WIDE, WIDE_BACKWARD = 2, 8  # strides along the last axis up to which windows were measured to be faster
+_WIDE = {"x has shape": 2, "x_shape is": 8}  # strides up to which windows were measured to be faster: forward, backward
 
 
 def _is_tiling(axes: tuple[Axis, ...]) -> bool:
@@ -183,99 +105,192 @@ def _is_tiling(axes: tuple[Axis, ...]) -> bool:
     )
 
 
-def _tiles(axes: tuple[Axis, ...]) -> tuple[Bounds, Bounds]:
-    return adaptive(tuple(axis.inputs for axis in axes), tuple(axis.out for axis in axes))
+@planned
+def _average_plan(title: str, shape: Shape, dims: int, name: str, include: bool, *options: Any) -> Plan:
+    """`name` says what the shape is of."""
+    spatial = checked_spatial(title, name, shape, dims)
+    axes = windows(title, spatial, *options, padding_counts=include)
+    y = _result(title, (*shape[:2], *(axis.out for axis in axes)))
+    if _is_tiling(axes) and axes[-1].stride > _WIDE[name]:
+        return Plan(shape, y, "average_regions", adaptive(spatial, y[2:]))
+    return Plan(shape, y, "average_windows", (for_kernels(axes), counts(axes, include)))
 
 
-def avg_pool(
-    dims: int,
-    x: Any,
-    kernel_size: Any,
-    stride: Any,
-    padding: Any,
-    ceil_mode: Any,
-    count_include_pad: Any,
-    dilation: Any,
-    out: Array | None,
-) -> Array:
-    title = f"avg_pool{dims}d"
-    x = checked_input(title, "x", x, dims)
-    axes, divisors = _average_axes(
-        title, x.shape[2:], kernel_size, stride, padding, ceil_mode, dilation, count_include_pad
+@planned
+def _adaptive_plan(title: str, shape: Shape, dims: int, name: str, output: Any) -> Plan:
+    spatial = checked_spatial(title, name, shape, dims)
+    found = sizes(title, "output_size", output, dims, 1)
+    y = _result(title, (*shape[:2], *found))
+    if math.prod(found) == 1:
+        return Plan(shape, y, "average_whole", ())
+    if all(length % out == 0 for length, out in zip(spatial, found, strict=True)):
+        steps = tuple([length // out for length, out in zip(spatial, found, strict=True)])
+        if steps[-1] <= _WIDE[name]:
+            axes = windows(title, spatial, steps, None, 0, 1, False)
+            return Plan(shape, y, "average_windows", (for_kernels(axes), counts(axes, False)))
+    return Plan(shape, y, "average_regions", adaptive(spatial, found))
+
+
+@planned
+def global_plan(title: str, shape: Shape, name: str) -> Plan:
+    """The plan of global_avg_pool."""
+    checked_spatial(title, name, shape, None)
+    return Plan(_result(title, shape), shape[:2], "average_whole", ())
+
+
+# ---- arguments and results ----
+
+
+def checked_shape(title: str, x_shape: Any, dims: int | None) -> Shape:
+    """The shape of the input of a forward pass, as exact ints."""
+    if type(x_shape) is tuple and set(map(type, x_shape)) == {int} and min(x_shape) >= 0 and max(x_shape) <= MOST:
+        return x_shape
+    if not isinstance(x_shape, Sequence) or isinstance(x_shape, (str, bytes)):
+        expected = f"expected a tuple of ints, {_SPACE[dims]}"
+        raise TypeError(f"{title}: x_shape is of type {type(x_shape).__name__}; {expected}")
+    return sizes(title, "x_shape", tuple(x_shape), len(x_shape), 0)
+
+
+def receiving(title: str, out: Any, shape: Shape, dtype: np.dtype[Any], **inputs: Array) -> Array:
+    """Where a result is computed: `out`, which is checked here, or an array beside it."""
+    if out is None:
+        return np.empty(shape, dtype)
+    if takes(out, shape, dtype, *inputs.values()):
+        return out
+    check_out(title, out, shape, dtype, inputs)
+    shares = any(np.may_share_memory(out, array) for array in inputs.values())
+    return receiver(None if shares else out, shape, dtype)
+
+
+def positions(title: str, indices: Any, shape: Shape, **others: Array | None) -> Array:
+    """Where the positions of maxima go: `indices` if there are any, which are checked here."""
+    if indices is None:
+        return np.empty(shape, np.int64)
+    check_updated(title, "indices", indices, shape, np.dtype(np.int64))
+    if not indices.flags.carray:
+        raise ValueError(f"{title}: indices has strides {indices.strides}; expected a C-contiguous, aligned array")
+    for name, other in others.items():
+        if other is not None and overlap(other, indices):
+            raise ValueError(f"{title}: indices overlaps {name} in memory; expected memory apart from it")
+    found: Array = indices
+    return found
+
+
+def run(kernel: str, *arrays: Any) -> bool:
+    """Call a kernel of the backend in force, unless there is nothing to compute. What it returns."""
+    return arrays[0].size == 0 or getattr(implementation("pooling"), kernel)(*arrays) is not False
+
+
+# ---- what the functions for one, two and three axes have in common ----
+
+
+def max_pool(dims: int, x: Any, *given: Any) -> Pooled:
+    """`given` are the arguments in order."""
+    *options, return_indices, indices, out = given
+    title = f"max_pool{dims}d"
+    x = real_array(title, "x", x)
+    return maxima(
+        title, _max_plan(title, x.shape, dims, *_options(title, dims, *options)), x, return_indices, indices, out
     )
-    result = Result(title, out, (*x.shape[:2], *(axis.out for axis in axes)), x.dtype, x=x)
-    if _is_tiling(axes) and axes[-1].stride > WIDE:
-        run("average_regions", planes(plain(x)), result.planes(), *_tiles(axes))
-    else:
-        run("average_windows", planes(plain(x)), result.planes(), for_kernels(axes), divisors)
-    return result.stored()
 
 
-def avg_pool_backward(
-    dims: int,
-    dy: Any,
-    x_shape: Any,
-    kernel_size: Any,
-    stride: Any,
-    padding: Any,
-    ceil_mode: Any,
-    count_include_pad: Any,
-    dilation: Any,
-    out: Array | None,
-) -> Array:
+def maxima(title: str, plan: Plan, x: Array, return_indices: Any, indices: Any, out: Any) -> Pooled:
+    """The maxima of a plan, and their positions where wanted."""
+    indexed = flag(title, "return_indices", return_indices) or indices is not None
+    if indexed and plan.reach >= 1 << 32 and x.dtype != np.float64:  # kernels keep positions in bits of x's dtype
+        raise ValueError(
+            f"{title}: a window's rows span {plan.reach} elements of x; expected less than 2^32 with return_indices, "
+            "or x in float64"
+        )
+    y = receiving(title, out, plan.y, x.dtype, x=x)
+    if not indexed:
+        run(plan.kernel, plain(x), y, None, *plan.arguments)
+        return stored(y, out)
+    where = positions(title, indices, plan.y, x=x, out=out)
+    run(plan.kernel, plain(x), y, np.asarray(where), *plan.arguments)
+    return stored(y, out), where
+
+
+def max_backward(title: str, dims: int, dy: Any, indices: Any, x_shape: Any, out: Array | None) -> Array:
+    shape = checked_shape(title, x_shape, dims)
+    size = math.prod(checked_spatial(title, "x_shape is", shape, dims))
+    array = real_array(title, "dy", dy)
+    if array.ndim != dims + 2 or array.shape[:2] != shape[:2]:
+        raise ValueError(
+            f"{title}: dy has shape {array.shape}; expected {_SPACE[dims]} with N and C of x_shape {shape}"
+        )
+    where = np.asarray(indices)
+    if where.dtype.kind not in "iu":
+        raise TypeError(f"{title}: indices has dtype {where.dtype}; expected int64, or another integer dtype")
+    if where.shape != array.shape:
+        raise ValueError(f"{title}: indices has shape {where.shape}; expected that of dy, {array.shape}")
+    dx = receiving(title, out, _result(title, shape), array.dtype, dy=array, indices=where)
+    if where.size == 0:
+        dx[...] = 0
+        return stored(dx, out)
+    places = plain(where.astype(np.int64, copy=False))
+    if (out is not None and not run("inside", places, size)) or not run("max_backward", plain(array), places, dx):
+        raise ValueError(
+            f"{title}: indices reach from {where.min()} to {where.max()}; expected places in a plane of "
+            f"{size} elements, for x_shape is {shape}"
+        )
+    return stored(dx, out)
+
+
+def average(title: str, plan: Plan, x: Array, out: Array | None) -> Array:
+    """The averages of a plan."""
+    y = receiving(title, out, plan.y, x.dtype, x=x)
+    run(plan.kernel, plain(x), y, *plan.arguments)
+    return stored(y, out)
+
+
+def average_backward(title: str, plan: Plan, dy: Any, out: Array | None) -> Array:
+    """The gradient of the averages of a plan."""
+    array = real_array(title, "dy", dy)
+    if array.shape != plan.y:
+        raise ValueError(f"{title}: dy has shape {array.shape}; expected {plan.y}, the shape of the forward pass's y")
+    dx = receiving(title, out, _result(title, plan.x), array.dtype, dy=array)
+    run(f"{plan.kernel}_backward", plain(array), dx, *plan.arguments)
+    return stored(dx, out)
+
+
+def avg_pool(dims: int, x: Any, *given: Any) -> Array:
+    kernel_size, stride, padding, ceil_mode, count_include_pad, dilation, out = given
+    title = f"avg_pool{dims}d"
+    x = real_array(title, "x", x)
+    options = _options(title, dims, kernel_size, stride, padding, dilation, ceil_mode)
+    include = flag(title, "count_include_pad", count_include_pad)
+    return average(title, _average_plan(title, x.shape, dims, "x has shape", include, *options), x, out)
+
+
+def avg_pool_backward(dims: int, dy: Any, x_shape: Any, *given: Any) -> Array:
+    kernel_size, stride, padding, ceil_mode, count_include_pad, dilation, out = given
     title = f"avg_pool{dims}d_backward"
     shape = checked_shape(title, x_shape, dims)
-    axes, divisors = _average_axes(
-        title, shape[2:], kernel_size, stride, padding, ceil_mode, dilation, count_include_pad
-    )
-    dy = checked_gradient(title, dy, (*shape[:2], *(axis.out for axis in axes)))
-    result = Result(title, out, shape, dy.dtype, dy=dy)
-    if _is_tiling(axes) and axes[-1].stride > WIDE_BACKWARD:
-        run("average_regions_backward", planes(plain(dy)), result.planes(), *_tiles(axes))
-    else:
-        run("average_windows_backward", planes(plain(dy)), result.planes(), for_kernels(axes), divisors)
-    return result.stored()
-
-
-def _even(spatial: tuple[int, ...], output: tuple[int, ...], widest: int) -> tuple[Axis, ...] | None:
-    """The windows that the regions of adaptive pooling are where lengths divide and loops over windows are faster."""
-    if any(length % out for length, out in zip(spatial, output, strict=True)) or spatial[-1] // output[-1] > widest:
-        return None
-    steps = [(length, out, length // out) for length, out in zip(spatial, output, strict=True)]
-    return tuple([Axis(length, out, step, step, 0, 1, 0) for length, out, step in steps])
+    options = _options(title, dims, kernel_size, stride, padding, dilation, ceil_mode)
+    include = flag(title, "count_include_pad", count_include_pad)
+    return average_backward(title, _average_plan(title, shape, dims, "x_shape is", include, *options), dy, out)
 
 
 def adaptive_pool(dims: int, x: Any, output_size: Any, out: Array | None) -> Array:
     title = f"adaptive_avg_pool{dims}d"
-    x = checked_input(title, "x", x, dims)
-    spatial = x.shape[2:]
-    given = (output_size,) * dims if output_size is None or not isinstance(output_size, Sequence) else output_size
-    wanted = [length if size is None else size for size, length in zip(given, spatial, strict=False)]
-    output = sizes(title, "output_size", (*wanted, *given[dims:]), dims, 1)
-    result = Result(title, out, (*x.shape[:2], *output), x.dtype, x=x)
-    even = _even(spatial, output, WIDE)
-    if math.prod(output) == 1:
-        run("average_whole", planes(plain(x)), result.array.reshape(-1))
-    elif even is not None:
-        run("average_windows", planes(plain(x)), result.planes(), for_kernels(even), counts(even, False))
-    else:
-        run("average_regions", planes(plain(x)), result.planes(), *adaptive(spatial, output))
-    return result.stored()
+    x = real_array(title, "x", x)
+    if type(output_size) is not int:
+        spatial = checked_spatial(title, "x has shape", x.shape, dims)
+        given = output_size if isinstance(output_size, Sequence) else (output_size,) * dims
+        wanted = [length if size is None else size for size, length in zip(given, spatial, strict=False)]
+        output_size = sizes(title, "output_size", (*wanted, *given[dims:]), dims, 1)
+    return average(title, _adaptive_plan(title, x.shape, dims, "x has shape", output_size), x, out)
 
 
 def adaptive_backward(dims: int, dy: Any, x_shape: Any, out: Array | None) -> Array:
     title = f"adaptive_avg_pool{dims}d_backward"
     shape = checked_shape(title, x_shape, dims)
-    dy = checked_input(title, "dy", dy, dims)
-    if dy.shape[:2] != shape[:2]:
-        raise ValueError(f"{title}: dy has shape {dy.shape}; expected {_SPACE[dims]} with N and C of x_shape {shape}")
-    result = Result(title, out, shape, dy.dtype, dy=dy)
-    spatial, output = shape[2:], dy.shape[2:]
-    even = _even(spatial, output, WIDE_BACKWARD)
-    if math.prod(output) == 1:
-        run("average_whole_backward", plain(dy).reshape(-1), result.planes())
-    elif even is not None:
-        run("average_windows_backward", planes(plain(dy)), result.planes(), for_kernels(even), counts(even, False))
-    else:
-        run("average_regions_backward", planes(plain(dy)), result.planes(), *adaptive(spatial, output))
-    return result.stored()
+    array = real_array(title, "dy", dy)
+    if array.ndim != dims + 2 or 0 in array.shape[2:] or array.shape[:2] != shape[:2]:
+        raise ValueError(
+            f"{title}: dy has shape {array.shape}; expected {_SPACE[dims]} with N and C of x_shape {shape}, and an "
+            "element on every axis"
+        )
+    plan = _adaptive_plan(title, shape, dims, "x_shape is", array.shape[2:])
+    return average_backward(title, plan, array, out)

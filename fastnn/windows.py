@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ Sizes = int | Sequence[int]  # one for all spatial axes, or one for each
 Padding = int | Sequence[int] | Sequence[tuple[int, int]]  # or a pair (before, after) for each
 Counts = tuple[npt.NDArray[np.float64], ...]
 Bounds = tuple[npt.NDArray[np.int64], ...]
-Axes = tuple[tuple[int, int, int, int, int, int], ...]  # what kernels take of three axes
+Axes = npt.NDArray[np.int64]  # what kernels take of three axes: a row for each
 
 
 class Axis(NamedTuple):
@@ -116,29 +115,9 @@ def windows(
     """
     dims = len(spatial)
     kernels = sizes(title, "kernel_size", kernel_size, dims, 1)
-    return _windows(
-        title,
-        spatial,
-        kernels,
-        kernels if stride is None else sizes(title, "stride", stride, dims, 1),
-        pairs(title, "padding", padding, dims),
-        sizes(title, "dilation", dilation, dims, 1),
-        ceil_mode,
-        padding_counts,
-    )
-
-
-@functools.lru_cache(maxsize=512)
-def _windows(
-    title: str,
-    spatial: tuple[int, ...],
-    kernels: tuple[int, ...],
-    strides: tuple[int, ...],
-    paddings: tuple[tuple[int, int], ...],
-    dilations: tuple[int, ...],
-    ceil_mode: bool,
-    padding_counts: bool,
-) -> tuple[Axis, ...]:
+    strides = kernels if stride is None else sizes(title, "stride", stride, dims, 1)
+    paddings = pairs(title, "padding", padding, dims)
+    dilations = sizes(title, "dilation", dilation, dims, 1)
     axes = []
     for length, kernel, stride, (before, after), dilation in zip(
         spatial, kernels, strides, paddings, dilations, strict=True
@@ -173,22 +152,29 @@ def three(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
 
 def for_kernels(axes: tuple[Axis, ...]) -> Axes:
     """The numbers that kernels take."""
-    return tuple([axis[:6] for axis in three(axes)])
+    return _frozen(np.array([axis[:6] for axis in three(axes)], np.int64))
 
 
-@functools.lru_cache(maxsize=128)
 def counts(axes: tuple[Axis, ...], include_padding: bool) -> Counts:
-    """How many elements of each window an average counts, axis by axis: the product is the divisor."""
+    """How many elements of each window an average counts, axis by axis: the product is the divisor.
+
+    16 ones follow in memory, for vectors that reach beyond the last window.
+    """
     found = []
     for axis in three(axes):
         margins = (axis.before, axis.after) if include_padding else (0, 0)
-        count = axis.covered(*margins).astype(np.float64)
-        count.flags.writeable = False  # it is shared by all calls
-        found.append(count)
+        padded = np.ones(axis.out + 16)
+        padded[: axis.out] = axis.covered(*margins)
+        found.append(_frozen(padded)[: axis.out])
     return tuple(found)
 
 
-@functools.lru_cache(maxsize=128)
+def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array, which is shared by all calls from now on."""
+    array.flags.writeable = False
+    return array
+
+
 def adaptive(spatial: tuple[int, ...], output: tuple[int, ...]) -> tuple[Bounds, Bounds]:
     """Where the regions of adaptive pooling start and stop, axis by axis: floor(i in / out), ceil((i + 1) in / out)."""
     starts: list[npt.NDArray[np.int64]] = []
@@ -196,6 +182,5 @@ def adaptive(spatial: tuple[int, ...], output: tuple[int, ...]) -> tuple[Bounds,
     for length, out in zip((1,) * (3 - len(spatial)) + spatial, (1,) * (3 - len(output)) + output, strict=True):
         i = np.arange(out, dtype=np.int64)
         for bounds, found in ((starts, i * length // out), (stops, -(-(i + 1) * length // out))):
-            found.flags.writeable = False
-            bounds.append(found[None])
+            bounds.append(_frozen(found[None]))
     return tuple(starts), tuple(stops)

@@ -17,9 +17,9 @@ from rows import RUNS, using
 
 import fastnn as fnn
 from fastnn.kernels.cpu import runtime
-from fastnn.pooled import check_reach
+from fastnn.pooled import Plan, maxima
 from fastnn.table.pooling_formulas import SHARED, fractional_bounds, max_regions, max_windows
-from fastnn.windows import Axis, for_kernels, windows
+from fastnn.windows import for_kernels, windows
 
 Array = np.ndarray[Any, Any]
 ROOT = Path(__file__).resolve().parents[1]
@@ -216,6 +216,50 @@ def test_averages_do_not_overflow_and_cancel_exactly() -> None:
     assert fnn.adaptive_avg_pool1d(x, 1).item() == np.float32(1 / 3)
 
 
+def test_indices_go_where_they_are_told() -> None:
+    """Into the array that is given: a training step allocates nothing."""
+    rng = np.random.default_rng(0)
+    for dims, dtype in itertools.product((1, 2, 3), DTYPES.values()):
+        x = rng.standard_normal((2, 3, *(9, 10, 11)[:dims])).astype(dtype)
+        calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [(f"max_pool{dims}d", (x, 3, 2), {})]
+        if dims == 2:
+            calls.append(("fractional_max_pool2d", (x, 6), {"seed": 3}))
+        for (name, args, options), run in itertools.product(calls, RUNS):
+            with using(run):
+                y, where = getattr(fnn, name)(*args, **options, return_indices=True)
+                out, indices = np.zeros_like(y), np.zeros_like(where)
+                results = getattr(fnn, name)(*args, **options, indices=indices, out=out)
+                assert results[0] is out and results[1] is indices
+                assert_same_bits(out, y)
+                np.testing.assert_array_equal(indices, where)
+
+
+@pytest.mark.parametrize("name", ["max_pool1d", "max_pool2d", "max_pool3d", "fractional_max_pool2d"])
+def test_indices_that_cannot_take_positions(name: str) -> None:
+    dims = int(name[-2])
+    x, shape = np.zeros((2, 3, *(8,) * dims)), (2, 3, *(4,) * dims)
+    frozen, out = np.zeros(shape, np.int64), np.ones(shape)
+    frozen.flags.writeable = False
+    cases: list[tuple[Any, type[Exception], str]] = [
+        (frozen, ValueError, "is read-only"),
+        (np.zeros(shape, np.int32), TypeError, "has dtype int32; expected int64"),
+        (np.zeros(shape, ">i8"), TypeError, "has non-native byte order"),
+        (np.zeros(shape[::-1], np.int64).T, ValueError, "has s"),
+        (np.zeros((*shape, 1), np.int64), ValueError, "has shape"),
+        (np.zeros(shape, np.int64)[::-1], ValueError, "has strides"),
+        (np.zeros(8 * 6 * 4**dims + 1, np.uint8)[1:].view(np.int64).reshape(shape), ValueError, "has strides"),
+        (frozen.tolist(), TypeError, "is a list"),
+        (True, TypeError, "is a bool"),
+        (x.reshape(-1)[: out.size].reshape(shape).view(np.int64), ValueError, "overlaps x"),
+        (out.view(np.int64), ValueError, "overlaps out"),
+    ]
+    options = {"seed": 0} if "fractional" in name else {}
+    for indices, error, message in cases:
+        with pytest.raises(error, match=f"^{name}: indices {message}"):
+            getattr(fnn, name)(x, 4 if options else 2, **options, indices=indices, out=out)
+        assert (out == 1).all()
+
+
 def test_in_place() -> None:
     """A result of x's own shape may go to x: it is computed beside it first."""
     x = np.random.default_rng(0).standard_normal((2, 3, 20, 20)).astype(np.float32)
@@ -409,10 +453,12 @@ def test_refused(name: str, args: Any, kwargs: Any, error: type[Exception], mess
 
 
 def test_positions_that_32_bits_do_not_hold_are_refused() -> None:
-    wide = Axis(2**31, 2**31 - 1, 2, 1, 0, 1, 0)
-    check_reach("max_pool2d", (Axis(2, 2, 1, 1, 0, 1, 0), wide))
-    with pytest.raises(ValueError, match=r"^max_pool2d: kernel_size .*2\^32"):
-        check_reach("max_pool2d", (Axis(2, 1, 2, 1, 0, 1, 0), wide))
+    x = np.zeros((1, 1, 2**16), np.float32)
+    plan = Plan(x.shape, x.shape, "max_windows", (for_kernels(windows("test", (2**16,), 1, 1, 0, 1, False)),), 2**32)
+    with pytest.raises(ValueError, match=r"^max_pool1d: .* span 4294967296 elements .*2\^32"):
+        maxima("max_pool1d", plan, x, True, None, None)
+    maxima("max_pool1d", plan._replace(reach=2**32 - 1), x, True, None, None)
+    maxima("max_pool1d", plan, x.astype(np.float64), True, None, None)
 
 
 def test_no_planes() -> None:

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastnn import functional
 from fastnn.arguments import (
     Array,
-    check_apart,
     check_out,
+    check_updated,
+    check_written,
     common_array,
-    flag,
     parameter_dtype,
     plain,
     real_array,
@@ -23,6 +24,7 @@ from fastnn.arguments import (
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.fusion import Activation, fused
+from fastnn.gradients import Gradients, checked_saved
 from fastnn.sliding import Padding, padding_per_axis, per_axis, window_count, within
 from fastnn.table.convolution import AXES, ROWS
 
@@ -125,6 +127,7 @@ def _forward(
     dilation: Any,
     groups: Any,
     activation: Activation,
+    z: Array | None,
     out: Array | None,
 ) -> Array:
     x, weight = _same_dtype(title, ("x", "weight"), (x, weight))
@@ -134,23 +137,21 @@ def _forward(
     shape = (*made.y_shape[:2], *made.y_shape[4 - axes :])
     if out is not None:
         check_out(title, out, shape, x.dtype, {})
-        check_apart(title, out, {"x": x, "weight": weight, "bias": offset})
-    result = receiver(out, shape, x.dtype)
+    if z is not None:
+        check_updated(title, "z", z, shape, x.dtype)
+    if out is not None or z is not None:
+        check_written(title, {"out": out, "z": z}, {"x": x, "weight": weight, "bias": offset})
+    result, before = receiver(out, shape, x.dtype), None if z is None else receiver(z, shape, x.dtype)
     if result.size:
         name, params = (None, ()) if chosen is None else chosen
-        y = result.reshape(made.y_shape)
-        implementation("convolution").forward(made.x, made.weight, offset, y, *made.options, name, params)
+        y, inner = result.reshape(made.y_shape), None if before is None else before.reshape(made.y_shape)
+        implementation("convolution").forward(made.x, made.weight, offset, y, *made.options, name, params, inner)
+    if before is not None:
+        stored(before, z)
     return stored(result, out)
 
 
-def _wanted(title: str, *given: Any) -> tuple[bool, bool, bool]:
-    names = ("input_gradient", "weight_gradient", "bias_gradient")
-    dx, dweight, dbias = (flag(title, name, value) for name, value in zip(names, given, strict=True))
-    return dx, dweight, dbias
-
-
 def _backward(
-    title: str,
     axes: int,
     dy: Any,
     x: Any,
@@ -159,40 +160,58 @@ def _backward(
     padding: Any,
     dilation: Any,
     groups: Any,
-    wanted: tuple[bool, bool, bool],
-    out: Array | None,
+    saved: Any,
+    activation: Activation,
+    gradients: Gradients,
 ) -> tuple[Array | None, Array | None, Array | None]:
+    title = gradients.title
     dy, x, weight = _same_dtype(title, ("dy", "x", "weight"), (dy, x, weight))
     made = _checked(title, x, weight, stride, padding, dilation, groups, axes)
+    dtype, number = x.dtype, parameter_dtype(x.dtype)
     shape = (*made.y_shape[:2], *made.y_shape[4 - axes :])
     if dy.shape != shape:
         raise ValueError(f"{title}: dy has shape {dy.shape}; expected that of the convolution's result, {shape}")
-    if out is not None:
-        check_out(title, out, x.shape, x.dtype, {})
-        check_apart(title, out, {"dy": dy, "x": x, "weight": weight})
-        if not wanted[0]:
-            raise ValueError(
-                f"{title}: out is for dx, which input_gradient=False leaves out; expected one or the other"
-            )
-    dy = plain(dy).reshape(made.y_shape)
-    kernels = implementation("convolution")
-    dx = dweight = dbias = None
-    if wanted[0]:
-        dx = receiver(out, x.shape, x.dtype)
-        if dy.size:
+    chosen = fused(title, activation, dtype)
+    before = checked_saved(title, saved, chosen, shape, dtype)
+    like = {"dx": (x.shape, dtype), "dweight": (weight.shape, dtype), "dbias": (weight.shape[:1], number)}
+    gradients.prepare({**like, "dz": (shape, number)}, {"dy": dy, "x": x, "weight": weight, **before})
+    arrays = gradients.arrays
+    if chosen is not None:
+        if number != dtype:  # dz is of the dtype computed in, and so is all that kernels meet beside it
+            made = made._replace(x=made.x.astype(number), weight=made.weight.astype(number))
+            dy, before = dy.astype(number), {"saved": before["saved"].astype(number)}
+            gradients.arrays = arrays = {k: None if a is None else a.astype(number) for k, a in arrays.items()}
+        slope: Any = getattr(functional, f"{chosen.name}_backward")
+        dz = np.empty(shape, number) if arrays["dz"] is None else arrays["dz"]
+        slope(dy, before["saved"], *chosen.params, out=dz)
+        dy = dz
+    _run(plain(dy).reshape(made.y_shape), made, arrays, gradients.accumulate)
+    dx, dweight, dbias = gradients.results(z=chosen is not None)
+    with np.errstate(over="ignore"):
+        return (
+            None if dx is None else dx.astype(dtype, copy=False),
+            None if dweight is None else dweight.astype(dtype, copy=False),
+            dbias,
+        )
+
+
+def _run(dy: Array, made: _Convolution, to: dict[str, Array | None], accumulate: bool) -> None:
+    kernels, (dx, dweight, dbias) = implementation("convolution"), (to["dx"], to["dweight"], to["dbias"])
+    if dx is not None:
+        if dy.size and dx.size:
             kernels.input_gradient(dy, made.weight, dx.reshape(made.x.shape), *made.options)
         else:
             dx[...] = 0
-        dx = stored(dx, out)
-    if wanted[1]:
-        dweight = np.zeros(weight.shape, x.dtype)
-        if dy.size and x.size:
-            kernels.weight_gradient(dy, made.x, dweight.reshape(made.weight.shape), *made.options)
-    if wanted[2]:
-        dbias = np.zeros(weight.shape[0], parameter_dtype(x.dtype))
+    if dweight is not None:
+        if dy.size and made.x.size:
+            kernels.weight_gradient(dy, made.x, dweight.reshape(made.weight.shape), *made.options, accumulate)
+        elif not accumulate:
+            dweight[...] = 0
+    if dbias is not None:
         if dy.size:
-            kernels.bias_gradient(dy, dbias)
-    return dx, dweight, dbias
+            kernels.bias_gradient(dy, dbias, accumulate)
+        elif not accumulate:
+            dbias[...] = 0
 
 
 @public(_ROW["conv2d"])
@@ -206,9 +225,10 @@ def conv2d(
     groups: int = 1,
     activation: Activation = None,
     *,
+    z: Array | None = None,
     out: Array | None = None,
 ) -> Array:
-    return _forward("conv2d", 2, x, weight, bias, stride, padding, dilation, groups, activation, out)
+    return _forward("conv2d", 2, x, weight, bias, stride, padding, dilation, groups, activation, z, out)
 
 
 @public(_ROW["conv2d_backward"])
@@ -220,14 +240,30 @@ def conv2d_backward(
     padding: Padding = 0,
     dilation: Sizes = 1,
     groups: int = 1,
+    saved: npt.ArrayLike | None = None,
+    activation: Activation = None,
     *,
-    input_gradient: bool = True,
-    weight_gradient: bool = True,
-    bias_gradient: bool = True,
-    out: Array | None = None,
+    need_dx: bool = True,
+    need_dweight: bool = True,
+    need_dbias: bool = True,
+    accumulate: bool = False,
+    dx: Array | None = None,
+    dweight: Array | None = None,
+    dbias: Array | None = None,
+    dz: Array | None = None,
 ) -> tuple[Array | None, Array | None, Array | None]:
-    wanted = _wanted("conv2d_backward", input_gradient, weight_gradient, bias_gradient)
-    return _backward("conv2d_backward", 2, dy, x, weight, stride, padding, dilation, groups, wanted, out)
+    made = Gradients(
+        "conv2d_backward",
+        need_dx=need_dx,
+        need_dweight=need_dweight,
+        need_dbias=need_dbias,
+        accumulate=accumulate,
+        dx=dx,
+        dweight=dweight,
+        dbias=dbias,
+        dz=dz,
+    )
+    return _backward(2, dy, x, weight, stride, padding, dilation, groups, saved, activation, made)
 
 
 @public(_ROW["conv1d"])
@@ -241,9 +277,10 @@ def conv1d(
     groups: int = 1,
     activation: Activation = None,
     *,
+    z: Array | None = None,
     out: Array | None = None,
 ) -> Array:
-    return _forward("conv1d", 1, x, weight, bias, stride, padding, dilation, groups, activation, out)
+    return _forward("conv1d", 1, x, weight, bias, stride, padding, dilation, groups, activation, z, out)
 
 
 @public(_ROW["conv1d_backward"])
@@ -255,11 +292,27 @@ def conv1d_backward(
     padding: Padding = 0,
     dilation: Sizes = 1,
     groups: int = 1,
+    saved: npt.ArrayLike | None = None,
+    activation: Activation = None,
     *,
-    input_gradient: bool = True,
-    weight_gradient: bool = True,
-    bias_gradient: bool = True,
-    out: Array | None = None,
+    need_dx: bool = True,
+    need_dweight: bool = True,
+    need_dbias: bool = True,
+    accumulate: bool = False,
+    dx: Array | None = None,
+    dweight: Array | None = None,
+    dbias: Array | None = None,
+    dz: Array | None = None,
 ) -> tuple[Array | None, Array | None, Array | None]:
-    wanted = _wanted("conv1d_backward", input_gradient, weight_gradient, bias_gradient)
-    return _backward("conv1d_backward", 1, dy, x, weight, stride, padding, dilation, groups, wanted, out)
+    made = Gradients(
+        "conv1d_backward",
+        need_dx=need_dx,
+        need_dweight=need_dweight,
+        need_dbias=need_dbias,
+        accumulate=accumulate,
+        dx=dx,
+        dweight=dweight,
+        dbias=dbias,
+        dz=dz,
+    )
+    return _backward(1, dy, x, weight, stride, padding, dilation, groups, saved, activation, made)

@@ -13,7 +13,6 @@ from fastnn.arguments import (
     check_updated,
     check_written,
     common_array,
-    flag,
     parameter_dtype,
     plain,
     real_array,
@@ -23,6 +22,7 @@ from fastnn.arguments import (
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.fusion import Activation, fused, known
+from fastnn.gradients import Gradients, beside, checked_saved
 from fastnn.kernels.cpu import linear as native
 from fastnn.table import FUNCTIONS
 
@@ -86,86 +86,52 @@ def linear_backward(
     dz: Array | None = None,
 ) -> tuple[Array | None, Array | None, Array | None]:
     title = "linear_backward"
-    needed = {
-        "dx": flag(title, "need_dx", need_dx),
-        "dweight": flag(title, "need_dweight", need_dweight),
-        "dbias": flag(title, "need_dbias", need_dbias),
-    }
-    accumulate = flag(title, "accumulate", accumulate)
+    made = Gradients(
+        title,
+        need_dx=need_dx,
+        need_dweight=need_dweight,
+        need_dbias=need_dbias,
+        accumulate=accumulate,
+        dx=dx,
+        dweight=dweight,
+        dbias=dbias,
+        dz=dz,
+    )
     if native._fits(dy, x, weight, saved, dx, dweight, dbias, dz):
-        found = _plain_backward(dy, x, weight, saved, activation, needed, accumulate, (dx, dweight, dbias), dz)
+        found = _plain_backward(dy, x, weight, saved, activation, made)
         if found is not None:
             return found
     x, weight = _factors(title, x, weight)
     dtype, number = x.dtype, parameter_dtype(x.dtype)
     shape = (*x.shape[:-1], weight.shape[0])
     chosen = fused(title, activation, dtype)
-    dy = _beside(title, "dy", dy, shape, dtype)
-    inputs = {"dy": dy, "x": x, "weight": weight}
-    if chosen is not None:
-        if saved is None:
-            what = "y" if chosen.op.saves == "output" else "z, the value before the activation"
-            raise TypeError(f"{title}: saved is None and activation is {chosen.name!r}; expected {what}")
-        saved = inputs["saved"] = _beside(title, "saved", saved, shape, dtype)
-    elif saved is not None:
-        raise ValueError(f"{title}: saved goes with an activation, and activation is None")
-    results = {
-        "dx": (dx, x.shape, dtype),
-        "dweight": (dweight, weight.shape, dtype),
-        "dbias": (dbias, shape[-1:], number),
-    }
-    for name, (given, wanted, kind) in results.items():
-        if given is not None:
-            check_updated(title, name, given, wanted, kind)
-        elif accumulate and needed[name] and name != "dx":
-            raise ValueError(f"{title}: accumulate adds to {name}, which is None; expected an array of shape {wanted}")
-    if dz is not None:
-        check_updated(title, "dz", dz, shape, number)
-    check_written(title, {"dx": dx, "dweight": dweight, "dbias": dbias}, inputs)
-    same = dz is not None and dz.dtype == dy.dtype and _same_place(dz, dy)
-    others = {name: array for name, array in inputs.items() if not (same and name == "dy")}
-    check_written(title, {"dz": dz, "dx": dx, "dweight": dweight, "dbias": dbias}, others)
-    made = {
-        name: (given if accumulate and given is not None else receiver(given, wanted, kind)) if needed[name] else None
-        for name, (given, wanted, kind) in results.items()
-    }
-    made = {name: None if array is None else plain(array) for name, array in made.items()}
-    scratch = None if dz is None else receiver(dz, shape, number)
+    dy = beside(title, "dy", dy, shape, dtype)
+    before = checked_saved(title, saved, chosen, shape, dtype)
+    like = {"dx": (x.shape, dtype), "dweight": (weight.shape, dtype), "dbias": (shape[-1:], number)}
+    made.prepare({**like, "dz": (shape, number)}, {"dy": dy, "x": x, "weight": weight, **before})
+    arrays = made.arrays
     implementation("linear").backward(
         _rows(dy),
         _rows(x),
         plain(weight),
-        None if chosen is None else _rows(inputs["saved"]),
+        _rows(before["saved"]) if before else None,
         chosen,
-        None if scratch is None else _rows(scratch),
-        None if made["dx"] is None else _rows(made["dx"]),
-        made["dweight"],
-        made["dbias"],
-        accumulate,
+        None if arrays["dz"] is None else _rows(arrays["dz"]),
+        None if arrays["dx"] is None else _rows(arrays["dx"]),
+        arrays["dweight"],
+        arrays["dbias"],
+        made.accumulate,
     )
-    if scratch is not None and chosen is not None:
-        stored(scratch, dz)
-    first, second, third = (
-        None if array is None else stored(array, given)
-        for array, (given, _, _) in zip(made.values(), results.values(), strict=True)
-    )
-    return first, second, third
+    return made.results(z=chosen is not None)
 
 
 def _plain_backward(
-    dy: Any,
-    x: Any,
-    weight: Any,
-    saved: Any,
-    activation: Activation,
-    needed: dict[str, bool],
-    accumulate: bool,
-    given: tuple[Array | None, ...],
-    dz: Array | None,
+    dy: Any, x: Any, weight: Any, saved: Any, activation: Activation, made: Gradients
 ) -> tuple[Array | None, Array | None, Array | None] | None:
     """linear_backward for arrays as kernels take them; None where there is something to complain of."""
     chosen = None if activation is None else known(activation, x.dtype)
-    dx, dweight, dbias = given
+    dx, dweight, dbias, dz = made.given.values()
+    needed, accumulate = made.needed, made.accumulate
     if (chosen is None) != (activation is None) or (saved is None) != (activation is None):
         return None
     if accumulate and ((needed["dweight"] and dweight is None) or (needed["dbias"] and dbias is None)):
@@ -197,20 +163,6 @@ def _bias(title: str, bias: Any, weight: Array, dtype: np.dtype[Any]) -> Array:
     if array.shape != weight.shape[:1]:
         raise ValueError(f"{title}: bias has shape {array.shape}; expected {weight.shape[:1]}")
     return array.astype(parameter_dtype(dtype), copy=False)
-
-
-def _beside(title: str, name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """An input of y's shape, in x's dtype, which it may not exceed."""
-    array = np.asarray(real_array(title, name, value))
-    if array.shape != shape:
-        raise ValueError(f"{title}: {name} has shape {array.shape}; expected {shape}, as y has")
-    if array.dtype != dtype:
-        raise TypeError(f"{title}: {name} has dtype {array.dtype} beside x of {dtype}; expected the same dtype")
-    return array
-
-
-def _same_place(a: Array, b: Array) -> bool:
-    return a.ctypes.data == b.ctypes.data and a.strides == b.strides and a.shape == b.shape
 
 
 def _rows(array: Array) -> Array:

@@ -6,24 +6,23 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from fastnn.arguments import Array, checked_word, flag, plain
+from fastnn.arguments import Array, checked_word, flag, real_array
 from fastnn.function import public
 from fastnn.pooled import (
+    Plan,
     Pooled,
-    Result,
     adaptive_backward,
     adaptive_pool,
+    average,
+    average_backward,
     avg_pool,
     avg_pool_backward,
-    checked_gradient,
-    checked_input,
     checked_shape,
+    checked_spatial,
+    global_plan,
     max_backward,
     max_pool,
-    planes,
-    run,
+    maxima,
 )
 from fastnn.table.pooling import ROWS
 from fastnn.table.pooling_formulas import SHARED, fractional_bounds
@@ -45,9 +44,10 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
     *,
+    indices: Array | None = None,
     out: Array | None = None,
 ) -> Pooled:
-    return max_pool(1, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, out)
+    return max_pool(1, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, indices, out)
 
 
 @public(_ROW["max_pool1d_backward"])
@@ -65,9 +65,10 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
     *,
+    indices: Array | None = None,
     out: Array | None = None,
 ) -> Pooled:
-    return max_pool(2, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, out)
+    return max_pool(2, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, indices, out)
 
 
 @public(_ROW["max_pool2d_backward"])
@@ -85,9 +86,10 @@ def max_pool3d(
     ceil_mode: bool = False,
     return_indices: bool = False,
     *,
+    indices: Array | None = None,
     out: Array | None = None,
 ) -> Pooled:
-    return max_pool(3, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, out)
+    return max_pool(3, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, indices, out)
 
 
 @public(_ROW["max_pool3d_backward"])
@@ -220,20 +222,16 @@ def adaptive_avg_pool3d_backward(dy: Any, x_shape: Sequence[int], *, out: Array 
 
 @public(_ROW["global_avg_pool"])
 def global_avg_pool(x: Any, *, out: Array | None = None) -> Array:
-    x = checked_input("global_avg_pool", "x", x, None)
-    result = Result("global_avg_pool", out, x.shape[:2], x.dtype, x=x)
-    run("average_whole", planes(plain(x)), result.array.reshape(-1))
-    return result.stored()
+    title = "global_avg_pool"
+    x = real_array(title, "x", x)
+    return average(title, global_plan(title, x.shape, "x has shape"), x, out)
 
 
 @public(_ROW["global_avg_pool_backward"])
 def global_avg_pool_backward(dy: Any, x_shape: Sequence[int], *, out: Array | None = None) -> Array:
     title = "global_avg_pool_backward"
     shape = checked_shape(title, x_shape, None)
-    dy = checked_gradient(title, dy, shape[:2])
-    result = Result(title, out, shape, dy.dtype, dy=dy)
-    run("average_whole_backward", plain(dy).reshape(-1), planes(result.array))
-    return result.stored()
+    return average_backward(title, global_plan(title, shape, "x_shape is"), dy, out)
 
 
 @public(_ROW["fractional_max_pool2d"])
@@ -247,30 +245,24 @@ def fractional_max_pool2d(
     overlapping: bool = False,
     shared: str = "sample",
     return_indices: bool = False,
+    indices: Array | None = None,
     out: Array | None = None,
 ) -> Pooled:
     title = "fractional_max_pool2d"
-    x = checked_input(title, "x", x, 2)
+    x = real_array(title, "x", x)
+    spatial = checked_spatial(title, "x has shape", x.shape, 2)
     output = sizes(title, "output_size", output_size, 2, 1)
-    if any(size > length for size, length in zip(output, x.shape[2:], strict=True)):
-        raise ValueError(f"{title}: output_size is {output}; expected at most x's spatial lengths, {x.shape[2:]}")
+    if any(size > length for size, length in zip(output, spatial, strict=True)):
+        raise ValueError(f"{title}: output_size is {output}; expected at most x's spatial lengths, {spatial}")
     seed, offset = checked_word(title, "seed", seed), checked_word(title, "offset", offset)
     pseudo_random, overlapping = flag(title, "pseudo_random", pseudo_random), flag(title, "overlapping", overlapping)
     if not isinstance(shared, str) or shared not in SHARED:
         raise (ValueError if isinstance(shared, str) else TypeError)(
             f"{title}: shared is {shared!r}; expected one of {', '.join(map(repr, SHARED))}"
         )
-    indexed = flag(title, "return_indices", return_indices)
-    if indexed and x.dtype != np.float64 and math.prod(x.shape[2:]) >= 1 << 32:
-        raise ValueError(
-            f"{title}: x has planes of {x.shape[2:]}; expected less than 2^32 elements with return_indices"
-        )
-    shape = (*x.shape[:2], *output)
-    result = Result(title, out, shape, x.dtype, x=x)
-    where = np.empty(shape, np.int64) if indexed else None
-    bounds = fractional_bounds(x.shape[:2], x.shape[2:], output, seed, offset, pseudo_random, overlapping, shared)
-    run("max_regions", planes(plain(x)), result.planes(), None if where is None else planes(where), *bounds)
-    return result.stored() if where is None else (result.stored(), where)
+    bounds = fractional_bounds(x.shape[:2], spatial, output, seed, offset, pseudo_random, overlapping, shared)
+    plan = Plan(x.shape, (*x.shape[:2], *output), "max_regions", bounds, math.prod(spatial))
+    return maxima(title, plan, x, return_indices, indices, out)
 
 
 @public(_ROW["fractional_max_pool2d_backward"])

@@ -69,6 +69,11 @@ _CEIL = Argument(
     "behind it; what lies there is left out",
 )
 _INDICES_OPTION = Argument(name="return_indices", doc="True: return (y, indices)")
+_INDICES_OUT = Argument(
+    name="indices",
+    doc="where the indices go, which are returned then: a C-contiguous int64 array of y's shape, apart from the other "
+    "arrays in memory",
+)
 _INCLUDE = Argument(
     name="count_include_pad", doc="True: padding counts as zeros; False: averages are those of elements alone"
 )
@@ -102,10 +107,13 @@ def _max_rows(dims: int) -> tuple[Function, Function]:
         family="pooling",
         title=f"Max pooling over {dims} spatial ax{'is' if dims == 1 else 'es'}",
         formula="y = the largest element of each window",
-        arguments=(_array("x", space), _KERNEL, _STRIDE, _PADDING, _DILATION, _CEIL, _INDICES_OPTION, _OUT),
+        arguments=(
+            *(_array("x", space), _KERNEL, _STRIDE, _PADDING, _DILATION, _CEIL),
+            *(_INDICES_OPTION, _INDICES_OUT, _OUT),
+        ),
         returns=(
             Argument(name="y", doc=f"array of x's dtype, {space} with the lengths below"),
-            Argument(name="indices", doc=f"only with return_indices: array of y's shape, {_INDICES}"),
+            Argument(name="indices", doc=f"only with return_indices or indices: array of y's shape, {_INDICES}"),
         ),
         source=_RIESENHUBER,
         notes=(_TIES, _SIZE.format(""), _COPIED),
@@ -311,11 +319,12 @@ _FRACTIONAL = (
                 "(TensorFlow); 'channel', only the elements of a channel (PyTorch)",
             ),
             _INDICES_OPTION,
+            _INDICES_OUT,
             _OUT,
         ),
         returns=(
             Argument(name="y", doc="array of x's dtype, (N, C, *output_size)"),
-            Argument(name="indices", doc=f"only with return_indices: array of y's shape, {_INDICES}"),
+            Argument(name="indices", doc=f"only with return_indices or indices: array of y's shape, {_INDICES}"),
         ),
         source=_GRAHAM,
         notes=(

@@ -48,10 +48,10 @@ def _axes(dims: int, shape: Any, arguments: dict[str, Any], counted: bool) -> tu
 
 
 def max_oracle(dims: int) -> Callable[..., Any]:
-    def oracle(x: Any, return_indices: bool = False, **arguments: Any) -> Any:
+    def oracle(x: Any, return_indices: bool = False, indices: Any = None, **arguments: Any) -> Any:
         y, where = max_windows(_planes(x), windows.for_kernels(_axes(dims, x.shape, arguments, False)))
         results = _back(y, x.shape, dims), _back(where, x.shape, dims)
-        return results if return_indices else results[0]
+        return results if return_indices or indices is not None else results[0]
 
     return oracle
 
@@ -123,12 +123,13 @@ def fractional_oracle(
     overlapping: bool = False,
     shared: str = "sample",
     return_indices: bool = False,
+    indices: Any = None,
 ) -> Any:
     output = _output(2, output_size, x.shape[2:])
     bounds = fractional_bounds(x.shape[:2], x.shape[2:], output, seed, offset, pseudo_random, overlapping, shared)
     y, where = max_regions(_planes(x), *bounds)
     results = _back(y, x.shape, 2), _back(where, x.shape, 2)
-    return results if return_indices else results[0]
+    return results if return_indices or indices is not None else results[0]
 
 
 # ---- examples ----
@@ -171,7 +172,7 @@ def _options(dims: int, dilated: bool) -> list[dict[str, Any]]:
 
 def max_examples(dims: int) -> Callable[[np.random.Generator], Iterable[dict[str, Any]]]:
     return lambda rng: (
-        {"x": _apart(rng, shape), **options, "return_indices": True}
+        {"x": _apart(rng, shape), **options, "return_indices": True, "indices": None}
         for shape, options in zip(_SHAPES[dims], _options(dims, True), strict=True)
     )
 
@@ -253,4 +254,5 @@ def fractional_examples(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
             "overlapping": i in (1, 2),
             "shared": SHARED[i % 3],
             "return_indices": True,
+            "indices": None,
         }

@@ -219,9 +219,28 @@ bool backward16(const void* dy, const int64_t* where, void* dx, int64_t outputs,
   return true;
 }
 
+bool inside(const int64_t* where, int64_t n, int64_t inputs) {
+  using B = bits_t<vdouble>;
+  const u64 last = static_cast<u64>(inputs) - 1;
+  B outside(0);  // in the top bit: of the position, or of its distance from the last
+  int64_t i = 0;
+  for (; i + lanes<vdouble> <= n; i += lanes<vdouble>) {
+    vdouble v;
+    FASTNN_MEMCPY(&v, where + i, sizeof v);
+    outside = outside | bits(v) | (B(last) - bits(v));
+  }
+  int64_t lane[lanes<vdouble>];
+  store64(lane, outside, 0);
+  u64 all = 0;
+  for (const int64_t each : lane) all |= static_cast<u64>(each);
+  for (; i < n; ++i) all |= static_cast<u64>(where[i]) | (last - static_cast<u64>(where[i]));
+  return all >> 63 == 0;
+}
+
 constexpr MaxPooling table = {{windows<float>, windows<double>, windows<binary16>, windows<bfloat16>},
                               {regions<float>, regions<double>, regions<binary16>, regions<bfloat16>},
-                              {backward<float>, backward<double>, backward16<binary16>, backward16<bfloat16>}};
+                              {backward<float>, backward<double>, backward16<binary16>, backward16<bfloat16>},
+                              inside};
 
 }  // namespace
 FASTNN_END

@@ -18,13 +18,11 @@ struct Windows {
   bool even_width;
 };
 
-// Windows of any sizes: window o of an axis is [start[o], stop[o]), not empty; both rise with o. count[o] is what its
-// mean is divided by. Where `step` is not 0 (maxima only) every plane has its own, `step` places behind those of the
-// plane before.
+// Windows of any sizes: window o of an axis is [start[o], stop[o]), not empty; both rise with o. Where `step` is not 0
+// (maxima only) every plane has its own, `step` places behind those of the plane before.
 struct RegionAxis {
   std::int64_t in, out;
   const std::int64_t *start, *stop;
-  const double* count;
   std::int64_t step;
 };
 struct Regions {
@@ -41,6 +39,8 @@ struct MaxPooling {
   // dx = 0, then dx[where] += dy, in order; false at the first position outside of the plane.
   bool (*backward[dtype_count])(const void* dy, const std::int64_t* where, void* dx, std::int64_t outputs,
                                 std::int64_t inputs, std::int64_t begin, std::int64_t end);
+  // Are n positions places in a plane of so many inputs?
+  bool (*inside)(const std::int64_t* where, std::int64_t n, std::int64_t inputs);
 };
 
 struct AveragePooling {

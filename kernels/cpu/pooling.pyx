@@ -1,19 +1,19 @@
 # cython: language_level=3, freethreading_compatible=True
 """The native backend of pooling.
 
-Arrays are C-contiguous and checked: x and dx (planes, depth, height, width), y and dy likewise. `windows` are three
-tuples (in, out, kernel, stride, before, dilation), one a spatial axis; `counts`, `starts` and `stops` three arrays.
+Arrays are C-contiguous and checked: (N, C, *spatial), so N C planes. `windows` is an array of three rows (in, out,
+kernel, stride, before, dilation), one for each of depth, height and width; `counts`, `starts` and `stops` are three
+arrays. 16 numbers that are not 0 follow those of `counts` in memory.
 """
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int64_t
+from libc.string cimport memcpy
 from libcpp cimport bool as cbool
 
 cimport numpy as cnp
 
 from pool cimport PoolApi
 from runtime cimport Runtime, dtype_count, dtype_index, kRuntimeCapsule
-
-import numpy as np
 
 from fastnn.kernels.cpu.runtime import api
 
@@ -33,7 +33,6 @@ cdef extern from "pooling.hpp" namespace "fastnn_cpu" nogil:
         int64_t out
         const int64_t* start
         const int64_t* stop
-        const double* count
         int64_t step
     struct Regions:
         int64_t planes
@@ -51,6 +50,7 @@ cdef extern from "pooling.hpp" namespace "fastnn_cpu" nogil:
         max_windows_loop windows[4]
         max_regions_loop regions[4]
         max_backward_loop backward[4]
+        cbool (*inside)(const int64_t*, int64_t, int64_t) noexcept nogil
     struct AveragePooling:
         windows_loop windows[4]
         windows_loop windows_backward[4]
@@ -130,52 +130,47 @@ cdef int dtype_of(cnp.ndarray array):
     return dtype_index(runtime, cnp.PyArray_TYPE(array))
 
 
+cdef int64_t plane_count(cnp.ndarray array):
+    return array.shape[0] * array.shape[1]
+
+
 cdef int64_t plane_size(cnp.ndarray array):
-    """The elements of a plane; the first axis counts planes."""
+    """The elements of a plane."""
     cdef int64_t size = 1
     cdef int i
-    for i in range(1, array.ndim):
+    for i in range(2, array.ndim):
         size *= array.shape[i]
     return size
 
 
-cdef void fill_windows(Windows* to, int64_t planes, tuple windows):
-    cdef int i
+cdef void fill_windows(Windows* to, int64_t planes, cnp.ndarray windows) noexcept:
     to.planes = planes
-    to.even_width = True
-    for i, (inputs, out, kernel, stride, before, dilation) in enumerate(windows):
-        to.axis[i].inputs, to.axis[i].out, to.axis[i].kernel = inputs, out, kernel
-        to.axis[i].stride, to.axis[i].before, to.axis[i].dilation = stride, before, dilation
-        to.counts[i] = NULL
+    memcpy(to.axis, cnp.PyArray_DATA(windows), sizeof(to.axis))
 
 
-cdef tuple fill_counts(Windows* to, tuple counts):
-    """The arrays that are pointed to, each with room for the last vector."""
+cdef void fill_counts(Windows* to, tuple counts):
     cdef int i
-    cdef cnp.ndarray array
-    padded = tuple([np.concatenate([count, np.ones(16)]) for count in counts])
-    for i, array in enumerate(padded):
-        to.counts[i] = <const double*> cnp.PyArray_DATA(array)
-    to.even_width = bool((counts[2] == counts[2][0]).all())
-    return padded
-
-
-cdef list fill_regions(Regions* to, cnp.ndarray x, tuple starts, tuple stops):
-    """The arrays that are pointed to. Each has one row for all planes, or one for each."""
-    cdef int i
-    cdef cnp.ndarray start, stop, count
-    kept = []
-    to.planes = x.shape[0]
+    cdef int64_t o
     for i in range(3):
-        start, stop = starts[i], stops[i]
-        count = (stop - start).astype(np.float64)
-        to.axis[i].inputs, to.axis[i].out = x.shape[i + 1], start.shape[1]
+        to.counts[i] = <const double*> cnp.PyArray_DATA(<cnp.ndarray> counts[i])
+    to.even_width = True
+    for o in range(1, to.axis[2].out):
+        if to.counts[2][o] != to.counts[2][0]:
+            to.even_width = False
+            break
+
+
+cdef void fill_regions(Regions* to, cnp.ndarray whole, tuple starts, tuple stops):
+    """Bounds have one row for all planes, or one for each; `whole` is what they cut."""
+    cdef int i, axis
+    cdef cnp.ndarray start
+    to.planes = plane_count(whole)
+    for i in range(3):
+        start, axis = starts[i], whole.ndim - 3 + i
+        to.axis[i].inputs, to.axis[i].out = whole.shape[axis] if axis >= 2 else 1, start.shape[1]
         to.axis[i].start = <const int64_t*> cnp.PyArray_DATA(start)
-        to.axis[i].stop = <const int64_t*> cnp.PyArray_DATA(stop)
-        to.axis[i].count = <const double*> cnp.PyArray_DATA(count)
+        to.axis[i].stop = <const int64_t*> cnp.PyArray_DATA(<cnp.ndarray> stops[i])
         to.axis[i].step = start.shape[1] if start.shape[0] > 1 else 0
-        kept.append((start, stop, count))
-    return kept
 
 
 cdef int64_t* positions(object where):
@@ -184,10 +179,10 @@ cdef int64_t* positions(object where):
     return <int64_t*> cnp.PyArray_DATA(<cnp.ndarray> where)
 
 
-def max_windows(cnp.ndarray x, cnp.ndarray y, object where, tuple windows) -> None:
+def max_windows(cnp.ndarray x, cnp.ndarray y, object where, cnp.ndarray windows) -> None:
     """Maxima over windows, and their positions in the plane, int64, where wanted."""
     cdef Job job
-    cdef int64_t planes = x.shape[0], size = plane_size(x)
+    cdef int64_t planes = plane_count(x), size = plane_size(x)
     job.source, job.to, job.where = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), positions(where)
     fill_windows(&job.windows, planes, windows)
     job.max_windows = max_pooling(runtime.active_isa()).windows[dtype_of(x)]
@@ -198,9 +193,9 @@ def max_windows(cnp.ndarray x, cnp.ndarray y, object where, tuple windows) -> No
 def max_regions(cnp.ndarray x, cnp.ndarray y, object where, tuple starts, tuple stops) -> None:
     """Maxima over regions, and their positions in the plane, int64, where wanted."""
     cdef Job job
-    cdef int64_t planes = x.shape[0], size = plane_size(x)
+    cdef int64_t planes = plane_count(x), size = plane_size(x)
     job.source, job.to, job.where = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), positions(where)
-    kept = fill_regions(&job.regions, x, starts, stops)
+    fill_regions(&job.regions, x, starts, stops)
     job.max_regions = max_pooling(runtime.active_isa()).regions[dtype_of(x)]
     with nogil:
         run(&job, planes, size, max_regions_body)
@@ -209,7 +204,7 @@ def max_regions(cnp.ndarray x, cnp.ndarray y, object where, tuple starts, tuple 
 def max_backward(cnp.ndarray dy, cnp.ndarray where, cnp.ndarray dx) -> bool:
     """dx = 0, then dx[where] += dy, plane by plane. False if a position is outside of its plane."""
     cdef Job job
-    cdef int64_t planes = dx.shape[0]
+    cdef int64_t planes = plane_count(dx)
     job.source, job.to, job.where = cnp.PyArray_DATA(dy), cnp.PyArray_DATA(dx), positions(where)
     job.outputs, job.inputs, job.failed = plane_size(dy), plane_size(dx), False
     job.max_backward = max_pooling(runtime.active_isa()).backward[dtype_of(dx)]
@@ -218,25 +213,35 @@ def max_backward(cnp.ndarray dy, cnp.ndarray where, cnp.ndarray dx) -> bool:
     return not job.failed
 
 
-def average_windows(cnp.ndarray x, cnp.ndarray y, tuple windows, tuple counts) -> None:
+def inside(cnp.ndarray where, int64_t size) -> bool:
+    """Are all positions in a plane of so many elements?"""
+    cdef const int64_t* at = positions(where)
+    cdef int64_t n = cnp.PyArray_SIZE(where)
+    cdef cbool found
+    with nogil:
+        found = max_pooling(runtime.active_isa()).inside(at, n, size)
+    return found
+
+
+def average_windows(cnp.ndarray x, cnp.ndarray y, cnp.ndarray windows, tuple counts) -> None:
     """Averages over windows: sums divided by counts[0][d] * counts[1][h] * counts[2][w]."""
     cdef Job job
-    cdef int64_t planes = x.shape[0], size = plane_size(x)
+    cdef int64_t planes = plane_count(x), size = plane_size(x)
     job.source, job.to = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
     fill_windows(&job.windows, planes, windows)
-    kept = fill_counts(&job.windows, counts)
+    fill_counts(&job.windows, counts)
     job.by_windows = average_pooling(runtime.active_isa()).windows[dtype_of(x)]
     with nogil:
         run(&job, planes, size, windows_body)
 
 
-def average_windows_backward(cnp.ndarray dy, cnp.ndarray dx, tuple windows, tuple counts) -> None:
+def average_windows_backward(cnp.ndarray dy, cnp.ndarray dx, cnp.ndarray windows, tuple counts) -> None:
     """The gradient of average_windows."""
     cdef Job job
-    cdef int64_t planes = dx.shape[0], size = plane_size(dx)
+    cdef int64_t planes = plane_count(dx), size = plane_size(dx)
     job.source, job.to = cnp.PyArray_DATA(dy), cnp.PyArray_DATA(dx)
     fill_windows(&job.windows, planes, windows)
-    kept = fill_counts(&job.windows, counts)
+    fill_counts(&job.windows, counts)
     job.by_windows = average_pooling(runtime.active_isa()).windows_backward[dtype_of(dx)]
     with nogil:
         run(&job, planes, size, windows_body)
@@ -245,9 +250,9 @@ def average_windows_backward(cnp.ndarray dy, cnp.ndarray dx, tuple windows, tupl
 def average_regions(cnp.ndarray x, cnp.ndarray y, tuple starts, tuple stops) -> None:
     """Averages over regions, the same for every plane."""
     cdef Job job
-    cdef int64_t planes = x.shape[0], size = plane_size(x)
+    cdef int64_t planes = plane_count(x), size = plane_size(x)
     job.source, job.to = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
-    kept = fill_regions(&job.regions, x, starts, stops)
+    fill_regions(&job.regions, x, starts, stops)
     job.by_regions = average_pooling(runtime.active_isa()).regions[dtype_of(x)]
     with nogil:
         run(&job, planes, size, regions_body)
@@ -256,18 +261,18 @@ def average_regions(cnp.ndarray x, cnp.ndarray y, tuple starts, tuple stops) -> 
 def average_regions_backward(cnp.ndarray dy, cnp.ndarray dx, tuple starts, tuple stops) -> None:
     """The gradient of average_regions."""
     cdef Job job
-    cdef int64_t planes = dx.shape[0], size = plane_size(dx)
+    cdef int64_t planes = plane_count(dx), size = plane_size(dx)
     job.source, job.to = cnp.PyArray_DATA(dy), cnp.PyArray_DATA(dx)
-    kept = fill_regions(&job.regions, dx, starts, stops)
+    fill_regions(&job.regions, dx, starts, stops)
     job.by_regions = average_pooling(runtime.active_isa()).regions_backward[dtype_of(dx)]
     with nogil:
         run(&job, planes, size, regions_body)
 
 
 def average_whole(cnp.ndarray x, cnp.ndarray y) -> None:
-    """The average of each plane of x; y has one element for each."""
+    """The average of each plane of x."""
     cdef Job job
-    cdef int64_t planes = x.shape[0]
+    cdef int64_t planes = plane_count(x)
     job.source, job.to, job.inputs = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), plane_size(x)
     job.whole = average_pooling(runtime.active_isa()).whole[dtype_of(x)]
     with nogil:
@@ -277,7 +282,7 @@ def average_whole(cnp.ndarray x, cnp.ndarray y) -> None:
 def average_whole_backward(cnp.ndarray dy, cnp.ndarray dx) -> None:
     """The gradient of average_whole."""
     cdef Job job
-    cdef int64_t planes = dx.shape[0]
+    cdef int64_t planes = plane_count(dx)
     job.source, job.to, job.inputs = cnp.PyArray_DATA(dy), cnp.PyArray_DATA(dx), plane_size(dx)
     job.whole = average_pooling(runtime.active_isa()).whole_backward[dtype_of(dx)]
     with nogil:

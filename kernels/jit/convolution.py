@@ -143,12 +143,18 @@ def forward(
     groups: int,
     activation: str | None,
     params: tuple[float, ...],
+    before: Array | None,
 ) -> None:
-    """y = activation(the convolution of x with weight, + bias); padding is that before the first row and column."""
+    """y = activation(z), z = the convolution of x with weight, + bias; padding is that before the first row and column.
+
+    `before` receives z, unless it is None.
+    """
     result = _computed(y, empty=True)
     offset = np.zeros(weight.shape[0], result.dtype) if bias is None else bias
     arguments = (_computed(x), _computed(weight), offset, result, stride, padding, dilation, groups)
     _by_planes(_forward, arguments, y.shape[0] * y.shape[1], _work(weight, y))
+    if before is not None:
+        _store(before, result)
     if activation is not None:
         activate(activation, result, *params, out=result)
     _store(y, result)
@@ -165,18 +171,20 @@ def input_gradient(
 
 
 def weight_gradient(
-    dy: Array, x: Array, dweight: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    dy: Array, x: Array, dweight: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int, accumulate: bool
 ) -> None:
-    """dweight = the gradient by the weights."""
-    result = _computed(dweight, empty=True)
+    """dweight = the gradient by the weights, which is added to what is there where `accumulate`."""
+    result = _computed(np.empty_like(dweight) if accumulate else dweight, empty=True)
     arguments = (_computed(dy), _computed(x), result, stride, padding, dilation, groups)
     _by_planes(_weight_gradient, arguments, dweight.shape[0] * dweight.shape[1], _work(dweight, dy))
-    _store(dweight, result)
+    _store(dweight, result, accumulate)
 
 
-def bias_gradient(dy: Array, dbias: Array) -> None:
-    """dbias = the sum of dy over images and positions, in the dtype computed in."""
-    _by_planes(_bias_gradient, (_computed(dy), dbias), dy.shape[1], dy.size)
+def bias_gradient(dy: Array, dbias: Array, accumulate: bool) -> None:
+    """dbias = the sum of dy over images and positions, in the dtype computed in; `accumulate` as for the weights."""
+    result = np.empty_like(dbias)
+    _by_planes(_bias_gradient, (_computed(dy), result), dy.shape[1], dy.size)
+    _store(dbias, result, accumulate)
 
 
 def _work(weight: Array, dy: Array) -> int:
@@ -203,7 +211,7 @@ def _computed(array: Array, empty: bool = False) -> Array:
     return np.empty(array.shape, np.float32) if empty else array.astype(np.float32)
 
 
-def _store(to: Array, result: Array) -> None:
+def _store(to: Array, result: Array, accumulate: bool = False) -> None:
     if result is not to:
-        with np.errstate(over="ignore"):
-            to[...] = result
+        with np.errstate(all="ignore"):
+            to[...] = _computed(to) + result if accumulate else result

@@ -1,7 +1,8 @@
 """Pooling, compiled by Numba: the functions of kernels/cpu/pooling.pyx.
 
-A row of windows is reduced element by element: the k-th elements of all of its windows at once, so that LLVM makes
-vectors of neighbouring windows. Sums are kept in float64. The 16-bit formats go through float32 some planes at a time.
+A row of x is reduced for all windows that it is in at once, so that LLVM makes vectors of neighbouring windows: two or
+three elements together where windows are that wide and lie inside, else their k-th elements. Sums are kept in float64.
+The 16-bit formats go through float32, some planes at a time.
 """
 
 from __future__ import annotations
@@ -43,61 +44,102 @@ def _covering(shift: int, stride: int, length: int, out: int) -> Any:
     return min(low, high), high
 
 
+@njit(**_OPTIONS)
+def _coverings(axis: Any) -> Any:
+    """_covering for every element k of an axis's windows, and the windows that lie inside as a whole.
+
+    None does where windows are not of two or three neighbours: for those there is no quicker way.
+    """
+    length, out, kernel, stride, before, dilation = axis
+    low, high = np.empty(kernel, np.int64), np.empty(kernel, np.int64)
+    first, last = (0, out) if dilation == 1 and 2 <= kernel <= 3 else (out, out)
+    for k in range(kernel):
+        low[k], high[k] = _covering(k * dilation - before, stride, length, out)
+        first, last = max(first, low[k]), min(last, high[k])
+    return low, high, min(first, out), max(first, last)
+
+
 @njit(**_OPTIONS, inline="always")
 def _place(i: int) -> Any:
     """An index that is not negative: what Numba does for those that may be keeps LLVM from making vectors."""
     return np.uint64(i)
 
 
-@njit(**_OPTIONS)
-def _raise_row(x: Any, at: int, y: Any, where: Any, to: int, n: int, stride: int, position: int) -> None:
-    """The next element of each of n windows, from x[at] on: y[to + o] where it is greater or NaN."""
-    if where is not None:
-        for o in range(n):
-            value, old = x[_place(at + o * stride)], y[_place(to + o)]
-            takes = (value > old) | (value != value)
-            y[_place(to + o)] = value if takes else old
-            where[_place(to + o)] = position + o * stride if takes else where[_place(to + o)]
-    elif stride == 1:
-        for o in range(n):
-            value, old = x[_place(at + o)], y[_place(to + o)]
-            y[_place(to + o)] = value if (value > old) | (value != value) else old
-    elif stride == 2:
-        for o in range(n):
-            value, old = x[_place(at + 2 * o)], y[_place(to + o)]
-            y[_place(to + o)] = value if (value > old) | (value != value) else old
-    else:
-        for o in range(n):
-            value, old = x[_place(at + o * stride)], y[_place(to + o)]
-            y[_place(to + o)] = value if (value > old) | (value != value) else old
+@njit(**_OPTIONS, inline="always")
+def _raise(x: Any, at: int, y: Any, where: Any, to: int, n: int, stride: int, kernel: int, position: int) -> None:
+    """`kernel` elements of each of n windows, from x[at] on: y[to + o] where one is greater or NaN."""
+    for o in range(n):
+        value, place = x[_place(at + o * stride)], position + o * stride
+        for k in range(1, kernel):
+            other = x[_place(at + o * stride + k)]
+            takes = (other > value) | (other != other)
+            value = other if takes else value
+            place = position + o * stride + k if takes else place
+        old = y[_place(to + o)]
+        takes = (value > old) | (value != value)
+        y[_place(to + o)] = value if takes else old
+        if where is not None:
+            kept = where[_place(to + o)]
+            where[_place(to + o)] = place if takes else kept
 
 
-@njit(**_OPTIONS)
-def _add_row(x: Any, at: int, total: Any, to: int, n: int, stride: int) -> None:
-    """The next element of each of n windows, from x[at] on, added to total[to + o]."""
-    if stride == 1:
-        for o in range(n):
-            total[_place(to + o)] += x[_place(at + o)]
-    elif stride == 2:
-        for o in range(n):
-            total[_place(to + o)] += x[_place(at + 2 * o)]
-    else:
-        for o in range(n):
-            total[_place(to + o)] += x[_place(at + o * stride)]
+@njit(**_OPTIONS, inline="always")
+def _add(x: Any, at: int, total: Any, _: Any, to: int, n: int, stride: int, kernel: int, __: int) -> None:
+    """The same for sums."""
+    for o in range(n):
+        value = np.float64(x[_place(at + o * stride)])
+        if kernel > 1:
+            value += x[_place(at + o * stride + 1)]
+        if kernel > 2:
+            value += x[_place(at + o * stride + 2)]
+        total[_place(to + o)] += value
+
+
+def _row(step: Any) -> Any:
+    """The function that does a step for a row of x and all windows that it is in."""
+
+    @njit(**_OPTIONS, inline="always")
+    def strided(x: Any, at: int, y: Any, where: Any, to: int, n: int, stride: int, kernel: int, position: int) -> None:
+        if kernel == 1:
+            step(x, at, y, where, to, n, stride, 1, position)
+        elif kernel == 2 and stride == 2:
+            step(x, at, y, where, to, n, 2, 2, position)
+        elif kernel == 2:
+            step(x, at, y, where, to, n, stride, 2, position)
+        elif stride == 2:
+            step(x, at, y, where, to, n, 2, 3, position)
+        else:
+            step(x, at, y, where, to, n, stride, 3, position)
+
+    @njit(**_OPTIONS, inline="always")
+    def row(x: Any, start: int, y: Any, where: Any, to: int, axis: Any, covering: Any, position: int) -> None:
+        _, out, kernel, stride, before, dilation = axis
+        low, high, first, last = covering
+        at = first * stride - before
+        strided(x, start + at, y, where, to + first, last - first, stride, kernel, position + at)
+        if last - first == out:
+            return
+        for side in range(2 * kernel):
+            k = side // 2
+            begin = low[k] if side % 2 == 0 else max(low[k], last)
+            end = min(high[k], first) if side % 2 == 0 else high[k]
+            at = begin * stride - before + k * dilation
+            strided(x, start + at, y, where, to + begin, end - begin, stride, 1, position + at)
+
+    return row
+
+
+_raise_row, _add_row = _row(_raise), _row(_add)
 
 
 @njit(**_OPTIONS)
 def _max_windows(x: Any, y: Any, where: Any, axes: Any) -> None:
-    (
-        (depth, d_out, d_kernel, d_stride, d_before, d_dilation),
-        (height, h_out, h_kernel, h_stride, h_before, h_dilation),
-    ) = (
-        axes[0],
-        axes[1],
-    )
-    width, w_out, w_kernel, w_stride, w_before, w_dilation = axes[2]
+    depth, d_out, d_kernel, d_stride, d_before, d_dilation = axes[0]
+    height, h_out, h_kernel, h_stride, h_before, h_dilation = axes[1]
+    width, w_out, _, w_stride, w_before, w_dilation = axes[2]
     flat, best = x.reshape(x.size), y.reshape(y.size)
     places = None if where is None else where.reshape(where.size)
+    covering = _coverings(axes[2])
     for plane in range(len(x)):
         for od in range(d_out):
             d_first = od * d_stride - d_before
@@ -106,22 +148,19 @@ def _max_windows(x: Any, y: Any, where: Any, axes: Any) -> None:
                 h_first = oh * h_stride - h_before
                 h_begin, h_end = _inside(h_first, height, h_kernel, h_dilation)
                 to = ((plane * d_out + od) * h_out + oh) * w_out
-                top = (d_first + d_begin * d_dilation) * height + h_first + h_begin * h_dilation
                 for o in range(w_out):
-                    best[to + o] = -np.inf
-                    if places is not None:
+                    best[_place(to + o)] = -np.inf
+                if places is not None:
+                    top = (d_first + d_begin * d_dilation) * height + h_first + h_begin * h_dilation
+                    for o in range(w_out):
                         w_first = o * w_stride - w_before
                         w_begin = 0 if w_first >= 0 else (w_dilation - 1 - w_first) // w_dilation
                         places[to + o] = top * width + w_first + w_begin * w_dilation
                 for j in range(d_begin, d_end):
                     for i in range(h_begin, h_end):
                         at = ((d_first + j * d_dilation) * height + h_first + i * h_dilation) * width
-                        for k in range(w_kernel):
-                            shift = k * w_dilation - w_before
-                            low, high = _covering(shift, w_stride, width, w_out)
-                            at_low = at + low * w_stride + shift
-                            from_ = plane * depth * height * width + at_low
-                            _raise_row(flat, from_, best, places, to + low, high - low, w_stride, at_low)
+                        from_ = plane * depth * height * width + at
+                        _raise_row(flat, from_, best, places, to, axes[2], covering, at)
 
 
 @njit(**_OPTIONS)
@@ -153,27 +192,24 @@ def _max_regions(x: Any, y: Any, where: Any, starts: Any, stops: Any, first: int
 @njit(**_OPTIONS)
 def _max_backward(dy: Any, where: Any, dx: Any) -> bool:
     dx[:] = 0
-    size = dx.shape[1]
+    size = dx.shape[3]
     for plane in range(len(dx)):
-        for i in range(dy.shape[1]):
-            at = where[plane, i]
-            if at < 0 or at >= size:
+        at, incoming, out = where[plane, 0, 0], dy[plane, 0, 0], dx[plane, 0, 0]
+        for i in range(len(at)):
+            if at[i] < 0 or at[i] >= size:
                 return False
-            dx[plane, at] += dy[plane, i]
+            out[_place(at[i])] += incoming[i]
     return True
 
 
 @njit(**_OPTIONS)
 def _average_windows(x: Any, y: Any, axes: Any, counts: Any) -> None:
-    (
-        (depth, d_out, d_kernel, d_stride, d_before, d_dilation),
-        (height, h_out, h_kernel, h_stride, h_before, h_dilation),
-    ) = (
-        axes[0],
-        axes[1],
-    )
-    width, w_out, w_kernel, w_stride, w_before, w_dilation = axes[2]
-    total, flat = np.empty(w_out, np.float64), x.reshape(x.size)
+    depth, d_out, d_kernel, d_stride, d_before, d_dilation = axes[0]
+    height, h_out, h_kernel, h_stride, h_before, h_dilation = axes[1]
+    width, w_out = axes[2][:2]
+    d_counts, h_counts, w_counts = counts
+    total, flat, means = np.empty(w_out, np.float64), x.reshape(x.size), y.reshape(y.size)
+    covering = _coverings(axes[2])
     for plane in range(len(x)):
         for od in range(d_out):
             d_first = od * d_stride - d_before
@@ -181,28 +217,22 @@ def _average_windows(x: Any, y: Any, axes: Any, counts: Any) -> None:
             for oh in range(h_out):
                 h_first = oh * h_stride - h_before
                 h_begin, h_end = _inside(h_first, height, h_kernel, h_dilation)
-                total[:] = 0
+                to = ((plane * d_out + od) * h_out + oh) * w_out
+                for o in range(w_out):
+                    total[_place(o)] = 0
                 for j in range(d_begin, d_end):
                     for i in range(h_begin, h_end):
                         row = (plane * depth + d_first + j * d_dilation) * height + h_first + i * h_dilation
-                        for k in range(w_kernel):
-                            shift = k * w_dilation - w_before
-                            low, high = _covering(shift, w_stride, width, w_out)
-                            _add_row(flat, row * width + low * w_stride + shift, total, low, high - low, w_stride)
-                count = counts[0][od] * counts[1][oh]
+                        _add_row(flat, row * width, total, None, 0, axes[2], covering, 0)
+                count = d_counts[od] * h_counts[oh]
                 for o in range(w_out):
-                    y[plane, od, oh, o] = total[o] / (count * counts[2][o])
+                    means[_place(to + o)] = total[_place(o)] / (count * w_counts[_place(o)])
 
 
 @njit(**_OPTIONS)
 def _average_windows_backward(dy: Any, dx: Any, axes: Any, counts: Any) -> None:
-    (
-        (depth, d_out, d_kernel, d_stride, d_before, d_dilation),
-        (height, h_out, h_kernel, h_stride, h_before, h_dilation),
-    ) = (
-        axes[0],
-        axes[1],
-    )
+    depth, d_out, d_kernel, d_stride, d_before, d_dilation = axes[0]
+    height, h_out, h_kernel, h_stride, h_before, h_dilation = axes[1]
     width, w_out, w_kernel, w_stride, w_before, w_dilation = axes[2]
     total, share = np.empty(width, np.float64), np.empty(w_out, np.float64)
     for plane in range(len(dx)):
@@ -277,15 +307,15 @@ def _average_regions_backward(dy: Any, dx: Any, starts: Any, stops: Any) -> None
 
 @njit(**_OPTIONS)
 def _average_whole(x: Any, y: Any) -> None:
-    size = x.shape[1]
+    size = x.shape[3]
     lanes = np.empty(16, np.float64)
     for plane in range(len(x)):
-        row = x[plane]
+        row = x[plane, 0, 0]
         lanes[:] = 0
         even = size - size % 16
         for begin in range(0, even, 16):
             for k in range(16):
-                lanes[k] += row[begin + k]
+                lanes[k] += row[_place(begin + k)]
         total = np.sum(lanes)
         for i in range(even, size):
             total += row[i]
@@ -295,38 +325,47 @@ def _average_whole(x: Any, y: Any) -> None:
 @njit(**_OPTIONS)
 def _average_whole_backward(dy: Any, dx: Any) -> None:
     for plane in range(len(dx)):
-        dx[plane] = np.float64(dy[plane]) / dx.shape[1]
+        dx[plane] = np.float64(dy[plane, 0, 0, 0]) / dx.shape[3]
 
 
 # ---- planes in threads, and in pieces ----
 
 
-def _each(size: int, planes: int, function: Callable[[slice], None]) -> None:
-    """Call the function for ranges of planes of so many elements, on several threads where there are many."""
-    run_ranges(size * planes, lambda begin, end: function(slice(-(-begin // size), -(-end // size))))
-
-
 def _piecewise(source: Array, result: Array, loop: Callable[[Array, Array, slice], None]) -> None:
-    """Run a loop over planes of both arrays: the 16-bit formats as float32, some planes at a time."""
-    size = max(source.size, result.size) // len(source)
+    """Run a loop over planes of both arrays, on several threads: the 16-bit formats as float32, some planes at once."""
+    count = source.shape[0] * source.shape[1]
+    size = max(source.size, result.size) // count
+    source, result = _planes(source), _planes(result)
 
-    def some(planes: slice) -> None:
+    def some(begin: int, end: int) -> None:
+        planes = slice(-(-begin // size), -(-end // size))
         if source.itemsize > 2:
             loop(source[planes], result[planes], planes)
             return
         step = max(1, _PIECE // size)
-        for begin in range(planes.start, planes.stop, step):
-            part = slice(begin, min(begin + step, planes.stop))
+        for first in range(planes.start, planes.stop, step):
+            part = slice(first, min(first + step, planes.stop))
             wide = np.empty((part.stop - part.start, *result.shape[1:]), np.float32)
             with np.errstate(all="ignore"):
                 loop(source[part].astype(np.float32), wide, part)
                 result[part] = wide
 
-    _each(size, len(source), some)
+    run_ranges(size * count, some)
+
+
+def _planes(array: Array) -> Array:
+    """(N, C, *spatial) as (planes, depth, height, width)."""
+    shape = array.shape
+    return array.reshape(shape[0] * shape[1], *(1,) * (5 - len(shape)), *shape[2:])
 
 
 def _flat(array: Array) -> Array:
-    return array.reshape(len(array), -1)
+    """(N, C, *spatial) as one plane."""
+    return array.reshape(*array.shape[:2], -1)
+
+
+def _tuples(windows: Axes) -> Any:
+    return tuple(map(tuple, windows.tolist()))
 
 
 # ---- what the backends have in common ----
@@ -334,29 +373,38 @@ def _flat(array: Array) -> Array:
 
 def max_windows(x: Array, y: Array, where: Array | None, windows: Axes) -> None:
     """Maxima over windows, and their positions in the plane, int64, where wanted."""
-    _piecewise(x, y, lambda a, b, p: _max_windows(a, b, None if where is None else where[p], windows))
+    places, axes = None if where is None else _planes(where), _tuples(windows)
+    _piecewise(x, y, lambda a, b, p: _max_windows(a, b, None if places is None else places[p], axes))
 
 
 def max_regions(x: Array, y: Array, where: Array | None, starts: Bounds, stops: Bounds) -> None:
     """Maxima over regions, and their positions in the plane, int64, where wanted."""
-    _piecewise(x, y, lambda a, b, p: _max_regions(a, b, None if where is None else where[p], starts, stops, p.start))
+    places = None if where is None else _planes(where)
+    _piecewise(x, y, lambda a, b, p: _max_regions(a, b, None if places is None else places[p], starts, stops, p.start))
 
 
 def max_backward(dy: Array, where: Array, dx: Array) -> bool:
     """dx = 0, then dx[where] += dy, plane by plane. False if a position is outside of its plane."""
-    places, fine = _flat(where), []
+    places, fine = _planes(_flat(where)), []
     _piecewise(_flat(dy), _flat(dx), lambda a, b, p: fine.append(_max_backward(a, places[p], b)))
     return all(fine)
 
 
+def inside(where: Array, size: int) -> bool:
+    """Are all positions in a plane of so many elements?"""
+    return bool(where.min() >= 0 and where.max() < size)
+
+
 def average_windows(x: Array, y: Array, windows: Axes, counts: Counts) -> None:
     """Averages over windows: sums divided by counts[0][d] * counts[1][h] * counts[2][w]."""
-    _piecewise(x, y, lambda a, b, _: _average_windows(a, b, windows, counts))
+    axes = _tuples(windows)
+    _piecewise(x, y, lambda a, b, _: _average_windows(a, b, axes, counts))
 
 
 def average_windows_backward(dy: Array, dx: Array, windows: Axes, counts: Counts) -> None:
     """The gradient of average_windows."""
-    _piecewise(dy, dx, lambda a, b, _: _average_windows_backward(a, b, windows, counts))
+    axes = _tuples(windows)
+    _piecewise(dy, dx, lambda a, b, _: _average_windows_backward(a, b, axes, counts))
 
 
 def average_regions(x: Array, y: Array, starts: Bounds, stops: Bounds) -> None:
@@ -370,10 +418,10 @@ def average_regions_backward(dy: Array, dx: Array, starts: Bounds, stops: Bounds
 
 
 def average_whole(x: Array, y: Array) -> None:
-    """The average of each plane of x; y has one element for each."""
-    _piecewise(_flat(x), y, lambda a, b, _: _average_whole(a, b))
+    """The average of each plane of x."""
+    _piecewise(_flat(x), y.reshape(*x.shape[:2], 1), lambda a, b, _: _average_whole(a, b))
 
 
 def average_whole_backward(dy: Array, dx: Array) -> None:
     """The gradient of average_whole."""
-    _piecewise(dy, _flat(dx), lambda a, b, _: _average_whole_backward(a, b))
+    _piecewise(dy.reshape(*dx.shape[:2], 1), _flat(dx), lambda a, b, _: _average_whole_backward(a, b))

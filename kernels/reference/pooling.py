@@ -16,55 +16,70 @@ Array = npt.NDArray[Any]
 
 def max_windows(x: Array, y: Array, where: Array | None, windows: Axes) -> None:
     """Maxima over windows, and their positions in the plane, int64, where wanted."""
-    _store_maxima(y, where, *formulas.max_windows(widen(x), windows))
+    _store_maxima(y, where, *formulas.max_windows(_planes(x), windows))
 
 
 def max_regions(x: Array, y: Array, where: Array | None, starts: Bounds, stops: Bounds) -> None:
     """Maxima over regions, and their positions in the plane, int64, where wanted."""
-    _store_maxima(y, where, *formulas.max_regions(widen(x), starts, stops))
+    _store_maxima(y, where, *formulas.max_regions(_planes(x), starts, stops))
 
 
 def max_backward(dy: Array, where: Array, dx: Array) -> bool:
     """dx = 0, then dx[where] += dy, plane by plane. False if a position is outside of its plane."""
-    size = int(np.prod(dx.shape[1:]))
-    if where.size and not (where.min() >= 0 and where.max() < size):
+    planes = _planes(dx)
+    if not inside(where, planes[0].size):
         return False
-    store(formulas.max_backward(widen(dy), where, dx.shape), dx)
+    _store(formulas.max_backward(_planes(dy), where, planes.shape), dx)
     return True
+
+
+def inside(where: Array, size: int) -> bool:
+    """Are all positions in a plane of so many elements?"""
+    return bool(where.min() >= 0 and where.max() < size)
 
 
 def average_windows(x: Array, y: Array, windows: Axes, counts: Counts) -> None:
     """Averages over windows: sums divided by counts[0][d] * counts[1][h] * counts[2][w]."""
-    store(formulas.average_windows(widen(x), windows, counts), y)
+    _store(formulas.average_windows(_planes(x), windows, counts), y)
 
 
 def average_windows_backward(dy: Array, dx: Array, windows: Axes, counts: Counts) -> None:
     """The gradient of average_windows."""
-    store(formulas.average_windows_backward(widen(dy), windows, counts), dx)
+    _store(formulas.average_windows_backward(_planes(dy), windows, counts), dx)
 
 
 def average_regions(x: Array, y: Array, starts: Bounds, stops: Bounds) -> None:
     """Averages over regions, the same for every plane."""
-    store(formulas.average_regions(widen(x), starts, stops), y)
+    _store(formulas.average_regions(_planes(x), starts, stops), y)
 
 
 def average_regions_backward(dy: Array, dx: Array, starts: Bounds, stops: Bounds) -> None:
     """The gradient of average_regions."""
-    store(formulas.average_regions_backward(widen(dy), starts, stops, dx.shape), dx)
+    _store(formulas.average_regions_backward(_planes(dy), starts, stops, _planes(dx).shape), dx)
 
 
 def average_whole(x: Array, y: Array) -> None:
-    """The average of each plane of x; y has one element for each."""
-    store(widen(x).mean(axis=tuple(range(1, x.ndim))).reshape(y.shape), y)
+    """The average of each plane of x."""
+    _store(widen(x).reshape(y.size, -1).mean(axis=1), y)
 
 
 def average_whole_backward(dy: Array, dx: Array) -> None:
     """The gradient of average_whole."""
-    share = widen(dy) / (dx.size // max(len(dx), 1))
-    store(np.broadcast_to(share.reshape(-1, *(1,) * (dx.ndim - 1)), dx.shape), dx)
+    share = widen(dy).reshape(-1, 1) / (dx.size // dy.size)
+    _store(np.broadcast_to(share, (dy.size, dx.size // dy.size)), dx)
+
+
+def _planes(array: Array) -> Array:
+    """(N, C, *spatial) as (planes, depth, height, width), in float64."""
+    shape = array.shape
+    return widen(array).reshape(-1, *(1,) * (5 - len(shape)), *shape[2:])
+
+
+def _store(result: Array, out: Array) -> None:
+    store(result.reshape(out.shape), out)
 
 
 def _store_maxima(out: Array, where: Array | None, y: Array, at: Array) -> None:
-    store(y, out)
+    _store(y, out)
     if where is not None:
-        where[...] = at
+        where[...] = at.reshape(where.shape)

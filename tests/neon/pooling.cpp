@@ -112,7 +112,6 @@ int main(int, char** arguments) {
     w.even_width = true;
     std::vector<double> counts[3];
     std::vector<std::int64_t> starts[3], stops[3];
-    std::vector<double> lengths[3];
     std::int64_t x_size = w.planes, y_size = w.planes;
     for (int i = 0; i < 3; ++i) {
       WindowAxis& a = w.axis[i];
@@ -136,7 +135,6 @@ int main(int, char** arguments) {
         w.even_width = w.even_width && (i < 2 || counts[i][0] == counts[i].back());
         starts[i].push_back(o * a.in / a.out);
         stops[i].push_back(((o + 1) * a.in + a.out - 1) / a.out);
-        lengths[i].push_back(static_cast<double>(stops[i].back() - starts[i].back()));
       }
       for (int k = 0; k < 16; ++k) counts[i].push_back(1.0);
       w.counts[i] = counts[i].data();
@@ -151,7 +149,7 @@ int main(int, char** arguments) {
     Regions r = {};
     r.planes = w.planes;
     for (int i = 0; i < 3; ++i)
-      r.axis[i] = {w.axis[i].in, w.axis[i].out, starts[i].data(), stops[i].data(), lengths[i].data(), 0};
+      r.axis[i] = {w.axis[i].in, w.axis[i].out, starts[i].data(), stops[i].data(), 0};
     auto* const where = reinterpret_cast<std::int64_t*>(memory[2].place(static_cast<std::size_t>(y_size) * 8));
 
     // two calls, of the first plane and of the others, as threads make them
@@ -173,7 +171,13 @@ int main(int, char** arguments) {
     parts([&](std::int64_t a, std::int64_t b) {
       fine &= maxima.backward[dtype](y, where, dx, y_size / w.planes, x_size / w.planes, a, b);
     });
-    if (!fine) fail("a position outside of its plane", round);
+    if (!fine || !maxima.inside(where, y_size, x_size / w.planes)) fail("a position outside of its plane", round);
+    const std::int64_t which = below(y_size), old = where[which];
+    for (const std::int64_t wrong : {x_size / w.planes, std::int64_t(-1), INT64_MIN, INT64_MAX}) {
+      where[which] = wrong;
+      if (maxima.inside(where, y_size, x_size / w.planes)) fail("a position outside of its plane is not found", round);
+    }
+    where[which] = old;
     keep(dx, x_bytes, dtype, 3);
     y = memory[1].place(y_bytes);
     parts([&](std::int64_t a, std::int64_t b) { maxima.regions[dtype](x, y, where, r, a, b); });
