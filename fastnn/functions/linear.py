@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
@@ -21,7 +20,7 @@ from fastnn.arguments import (
 )
 from fastnn.dispatch import implementation
 from fastnn.function import public
-from fastnn.fusion import Activation, Fused, fused
+from fastnn.fusion import Activation, fused, kept
 from fastnn.gradients import Gradients, beside, check_all_apart, checked_saved
 from fastnn.kernels.cpu import linear as native
 from fastnn.table import FUNCTIONS
@@ -43,7 +42,7 @@ def linear(
 ) -> Array:
     kernels = implementation("linear")
     if kernels is native and z is None:
-        known = None if activation is None else _known(activation, getattr(x, "dtype", None))
+        known = None if activation is None else kept(activation, getattr(x, "dtype", None))
         if known is not None or activation is None:
             y = native._short(x, weight, bias, known, out)
             if y is not None:
@@ -129,7 +128,7 @@ def _plain_backward(
     dy: Any, x: Any, weight: Any, saved: Any, activation: Activation, made: Gradients
 ) -> tuple[Array | None, Array | None, Array | None] | None:
     """linear_backward for arrays as kernels take them; None where there is something to complain of."""
-    chosen = None if activation is None else _known(activation, x.dtype)
+    chosen = None if activation is None else kept(activation, x.dtype)
     dx, dweight, dbias, dz = made.given.values()
     needed, accumulate = made.needed, made.accumulate
     if (chosen is None) != (activation is None) or (saved is None) != (activation is None):
@@ -144,19 +143,6 @@ def _plain_backward(
         dbias = np.empty(len(weight), parameter_dtype(x.dtype)) if needed["dbias"] else None
     implementation("linear").backward(dy, x, weight, saved, chosen, dz, dx, dweight, dbias, accumulate)
     return dx, dweight, dbias
-
-
-@functools.lru_cache(maxsize=256)
-def _hashed(activation: Activation, dtype: np.dtype[Any]) -> Fused | None:
-    return fused("linear", activation, dtype)
-
-
-def _known(activation: Activation, dtype: Any) -> Fused | None:
-    """The checked activation, kept from call to call; None for what is not hashable, or no dtype that has kernels."""
-    try:
-        return _hashed(activation, dtype) if isinstance(dtype, np.dtype) and dtype.itemsize <= 8 else None
-    except (TypeError, ValueError):
-        return None
 
 
 def _factors(title: str, x: Any, weight: Any) -> tuple[Array, Array]:
