@@ -204,6 +204,15 @@ class Module:
         """What the argument `activation=` of functions is for this module; None if it is no such activation."""
         return None
 
+    @property
+    def drops_over(self) -> bool:
+        """Whether this module is a dropout that `drop` can do, here and now."""
+        return False
+
+    def drop(self, y: Array) -> float:
+        """Do what `forward` would with a result of the module before, over that; by what what is kept is multiplied."""
+        raise NotImplementedError(f"{type(self).__name__} is no dropout")
+
     def fuses(self, followers: tuple[Module, ...]) -> bool:
         """Whether this module can do the work of those after it in its own pass, with the same bits in float32.
 
