@@ -106,9 +106,10 @@ def test_only_dropout_behind_relu_runs_over_its_result() -> None:
         assert steps(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), dropout)) == [2, 1]
 
 
-@pytest.mark.parametrize(
-    "layer", [nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Softmax(), nn.PReLU(), nn.Dropout()]
-)
+OWN = [nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Softmax(), nn.PReLU(), nn.Dropout()]
+
+
+@pytest.mark.parametrize("layer", OWN, ids=lambda layer: type(layer).__name__)
 def test_by_itself_a_layer_leaves_the_callers_arrays_alone(layer: nn.Module) -> None:
     """Also after it has been a part of something, which let it write over them."""
     inside = nn.Sequential(nn.Linear(4, 4), nn.Sigmoid(), layer, nn.Linear(4, 4), nn.Sigmoid())
