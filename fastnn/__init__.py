@@ -52,8 +52,8 @@ __all__ = [
 
 
 _ROOMS = [  # imported when they are first used
-    "init",
     "data",
+    "init",
     "models",
     "nn",
     "optim",
@@ -64,18 +64,20 @@ _ROOMS = [  # imported when they are first used
 
 _GUESTS = {  # of modules that are imported when they are first used
     "GradientError": "finite_differences",
+    "activation": "custom",
     "gradcheck": "finite_differences",
 }
 
 if TYPE_CHECKING:
-    from fastnn import init as init
     from fastnn import data as data
+    from fastnn import init as init
     from fastnn import models as models
     from fastnn import nn as nn
     from fastnn import optim as optim
     from fastnn import regularizers as regularizers
     from fastnn import train as train
     from fastnn import ufuncs as ufuncs
+    from fastnn.custom import activation as activation
     from fastnn.finite_differences import GradientError as GradientError
     from fastnn.finite_differences import gradcheck as gradcheck
 
