@@ -30,7 +30,7 @@ class _Convolution(Module):
     """What convolutions over `dims` spatial axes have in common."""
 
     dims: ClassVar[int]
-    wide: ClassVar[frozenset[str]] = frozenset({"bias"})
+    wide_parameters: ClassVar[frozenset[str]] = frozenset({"bias"})
     dx_is_scratch = True
     y_is_scratch = True
 

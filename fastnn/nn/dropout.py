@@ -114,7 +114,7 @@ class Dropout(_Dropout):
     def drops_over(self) -> bool:
         return self.drops and self.mode == "inverted"
 
-    def drop(self, y: Array) -> float:
+    def drop_over(self, y: Array) -> float:
         dropout(y, self.p, seed=self.seed, offset=self.calls, out=y)
         self.count_call()
         return GRID / max(1, GRID - threshold(self.p))

@@ -42,7 +42,7 @@ def is_run(followers: tuple[Module, ...]) -> bool:
 
 def drop(followers: tuple[Module, ...], y: Array) -> float:
     """Do the dropout among the followers, if there is one; the number by which what it keeps has been multiplied."""
-    return followers[1].drop(y) if len(followers) > 1 else 1.0
+    return followers[1].drop_over(y) if len(followers) > 1 else 1.0
 
 
 def before_dropout(module: Module, dy: Array, scale: float) -> Array:

@@ -31,7 +31,7 @@ class Linear(Module):
     1 / sqrt(in_features), as PyTorch's do. In a Sequential an activation that follows is applied in the same pass.
     """
 
-    wide: ClassVar[frozenset[str]] = frozenset({"bias"})
+    wide_parameters: ClassVar[frozenset[str]] = frozenset({"bias"})
 
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, dtype: npt.DTypeLike = np.float32
