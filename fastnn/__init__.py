@@ -52,8 +52,8 @@ __all__ = [
 
 
 _ROOMS = [  # imported when they are first used
-    "init",
     "data",
+    "init",
     "models",
     "nn",
     "optim",
@@ -69,8 +69,8 @@ _GUESTS = {  # of modules that are imported when they are first used
 }
 
 if TYPE_CHECKING:
-    from fastnn import init as init
     from fastnn import data as data
+    from fastnn import init as init
     from fastnn import models as models
     from fastnn import nn as nn
     from fastnn import optim as optim
