@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.arguments import overlap, real_number
+from fastnn.arguments import overlap, plain, real_number, receiver, stored
 from fastnn.data.moments import scaled
+from fastnn.dispatch import implementation
 
 Array = npt.NDArray[Any]
 
@@ -154,3 +155,12 @@ def interval(
 def log_uniform(rng: np.random.Generator, bounds: tuple[float, float], size: int | tuple[int, ...]) -> Array:
     """Factors whose logarithms are uniform between those of the bounds."""
     return np.exp(rng.uniform(np.log(bounds[0]), np.log(bounds[1]), size))
+
+
+def run_kernel(name: str, x: Array, out: Array, parameters: Array, fill: float = 0.0) -> None:
+    """Call a kernel of the backend in force that fills `out` by an array of parameters, a row for each sample."""
+    if x.shape[2] * x.shape[3] >= 2**31:
+        raise ValueError(f"{name}: x has shape {x.shape}; expected fewer than 2^31 pixels in an image")
+    kernel, y = getattr(implementation("augmentation"), name), receiver(out, out.shape, out.dtype)
+    kernel(plain(x), y, np.ascontiguousarray(parameters), np.array(fill, x.dtype))
+    stored(y, out)

@@ -19,9 +19,14 @@ cdef extern from "augmentation.hpp" namespace "fastnn_cpu" nogil:
         int64_t channels, height, width
         const int64_t* boxes
         const void* fill
+    struct Frame:
+        int64_t channels, height, width, rows, columns
+        const void* fill
     struct Augmentation:
         void (*mix[4])(const void*, const void*, void*, int64_t, double, bint) noexcept nogil
         void (*cutout[4])(const void*, void*, int64_t, int64_t, const Cutout&) noexcept nogil
+        void (*crop[2])(const void*, void*, int64_t, int64_t, const Frame&, const int64_t*) noexcept nogil
+        void (*warp[2])(const void*, void*, int64_t, int64_t, const Frame&, const double*) noexcept nogil
     const Augmentation& augmentation(int isa)
 
 cdef Runtime* runtime = <Runtime*> PyCapsule_GetPointer(api, kRuntimeCapsule)
@@ -46,6 +51,14 @@ cdef struct CutoutJob:
     void* y
     Cutout cutout
 
+cdef struct FrameJob:
+    const Augmentation* loops
+    int dtype
+    const void* x
+    void* y
+    const void* parameters
+    Frame frame
+
 
 cdef void mix_body(void* context, int64_t begin, int64_t end) noexcept nogil:
     cdef MixJob* job = <MixJob*> context
@@ -63,6 +76,25 @@ cdef void mix_body(void* context, int64_t begin, int64_t end) noexcept nogil:
 cdef void cutout_body(void* context, int64_t begin, int64_t end) noexcept nogil:
     cdef CutoutJob* job = <CutoutJob*> context
     job.loops.cutout[job.dtype](job.x, job.y, begin, end, job.cutout)
+
+
+cdef void crop_body(void* context, int64_t begin, int64_t end) noexcept nogil:
+    cdef FrameJob* job = <FrameJob*> context
+    job.loops.crop[job.dtype](job.x, job.y, begin, end, job.frame, <const int64_t*> job.parameters)
+
+
+cdef void warp_body(void* context, int64_t begin, int64_t end) noexcept nogil:
+    cdef FrameJob* job = <FrameJob*> context
+    job.loops.warp[job.dtype](job.x, job.y, begin, end, job.frame, <const double*> job.parameters)
+
+
+cdef FrameJob frame_job(cnp.ndarray x, cnp.ndarray out, cnp.ndarray parameters, cnp.ndarray fill):
+    cdef FrameJob job
+    job.loops = &augmentation(runtime.active_isa())
+    job.dtype = dtype_index(runtime, cnp.PyArray_TYPE(out))
+    job.x, job.y, job.parameters = cnp.PyArray_DATA(x), cnp.PyArray_DATA(out), cnp.PyArray_DATA(parameters)
+    job.frame = Frame(x.shape[1], x.shape[2], x.shape[3], out.shape[2], out.shape[3], cnp.PyArray_DATA(fill))
+    return job
 
 
 def mix(cnp.ndarray x, cnp.ndarray permutation, cnp.ndarray weights, cnp.ndarray out) -> None:
@@ -100,3 +132,37 @@ def cutout(cnp.ndarray x, cnp.ndarray out, cnp.ndarray boxes, cnp.ndarray fill) 
             cutout_body(&job, 0, planes)
         else:
             runtime.pool.parallel_for(planes, chunk // size + 1, cutout_body, &job)
+
+
+def crop(cnp.ndarray x, cnp.ndarray out, cnp.ndarray places, cnp.ndarray fill) -> None:
+    """out[n] = the piece of x[n], of float32 or float64, from row places[n, 0] and column places[n, 1] on, as large as
+    out[n], `fill` outside of the image; mirrored left to right where places[n, 2] is not 0. out lies apart from x.
+    """
+    cdef FrameJob job
+    cdef int64_t planes = out.shape[0] * out.shape[1], size = out.shape[2] * out.shape[3]
+    if out.size == 0:
+        return
+    job = frame_job(x, out, places, fill)
+    with nogil:
+        if planes * size < parallel_from:
+            crop_body(&job, 0, planes)
+        else:
+            runtime.pool.parallel_for(planes, chunk // size + 1, crop_body, &job)
+
+
+def warp(cnp.ndarray x, cnp.ndarray out, cnp.ndarray maps, cnp.ndarray fill) -> None:
+    """out[n], of float32 or float64, is looked up in x[n], between four pixels, `fill` outside; out lies apart from x.
+
+    With (u, v) the column and row of a pixel, counted from the middle of out[n], and (a, b, c, d, e, f, k) = maps[n]:
+    column (a u + b v) s + e and row (c u + d v) s + f of x[n], where s = 1 + k (u^2 + v^2).
+    """
+    cdef FrameJob job
+    cdef int64_t lines = out.shape[0] * out.shape[2], size = out.shape[1] * out.shape[3]
+    if out.size == 0:
+        return
+    job = frame_job(x, out, maps, fill)
+    with nogil:
+        if lines * size < parallel_from // 4:
+            warp_body(&job, 0, lines)
+        else:
+            runtime.pool.parallel_for(lines, chunk // 4 // size + 1, warp_body, &job)
