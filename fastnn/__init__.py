@@ -53,6 +53,7 @@ __all__ = [
 
 _ROOMS = [  # imported when they are first used
     "data",
+    "init",
     "models",
     "nn",
     "optim",
@@ -61,23 +62,34 @@ _ROOMS = [  # imported when they are first used
     "ufuncs",
 ]
 
+_GUESTS = {  # of modules that are imported when they are first used
+    "GradientError": "finite_differences",
+    "activation": "custom",
+    "gradcheck": "finite_differences",
+}
+
 if TYPE_CHECKING:
     from fastnn import data as data
+    from fastnn import init as init
     from fastnn import models as models
     from fastnn import nn as nn
     from fastnn import optim as optim
     from fastnn import regularizers as regularizers
     from fastnn import train as train
     from fastnn import ufuncs as ufuncs
+    from fastnn.custom import activation as activation
+    from fastnn.finite_differences import GradientError as GradientError
+    from fastnn.finite_differences import gradcheck as gradcheck
 
     __version__: str
 else:
 
     def __getattr__(name: str) -> Any:
-        if name in _ROOMS:
+        if name in _ROOMS or name in _GUESTS:
             import importlib
 
-            return importlib.import_module(f"fastnn.{name}")
+            module = importlib.import_module(f"fastnn.{_GUESTS.get(name, name)}")
+            return getattr(module, name) if name in _GUESTS else module
         if name == "__version__":
             from importlib.metadata import version
 
@@ -86,4 +98,4 @@ else:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS, "__version__"})
+    return sorted({*globals(), *_ROOMS, *_GUESTS, "__version__"})

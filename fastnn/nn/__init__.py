@@ -64,6 +64,7 @@ from fastnn.nn.random_layers import RandomLayer, random_state, set_random_state
 from fastnn.nn.serialization import load, load_metadata, load_state, save
 from fastnn.nn.shape import Flatten, Identity
 from fastnn.nn.shortcut import PadShortcut
+from fastnn.nn.summary import Summary, summary
 
 __all__ = [
     "Activation",
@@ -133,6 +134,7 @@ __all__ = [
     "Softplus",
     "Softsign",
     "StochasticDepth",
+    "Summary",
     "SwiGLU",
     "Swish",
     "Tanh",
@@ -145,4 +147,5 @@ __all__ = [
     "random_state",
     "save",
     "set_random_state",
+    "summary",
 ]

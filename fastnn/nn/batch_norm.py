@@ -8,12 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import functional
-from fastnn.arguments import parameter_dtype, plain, real_number
-from fastnn.dispatch import implementation
+from fastnn.arguments import parameter_dtype, real_number
 from fastnn.functions import normalization as functions
-from fastnn.functions.batch_norm import _update as update_running
 from fastnn.nn.checks import check_gradient, count, float_dtype_of
-from fastnn.nn.fused import Fused, checked, saves_output
+from fastnn.nn.fused import Fused, saves_output
 from fastnn.nn.module import Array, Module
 from fastnn.nn.normalization import Norm
 
@@ -146,31 +144,13 @@ class _BatchNorm(_ChannelNorm):
             y = self._infer(x, then)
             self.save(followers, x, y, then)
             return y
-        x, count, kind = plain(x), x.size // self.num_features, parameter_dtype(x.dtype)
-        if count <= 1:
-            raise ValueError(
-                f"{type(self).__name__}: x has shape {x.shape}, that is {count} value{'s' * (count != 1)} per channel, "
-                "of which there is no variance; expected 2 or more. Ways out: eval mode, which takes the running "
-                "statistics; GroupNorm or LayerNorm, which need no batch; or dropping the last, smaller batch"
-            )
-        y, shape = self.output("y", x.shape, x.dtype), (self.num_features,)
-        mean, inv_std = (self.output(name, shape, kind) for name in ("mean", "inv_std"))
-        batch = self.workspace("batch", (2, *shape), np.float64)
-        flat = (len(x), self.num_features, count // len(x))
-        implementation("normalization").batch_norm_train(
-            x.reshape(flat),
-            y.reshape(flat),
-            *self._scale_and_shift(kind),
-            mean,
-            inv_std,
-            batch[1],
-            self.eps,
-            checked(then, x.dtype),
-            None,
+        gamma, beta = self._affine
+        running = (self.running_mean, self.running_var) if self.training else (None, None)
+        out, given = self.result("y", x.shape, x.dtype), self._statistics(x, (self.num_features,), "mean", "inv_std")
+        weight = self._weight_of_batch()
+        y, mean, inv_std = functions.batch_norm_train(
+            x, gamma, beta, *running, weight, self.eps, then, out=out, **given
         )
-        if self.training and self.running_mean is not None and self.running_var is not None:
-            batch[0] = mean
-            update_running((self.running_mean, self.running_var), batch, count, self._weight_of_batch())
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked[...] += 1
         self.save(followers, x, y, then, mean, inv_std)
@@ -178,45 +158,16 @@ class _BatchNorm(_ChannelNorm):
 
     def backward_fused(self, dy: Any, followers: tuple[Module, ...]) -> Array | None:
         x, y, then, *statistics = self.saved_with(followers)
-        check_gradient(type(self).__name__, dy, x.shape, x.dtype)
-        dx = self.gradient(dy)
         if then is not None:
+            check_gradient(type(self).__name__, dy, x.shape, x.dtype)
             name, *params = (then,) if isinstance(then, str) else then
+            dz = self.gradient(dy)
             saved = y if saves_output(then) else self._infer(x)
-            getattr(functional, f"{name}_backward")(dy, saved, *params, out=dx)
-            dy = dx
+            getattr(functional, f"{name}_backward")(dy, saved, *params, out=dz)
+            vars(self)["dy_is_scratch"], dy = True, dz
         if not statistics:
             return self._infer_backward(dy, x)
-        dy = plain(dy)
-        gradients, accumulate = self.claim_grads(self.weight, self.bias)
-        flat = (len(x), self.num_features, x.size // (len(x) * self.num_features))
-        whole = dx.reshape(flat)
-        implementation("normalization").batch_norm_backward(
-            dy.reshape(flat),
-            x.reshape(flat),
-            whole,
-            whole,
-            *self._scale_and_shift(statistics[0].dtype),
-            *statistics,
-            *gradients,
-            accumulate,
-            None,
-            None,
-        )
-        return dx if self.needs_input_grad else None
-
-    def _scale_and_shift(self, kind: np.dtype[Any]) -> tuple[Array, Array]:
-        """What kernels take for weight and bias: 1 and 0 where there is none."""
-        gamma, beta = self._affine
-        return (
-            self._constant("ones", 1, kind) if gamma is None else gamma,
-            self._constant("zeros", 0, kind) if beta is None else beta,
-        )
-
-    def _constant(self, name: str, value: int, kind: np.dtype[Any]) -> Array:
-        array = self.workspace(name, (self.num_features,), kind)
-        array[...] = value
-        return array
+        return self._backward(functions.batch_norm_backward, dy, x, self._affine[0], *statistics)
 
 
 class BatchNorm1d(_BatchNorm):

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from fastnn.arguments import float_dtype, whole_number
 
 Array = npt.NDArray[Any]
+_PLAIN = frozenset(map(np.dtype, ("float32", "float64")))
 
 
 def float_dtype_of(title: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
@@ -29,6 +30,11 @@ def floating(title: str, x: Any) -> Array:
             f"{title}: x has dtype {x.dtype}; expected float32, float64, float16 or bfloat16: x.astype(np.float32)"
         )
     return x
+
+
+def matches(x: Any, dtype: np.dtype[Any]) -> bool:
+    """Is x an array of the layer's dtype, on which kernels compute?"""
+    return type(x) is np.ndarray and x.dtype == dtype and (dtype in _PLAIN or float_dtype(dtype) is not None)
 
 
 def refuse(title: str, x: Any, dtype: np.dtype[Any], expected: str) -> NoReturn:

@@ -15,7 +15,7 @@ from fastnn.dispatch import implementation
 from fastnn.functions.convolution import _checked as checked_convolution
 from fastnn.functions.convolution import _Convolution as Convolution
 from fastnn.functions.convolution import _run as run_backward
-from fastnn.nn.checks import Array, check_gradient, count, float_dtype_of, refuse
+from fastnn.nn.checks import Array, check_gradient, count, float_dtype_of, matches, refuse
 from fastnn.nn.fused import checked, saves_output
 from fastnn.nn.linear import uniform
 from fastnn.nn.module import Module
@@ -102,8 +102,7 @@ class _Convolution(Module):
 
     def forward_fused(self, x: Any, followers: tuple[Module, ...]) -> Any:
         weight, bias = self.weight.data, self.bias
-        fits = type(x) is np.ndarray and x.dtype == weight.dtype and x.ndim == weight.ndim
-        if not fits or x.shape[1] != self.in_channels:
+        if not matches(x, weight.dtype) or x.ndim != weight.ndim or x.shape[1] != self.in_channels:
             refuse(type(self).__name__, x, weight.dtype, f"(N, {self.in_channels}, {_LETTERS[self.dims]})")
         then = followers[0].fused_as if followers else None
         options, shape = self._geometry(x, weight)
@@ -126,7 +125,7 @@ class _Convolution(Module):
         dx = self.workspace("dx", x.shape, x.dtype) if self.needs_input_grad else None
         if then is not None:
             name, params = checked(then, x.dtype) or (None, ())
-            dy = getattr(functional, f"{name}_backward")(dy, result, *params, out=self.gradient(dy))
+            dy = getattr(functional, f"{name}_backward")(dy, result, *params, out=self.gradient(dy, "dz"))
         made = Convolution(_planes(x), _planes(self.weight.data), options, result.shape)
         gradients = {"dx": dx, "dweight": dweight, "dbias": dbias}
         run_backward(dy, made, {k: None if v is None else _planes(v) for k, v in gradients.items()}, accumulate)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fastnn import random
 from fastnn.arguments import parameter_dtype, plain
 from fastnn.dispatch import implementation
-from fastnn.nn.checks import check_gradient, count, float_dtype_of, refuse
+from fastnn.nn.checks import check_gradient, count, float_dtype_of, matches, refuse
 from fastnn.nn.fused import checked, saves_output
 from fastnn.nn.module import Module
 from fastnn.nn.parameter import Parameter
@@ -57,7 +57,7 @@ class Linear(Module):
 
     def forward_fused(self, x: Any, followers: tuple[Module, ...]) -> Any:
         weight, bias = self.weight.data, self.bias
-        if type(x) is not np.ndarray or x.dtype != weight.dtype or x.shape[-1:] != weight.shape[1:]:
+        if not matches(x, weight.dtype) or x.shape[-1:] != weight.shape[1:]:
             refuse(type(self).__name__, x, weight.dtype, f"(..., {weight.shape[1]})")
         then = followers[0].fused_as if followers else None
         flat = plain(x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1]))
@@ -76,7 +76,7 @@ class Linear(Module):
         flat = plain(dy if dy.ndim == 2 else dy.reshape(result.shape))
         (dweight, dbias), accumulate = self.claim_grads(self.weight, self.bias)
         dx = self.workspace("dx", x.shape, x.dtype) if self.needs_input_grad else None
-        dz = None if then is None else self.gradient(flat)
+        dz = None if then is None else self.gradient(flat, "dz")
         saved = None if then is None else result
         kernels = implementation("linear")
         kernels.backward(flat, x, weight, saved, checked(then, x.dtype), dz, dx, dweight, dbias, accumulate)

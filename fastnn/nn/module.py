@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.arguments import parameter_dtype
+from fastnn.arguments import float_dtype, parameter_dtype
 from fastnn.nn.changes import CHANGES
 from fastnn.nn.parameter import Parameter
 
@@ -191,11 +191,11 @@ class Module:
         self._buffers[name] = value
         object.__setattr__(self, name, value)
 
-    def gradient(self, dy: Array) -> Array:
-        """Where a dx of dy's shape and dtype goes: dy itself where it is scratch, else a workspace."""
+    def gradient(self, dy: Array, name: str = "dx") -> Array:
+        """Where a gradient of dy's shape and dtype goes: dy itself where it is scratch, else the workspace `name`."""
         if self.dy_is_scratch and dy.flags.carray:
             return dy
-        return self.workspace("dx", dy.shape, dy.dtype)
+        return self.workspace(name, dy.shape, dy.dtype)
 
     # Several modules in one pass (what Sequential plans)
 
@@ -317,6 +317,8 @@ class Module:
     def to(self: M, dtype: npt.DTypeLike) -> M:
         """Convert parameters and floating-point buffers to `dtype`, in place; gradients are dropped."""
         wanted = np.dtype(dtype)
+        if wanted.kind in "biu" or float_dtype(wanted) is None:
+            raise TypeError(f"{type(self).__name__}.to: dtype is {wanted}; expected a floating-point dtype")
         for module in self.modules():
             module._convert(wanted)
             module._saved = None

@@ -9,12 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn import random
-from fastnn.arguments import checked_word, flag, plain, real_number
+from fastnn.arguments import checked_word, flag, real_number
 from fastnn.functions import pooling as functions
 from fastnn.nn.checks import Array, check_gradient, floating
 from fastnn.nn.module import Module
-from fastnn.pooled import check_reach, planes, run
-from fastnn.windows import Axes, for_kernels, pairs, sizes, windows
+from fastnn.windows import pairs, sizes, windows
 
 Sizes = int | Sequence[int]
 _SPACE = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
@@ -56,17 +55,16 @@ class _Windows(_Pool):
         self.padding, self.dilation = _hashable(padding), _hashable(dilation)
         self.ceil_mode = flag(title, "ceil_mode", ceil_mode)
 
-    def _windows(self, lengths: tuple[int, ...]) -> tuple[tuple[int, ...], Axes]:
-        """The spatial axes of the result, and what kernels take: worked out once for those of x."""
+    def _y_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the result: worked out once for each of x."""
         options = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
-        known: dict[Any, tuple[tuple[int, ...], Axes]] = vars(self).setdefault("_known", {})
-        found = known.get((lengths, options))
+        known: dict[Any, tuple[int, ...]] = vars(self).setdefault("_known", {})
+        found = known.get((shape, options))
         if found is None:
             if len(known) >= _KEPT_SHAPES:
                 known.clear()
-            axes = windows(type(self).__name__, lengths, *options, padding_counts=self.count_include_pad)
-            check_reach(type(self).__name__, axes)
-            found = known[lengths, options] = tuple(axis.out for axis in axes), for_kernels(axes)
+            axes = windows(type(self).__name__, shape[2:], *options, padding_counts=self.count_include_pad)
+            found = known[shape, options] = (*shape[:2], *(axis.out for axis in axes))
         return found
 
     def extra_repr(self) -> str:
@@ -85,6 +83,9 @@ class _MaxPool(_Windows):
     is (y, indices), the latter int64 places in x's plane. ceil_mode: a last, incomplete window counts.
     """
 
+    _forward: ClassVar[Callable[..., Any]]
+    _backward: ClassVar[Callable[..., Any]]
+
     def __init__(
         self,
         kernel_size: Sizes,
@@ -98,23 +99,20 @@ class _MaxPool(_Windows):
         self.return_indices = flag(type(self).__name__, "return_indices", return_indices)
 
     def forward(self, x: Any) -> Any:
-        x = plain(self._checked(x))
-        lengths, axes = self._windows(x.shape[2:])
-        shape = (*x.shape[:2], *lengths)
-        y, where = self.output("y", shape, x.dtype), None
+        x = self._checked(x)
+        shape = self._y_shape(x.shape)
+        y, indices = self.output("y", shape, x.dtype), None
         if self.return_indices or self.saving:
-            where = self.output("indices", shape, np.int64)
-        run("max_windows", planes(x), planes(y), None if where is None else planes(where), axes)
-        self.save(x.shape, where, x.dtype)
-        return (y, where) if self.return_indices else y
+            indices = self.output("indices", shape, np.int64)
+        options = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        type(self)._forward(x, *options, indices=indices, out=y)
+        self.save(x.shape, indices, x.dtype)
+        return (y, indices) if self.return_indices else y
 
     def backward(self, dy: Any) -> Any:
-        shape, where, dtype = self.saved
-        check_gradient(type(self).__name__, dy, where.shape, dtype)
-        dx = self.workspace("dx", shape, dtype)
-        if where.size:
-            run("max_backward", planes(plain(dy)), planes(where), planes(dx))
-        return dx
+        shape, indices, dtype = self.saved
+        check_gradient(type(self).__name__, dy, indices.shape, dtype)
+        return type(self)._backward(dy, indices, shape, out=self.workspace("dx", shape, dtype))
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, dilation={self.dilation}, ceil_mode={self.ceil_mode}"
@@ -123,16 +121,22 @@ class _MaxPool(_Windows):
 class MaxPool1d(_MaxPool):
     __doc__ = _MaxPool.__doc__
     dims = 1
+    _forward = staticmethod(functions.max_pool1d)
+    _backward = staticmethod(functions.max_pool1d_backward)
 
 
 class MaxPool2d(_MaxPool):
     __doc__ = _MaxPool.__doc__
     dims = 2
+    _forward = staticmethod(functions.max_pool2d)
+    _backward = staticmethod(functions.max_pool2d_backward)
 
 
 class MaxPool3d(_MaxPool):
     __doc__ = _MaxPool.__doc__
     dims = 3
+    _forward = staticmethod(functions.max_pool3d)
+    _backward = staticmethod(functions.max_pool3d_backward)
 
 
 class _AvgPool(_Windows):
@@ -160,7 +164,7 @@ class _AvgPool(_Windows):
 
     def forward(self, x: Any) -> Any:
         x = self._checked(x)
-        shape = (*x.shape[:2], *self._windows(x.shape[2:])[0])
+        shape = self._y_shape(x.shape)
         y = type(self)._forward(x, *self._options(), out=self.result("y", shape, x.dtype))
         self.save(x.shape, shape, x.dtype)
         return y

@@ -45,6 +45,11 @@ def save(
     The file is written beside its place and moved there when it is complete and on the disk, so that whatever
     interrupts leaves the old file or the new one, whole.
     """
+    write_atomically(path, serialized(module_or_state, metadata))
+
+
+def serialized(module_or_state: Module | Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> bytes:
+    """The bytes of the file that `save` writes."""
     state = module_or_state.state_dict() if isinstance(module_or_state, Module) else module_or_state
     if not isinstance(state, Mapping):
         raise TypeError(f"save: expected a module or a mapping of names and arrays; got a {type(state).__name__}")
@@ -53,7 +58,8 @@ def save(
         if not isinstance(key, str) or not isinstance(text, str):
             raise TypeError(f"save: metadata has {key!r}: {text!r}; expected texts only, such as those of json.dumps")
     library = need("safetensors.numpy", "Saving weights", "train")
-    write_atomically(path, library.save(_checked(state), texts or None))
+    content: bytes = library.save(_checked(state), texts or None)
+    return content
 
 
 def _checked(state: Mapping[str, Any]) -> dict[str, Array]:

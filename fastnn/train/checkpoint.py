@@ -3,8 +3,7 @@
     run/latest -> 00000012
     run/00000012/model.safetensors   the weights, under PyTorch's names: `fnn.nn.load` takes them as they are
     run/00000012/state.safetensors   all other arrays: the optimiser's, the history's, the best weights
-    run/00000012/state.json          everything else
-    run/00000012/checksums.json      length and CRC-32 of the three
+    run/00000012/state.json          everything else, and the checksums of all three
 
 A generation is written into a folder of another name, every file to the disk, and then renamed; only then does the
 link `latest` move, and only then is the oldest removed. So a process that is killed at any moment, or a power cut,
@@ -24,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from fastnn.arguments import flag, whole_number
-from fastnn.nn.serialization import load_state, save, write_atomically
+from fastnn.nn.serialization import load_state, serialized
 from fastnn.train.packing import pack, unpack
 
 __all__ = ["Checkpoints"]
 
 _FORMAT, _VERSION = "fastnn checkpoint", 1
-_FILES = ("model.safetensors", "state.safetensors", "state.json")
+_ARRAYS = ("model.safetensors", "state.safetensors")
 _NAME = re.compile(r"\d{8}")
 
 
@@ -71,35 +70,43 @@ class Checkpoints:
 
     def save(self, model: Mapping[str, Any], state: Mapping[str, Any]) -> Path:
         """Write a generation: the model's arrays by name; the rest as nested dicts and lists, with arrays in them."""
+        tree, arrays = pack(state)
+        files = {"model.safetensors": serialized(model), "state.safetensors": serialized(arrays)}
+        content = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "files": {name: _sum(data) for name, data in files.items()},
+            "checksum": _sum_of_tree(tree),
+            "state": tree,
+        }
+        files["state.json"] = json.dumps(content, indent=1, allow_nan=False).encode()
         self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob(".writing-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        for leftover in self.folder.glob(".latest-*"):
-            leftover.unlink()
+        self._clear()
         older = self.generations()
         name = f"{int(older[0].name) + 1 if older else 1:08d}"
         draft = self.folder / f".writing-{name}-{os.getpid()}"
         draft.mkdir()
-        tree, arrays = pack(state)
-        save(model, draft / "model.safetensors")
-        save(arrays, draft / "state.safetensors")
-        text = json.dumps({"format": _FORMAT, "version": _VERSION, "state": tree}, indent=1, allow_nan=False)
-        write_atomically(draft / "state.json", text.encode())
-        sums = {each: _sum((draft / each).read_bytes()) for each in _FILES}
-        write_atomically(draft / "checksums.json", json.dumps(sums, indent=1).encode())
-        generation = self.folder / name
-        os.rename(draft, generation)
-        _to_disk(self.folder)
-        self._point_to(name)
-        for old in older[self.keep - 1 :]:
-            self._remove(old)
-        return generation
-
-    def _point_to(self, name: str) -> None:
+        for each, data in files.items():
+            with open(draft / each, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        _to_disk(draft)
+        os.rename(draft, self.folder / name)
         link = self.folder / f".latest-{os.getpid()}"
         link.symlink_to(name, target_is_directory=True)
         os.replace(link, self.folder / "latest")
         _to_disk(self.folder)
+        for old in older[self.keep - 1 :]:
+            self._remove(old)
+        return self.folder / name
+
+    def _clear(self) -> None:
+        """Remove what a process that was killed has left of its last attempt."""
+        for leftover in self.folder.glob(".writing-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in self.folder.glob(".latest-*"):
+            leftover.unlink()
 
     def _remove(self, generation: Path) -> None:
         """By way of another name, so that no half of a generation has the name of a whole one."""
@@ -131,44 +138,42 @@ class Checkpoints:
 def read(generation: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Model and state of one generation; ValueError, naming the file, for one that is missing or damaged."""
     folder = Path(generation)
-    sums = _json(folder / "checksums.json")
-    for name in _FILES:
-        path = folder / name
-        if not path.is_file():
-            raise ValueError(f"checkpoint: {path} is missing")
-        found, expected = _sum(path.read_bytes()), sums.get(name)
-        if not isinstance(expected, dict) or found["bytes"] != expected.get("bytes"):
-            told = expected.get("bytes") if isinstance(expected, dict) else "nothing"
-            raise ValueError(f"checkpoint: {path} has {found['bytes']} bytes; checksums.json tells of {told}")
-        if found != expected:
-            raise ValueError(f"checkpoint: {path} is damaged: its checksum is not that in checksums.json")
-    content = _json(folder / "state.json")
-    if content.get("format") != _FORMAT or content.get("version") != _VERSION:
-        raise ValueError(
-            f"checkpoint: {folder / 'state.json'} is of format {content.get('format')!r}, version "
-            f"{content.get('version')!r}; expected {_FORMAT!r}, version {_VERSION}"
-        )
+    path = folder / "state.json"
+    data = _bytes(path)
     try:
-        state = unpack(content["state"], load_state(folder / "state.safetensors"))
-    except KeyError as error:
-        raise ValueError(f"checkpoint: {folder / 'state.safetensors'} has no {error}") from None
-    return load_state(folder / "model.safetensors"), state
+        content = json.loads(data)
+        told, version = (content["format"], content["version"]), (_FORMAT, _VERSION)
+        files, checksum, tree = content["files"], content["checksum"], content["state"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"checkpoint: {path} is damaged: {type(error).__name__}: {error}") from None
+    if told != version:
+        raise ValueError(f"checkpoint: {path} is of format {told[0]!r}, version {told[1]!r}; expected {version}")
+    if _sum_of_tree(tree) != checksum:
+        raise ValueError(f"checkpoint: {path} is damaged: its content has another checksum than it says")
+    for name in _ARRAYS:
+        found, expected = _sum(_bytes(folder / name)), files.get(name)
+        if found != expected:
+            raise ValueError(
+                f"checkpoint: {folder / name} is damaged: it has {found['bytes']} bytes and the CRC-32 "
+                f"{found['crc32']}; state.json tells of {expected}"
+            )
+    model, arrays = (load_state(folder / name) for name in _ARRAYS)
+    return model, unpack(tree, arrays)
+
+
+def _bytes(path: Path) -> bytes:
+    if not path.is_file():
+        raise ValueError(f"checkpoint: {path} is missing")
+    return path.read_bytes()
+
+
+def _sum_of_tree(tree: Any) -> int:
+    """Of what it holds, however it is laid out in the file."""
+    return zlib.crc32(json.dumps(tree, sort_keys=True, allow_nan=False).encode())
 
 
 def _sum(data: bytes) -> dict[str, int]:
     return {"bytes": len(data), "crc32": zlib.crc32(data)}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ValueError(f"checkpoint: {path} is missing") from None
-    except ValueError as error:
-        raise ValueError(f"checkpoint: {path} is damaged: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"checkpoint: {path} is damaged: it holds a {type(content).__name__}")
-    return content
 
 
 def _to_disk(folder: Path) -> None:
