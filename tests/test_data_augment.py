@@ -386,8 +386,10 @@ def test_wrong_arguments(make: Any, message: str) -> None:
 def test_arguments_of_a_wrong_kind() -> None:
     with pytest.raises(TypeError, match="expected both"):
         data.PCAColor(eigenvalues=[1])
-    with pytest.raises(TypeError, match=r"scale is 0.5; expected a pair \(low, high\)"):
+    with pytest.raises(TypeError, match="scale is 0.5; expected two numbers"):
         data.RandomResizedCrop(8, 0.5)
+    with pytest.raises(TypeError, match="translate is 0.1; expected two numbers"):
+        data.RandomAffine(5, 0.1)
     with pytest.raises(RuntimeError, match=r"there are no eigenvectors; call fit\(x\) first"):
         data.PCAColor()(batch(), rng())
 

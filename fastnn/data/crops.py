@@ -90,7 +90,7 @@ class RandomResizedCrop(Transform):
             )
         self.short_side = None
         if short_side is not None:
-            low, high = (whole_number(title, "short_side", value) for value in short_side)
+            low, high = pair(title, "short_side", short_side)
             if not max(self.size) <= low <= high:
                 raise ValueError(
                     f"{title}: short_side is {short_side!r}; expected (low, high) of at least size, {size!r}"

@@ -135,21 +135,26 @@ class Normalize(Transform):
         out /= self._std.astype(x.dtype)[:, None, None]
 
 
+def two_numbers(title: str, name: str, value: Any, low: float = 0, high: float = np.inf) -> tuple[float, float]:
+    """A pair of numbers within bounds."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        error = ValueError if isinstance(value, (tuple, list)) else TypeError
+        raise error(f"{title}: {name} is {value!r}; expected two numbers")
+    first, second = (real_number(title, name, number, low=low, high=high) for number in value)
+    return first, second
+
+
 def interval(
     title: str, name: str, value: Any, *, around: float | None = None, low: float = -np.inf
 ) -> tuple[float, float]:
     """A range (low, high) to draw from; a single number d stands for (around - d, around + d), not below `low`."""
-    if isinstance(value, (tuple, list)):
-        if len(value) != 2:
-            raise ValueError(f"{title}: {name} is {value!r}; expected two numbers, low and high")
-        first, last = (real_number(title, name, number, low=low) for number in value)
-        if first > last:
-            raise ValueError(f"{title}: {name} is {value!r}; expected the lower number first")
-        return first, last
-    if around is None:
-        raise TypeError(f"{title}: {name} is {value!r}; expected a pair (low, high)")
-    width = real_number(title, name, value, low=0)
-    return max(around - width, low), around + width
+    if around is not None and not isinstance(value, (tuple, list)):
+        width = real_number(title, name, value, low=0)
+        return max(around - width, low), around + width
+    first, last = two_numbers(title, name, value, low)
+    if first > last:
+        raise ValueError(f"{title}: {name} is {value!r}; expected the lower number first")
+    return first, last
 
 
 def log_uniform(rng: np.random.Generator, bounds: tuple[float, float], size: int | tuple[int, ...]) -> Array:

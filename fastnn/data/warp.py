@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import real_number
-from fastnn.data.transform import Transform, interval, log_uniform, run_kernel
+from fastnn.data.transform import Transform, interval, log_uniform, run_kernel, two_numbers
 
 Array = npt.NDArray[Any]
 Range = float | tuple[float, float]
@@ -44,8 +44,7 @@ class RandomAffine(Transform):
     ) -> None:
         title = "RandomAffine"
         self.degrees = interval(title, "degrees", degrees, around=0)
-        across, down = (0.0, 0.0) if translate is None else translate
-        self.translate = tuple(real_number(title, "translate", v, low=0, high=1) for v in (across, down))
+        self.translate = two_numbers(title, "translate", (0, 0) if translate is None else translate, high=1)
         self.scale = interval(title, "scale", (1, 1) if scale is None else scale, low=0)
         self.shear = interval(title, "shear", 0 if shear is None else shear, around=0)
         self.stretch = interval(title, "stretch", (1, 1) if stretch is None else stretch, low=0)
