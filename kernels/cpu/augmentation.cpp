@@ -61,9 +61,9 @@ void fill_line(T* to, int64_t n, T value) {
 }
 
 template <class T>
-void crop_loop(const void* from, void* to, int64_t begin, int64_t end, const Frame& f, const int64_t* places) {
+void crop_loop(const void* from, void* to, int64_t planes, const Frame& f, const int64_t* places) {
   const T fill = *static_cast<const T*>(f.fill);
-  for (int64_t plane = begin; plane < end; ++plane) {
+  for (int64_t plane = 0; plane < planes; ++plane) {
     const T* const x = static_cast<const T*>(from) + plane * f.height * f.width;
     T* const y = static_cast<T*>(to) + plane * f.rows * f.columns;
     const int64_t* const place = places + 3 * (plane / f.channels);
@@ -98,7 +98,7 @@ void crop_loop(const void* from, void* to, int64_t begin, int64_t end, const Fra
 constexpr int span = 64;
 
 template <class T>
-void warp_loop(const void* from, void* to, int64_t begin, int64_t end, const Frame& f, const double* maps) {
+void warp_loop(const void* from, void* to, int64_t lines, const Frame& f, const double* maps) {
   const T fill = *static_cast<const T*>(f.fill);
   const int height = static_cast<int>(f.height), width = static_cast<int>(f.width);
   // A place outside is moved to the nearest one that reads nothing but fill; so is NaN.
@@ -106,7 +106,7 @@ void warp_loop(const void* from, void* to, int64_t begin, int64_t end, const Fra
   const double middle = static_cast<double>(f.columns - 1) / 2;
   T down[span], right[span];
   int at[4][span], in[4][span];
-  for (int64_t line = begin; line < end; ++line) {
+  for (int64_t line = 0; line < lines; ++line) {
     const int64_t sample = line / f.rows, row = line % f.rows;
     const double* const m = maps + 7 * sample;
     const double a = m[0], c = m[2], e = m[4], g = m[5], k = m[6];

@@ -23,11 +23,10 @@ struct Augmentation {
   void (*mix[dtype_count])(const void* a, const void* b, void* y, std::int64_t n, double weight, bool streaming);
   // planes [begin, end) of x to y, which may be x
   void (*cutout[dtype_count])(const void* x, void* y, std::int64_t begin, std::int64_t end, const Cutout& cutout);
-  // planes [begin, end) of y, for float32 and float64; of sample n at places + 3 n: top, left, whether it is mirrored
-  void (*crop[2])(const void* x, void* y, std::int64_t begin, std::int64_t end, const Frame& frame,
-                  const std::int64_t* places);
-  // rows [begin, end) of y, those of a sample one after the other, all channels at once; its map at maps + 7 n
-  void (*warp[2])(const void* x, void* y, std::int64_t begin, std::int64_t end, const Frame& frame, const double* maps);
+  // `planes` of y, for float32 and float64; of sample n at places + 3 n: top, left, whether it is mirrored
+  void (*crop[2])(const void* x, void* y, std::int64_t planes, const Frame& frame, const std::int64_t* places);
+  // `lines` of y, the rows of a sample one after the other, all channels at once; the map of sample n at maps + 7 n
+  void (*warp[2])(const void* x, void* y, std::int64_t lines, const Frame& frame, const double* maps);
 };
 
 }  // namespace fastnn_cpu

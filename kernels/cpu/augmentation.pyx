@@ -25,8 +25,8 @@ cdef extern from "augmentation.hpp" namespace "fastnn_cpu" nogil:
     struct Augmentation:
         void (*mix[4])(const void*, const void*, void*, int64_t, double, bint) noexcept nogil
         void (*cutout[4])(const void*, void*, int64_t, int64_t, const Cutout&) noexcept nogil
-        void (*crop[2])(const void*, void*, int64_t, int64_t, const Frame&, const int64_t*) noexcept nogil
-        void (*warp[2])(const void*, void*, int64_t, int64_t, const Frame&, const double*) noexcept nogil
+        void (*crop[2])(const void*, void*, int64_t, const Frame&, const int64_t*) noexcept nogil
+        void (*warp[2])(const void*, void*, int64_t, const Frame&, const double*) noexcept nogil
     const Augmentation& augmentation(int isa)
 
 cdef Runtime* runtime = <Runtime*> PyCapsule_GetPointer(api, kRuntimeCapsule)
@@ -56,7 +56,6 @@ cdef struct FrameJob:
     int dtype
     const void* x
     void* y
-    const void* parameters
     Frame frame
 
 
@@ -78,21 +77,11 @@ cdef void cutout_body(void* context, int64_t begin, int64_t end) noexcept nogil:
     job.loops.cutout[job.dtype](job.x, job.y, begin, end, job.cutout)
 
 
-cdef void crop_body(void* context, int64_t begin, int64_t end) noexcept nogil:
-    cdef FrameJob* job = <FrameJob*> context
-    job.loops.crop[job.dtype](job.x, job.y, begin, end, job.frame, <const int64_t*> job.parameters)
-
-
-cdef void warp_body(void* context, int64_t begin, int64_t end) noexcept nogil:
-    cdef FrameJob* job = <FrameJob*> context
-    job.loops.warp[job.dtype](job.x, job.y, begin, end, job.frame, <const double*> job.parameters)
-
-
-cdef FrameJob frame_job(cnp.ndarray x, cnp.ndarray out, cnp.ndarray parameters, cnp.ndarray fill):
+cdef FrameJob frame_job(cnp.ndarray x, cnp.ndarray out, cnp.ndarray fill):
     cdef FrameJob job
     job.loops = &augmentation(runtime.active_isa())
     job.dtype = dtype_index(runtime, cnp.PyArray_TYPE(out))
-    job.x, job.y, job.parameters = cnp.PyArray_DATA(x), cnp.PyArray_DATA(out), cnp.PyArray_DATA(parameters)
+    job.x, job.y = cnp.PyArray_DATA(x), cnp.PyArray_DATA(out)
     job.frame = Frame(x.shape[1], x.shape[2], x.shape[3], out.shape[2], out.shape[3], cnp.PyArray_DATA(fill))
     return job
 
@@ -134,20 +123,21 @@ def cutout(cnp.ndarray x, cnp.ndarray out, cnp.ndarray boxes, cnp.ndarray fill) 
             runtime.pool.parallel_for(planes, chunk // size + 1, cutout_body, &job)
 
 
+# What follows runs on the calling thread alone, that of a loader: were it to take the pool, the network that trains
+# meanwhile would have to do without.
+
 def crop(cnp.ndarray x, cnp.ndarray out, cnp.ndarray places, cnp.ndarray fill) -> None:
     """out[n] = the piece of x[n], of float32 or float64, from row places[n, 0] and column places[n, 1] on, as large as
     out[n], `fill` outside of the image; mirrored left to right where places[n, 2] is not 0. out lies apart from x.
     """
     cdef FrameJob job
-    cdef int64_t planes = out.shape[0] * out.shape[1], size = out.shape[2] * out.shape[3]
+    cdef int64_t planes = out.shape[0] * out.shape[1]
+    cdef const int64_t* first = <const int64_t*> cnp.PyArray_DATA(places)
     if out.size == 0:
         return
-    job = frame_job(x, out, places, fill)
+    job = frame_job(x, out, fill)
     with nogil:
-        if planes * size < parallel_from:
-            crop_body(&job, 0, planes)
-        else:
-            runtime.pool.parallel_for(planes, chunk // size + 1, crop_body, &job)
+        job.loops.crop[job.dtype](job.x, job.y, planes, job.frame, first)
 
 
 def warp(cnp.ndarray x, cnp.ndarray out, cnp.ndarray maps, cnp.ndarray fill) -> None:
@@ -157,12 +147,10 @@ def warp(cnp.ndarray x, cnp.ndarray out, cnp.ndarray maps, cnp.ndarray fill) -> 
     column (a u + b v) s + e and row (c u + d v) s + f of x[n], where s = 1 + k (u^2 + v^2).
     """
     cdef FrameJob job
-    cdef int64_t lines = out.shape[0] * out.shape[2], size = out.shape[1] * out.shape[3]
+    cdef int64_t lines = out.shape[0] * out.shape[2]
+    cdef const double* first = <const double*> cnp.PyArray_DATA(maps)
     if out.size == 0:
         return
-    job = frame_job(x, out, maps, fill)
+    job = frame_job(x, out, fill)
     with nogil:
-        if lines * size < parallel_from // 4:
-            warp_body(&job, 0, lines)
-        else:
-            runtime.pool.parallel_for(lines, chunk // 4 // size + 1, warp_body, &job)
+        job.loops.warp[job.dtype](job.x, job.y, lines, job.frame, first)
