@@ -64,6 +64,7 @@ _ROOMS = [  # imported when they are first used
 
 _GUESTS = {  # of modules that are imported when they are first used
     "GradientError": "finite_differences",
+    "activation": "custom",
     "gradcheck": "finite_differences",
 }
 
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from fastnn import regularizers as regularizers
     from fastnn import train as train
     from fastnn import ufuncs as ufuncs
+    from fastnn.custom import activation as activation
     from fastnn.finite_differences import GradientError as GradientError
     from fastnn.finite_differences import gradcheck as gradcheck
 

@@ -20,6 +20,7 @@ from fastnn.op import Op, Param
 Array = npt.NDArray[Any]
 EXPECTED = "float16, bfloat16, float32, float64, an integer or bool"
 _FLOATS = frozenset(map(np.dtype, ("float16", "float32", "float64")))
+_SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 
 class Binding:
@@ -58,12 +59,16 @@ class Binding:
 
 def real_array(title: str, name: str, value: Any) -> Array:
     """`value` as an array of one of the four float dtypes: integers and bools promoted as np.tanh promotes them."""
+    if type(value) is np.ndarray and (value.dtype is _SINGLE or value.dtype is _DOUBLE):
+        return value
     array = _array(title, name, value)
     return array.astype(_checked_dtype(title, name, array.dtype), copy=False)
 
 
 def common_array(title: str, names: Sequence[str], values: Sequence[Any]) -> list[Array]:
     """Arrays of one float dtype, the common one by NumPy's promotion; a Python number takes that of the others."""
+    if all([type(value) is np.ndarray and value.dtype is _SINGLE for value in values]):
+        return list(values)
     arrays = [_array(title, name, value) for name, value in zip(names, values, strict=True)]
     dtypes = [_checked_dtype(title, name, array.dtype) for name, array in zip(names, arrays, strict=True)]
     strong = [dtype for dtype, value in zip(dtypes, values, strict=True) if type(value) not in (int, float, bool)]
@@ -245,6 +250,17 @@ def check_out(title: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
         same = array.ctypes.data == out.ctypes.data and _steps(array) == _steps(out) and array.shape == out.shape
         if not same and overlap(array, out):
             raise ValueError(f"{title}: out overlaps {name} in memory; expected {name} itself, or memory apart from it")
+
+
+def takes(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array) -> bool:
+    """Can kernels write the result to `out` as it is, apart from all inputs? Then it needs no other check."""
+    return (
+        type(out) is np.ndarray
+        and out.dtype is dtype
+        and out.shape == shape
+        and out.flags.carray
+        and not any([np.may_share_memory(out, array) for array in inputs])
+    )
 
 
 def check_apart(title: str, out: Array | None, inputs: Mapping[str, Array | None]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from fastnn.arguments import Array, check_out, check_updated, flag, overlap, plain, real_array, receiver, stored
+from fastnn.arguments import Array, check_out, check_updated, flag, overlap, plain, real_array, receiver, stored, takes
 from fastnn.dispatch import implementation
 from fastnn.windows import MOST, Axis, adaptive, counts, for_kernels, pairs, sizes, three, windows
 
@@ -155,10 +155,10 @@ def receiving(title: str, out: Any, shape: Shape, dtype: np.dtype[Any], **inputs
     """Where a result is computed: `out`, which is checked here, or an array beside it."""
     if out is None:
         return np.empty(shape, dtype)
-    shares = isinstance(out, np.ndarray) and any([np.may_share_memory(out, array) for array in inputs.values()])
-    if type(out) is np.ndarray and out.dtype is dtype and out.shape == shape and out.flags.carray and not shares:
+    if takes(out, shape, dtype, *inputs.values()):
         return out
     check_out(title, out, shape, dtype, inputs)
+    shares = any(np.may_share_memory(out, array) for array in inputs.values())
     return receiver(None if shares else out, shape, dtype)
 
 

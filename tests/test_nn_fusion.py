@@ -34,6 +34,7 @@ def unfused(model: nn.Sequential) -> nn.Sequential:
 
 
 def same_bits(model: nn.Sequential, x: Any, rounds: int = 2) -> None:
+    model.zero_grad()
     twin = unfused(model)
     assert max(steps(twin)) == 1
     for _ in range(rounds):
@@ -77,7 +78,7 @@ def test_what_is_planned() -> None:
     )
     model(normal(6, 7))
     assert sum(steps(model)) == len(model)
-    assert steps(model)[-5:] == [1, 2, 1, 1, 1][-5:] or steps(model)[-4:] == [2, 1, 1, 1]
+    assert steps(model) == [1, 2, 1, 2, 1, 1, 1]
     same_bits(model, normal(6, 7))
     model.eval()
     same_bits(model, normal(6, 7))

@@ -3,7 +3,8 @@
     python -m fastnn.bench.report.readme README.md bench/results/README.md
 
 A table stands between `<!-- KIND: FILE -->` and `<!-- end -->`; the file is relative to the README. Kinds: claim, speed
-targets and functions, from a result file of `fastnn bench`; accuracy, from a certificate.
+targets and functions, from a result file of `fastnn bench`; training, from one of `fastnn bench --training`;
+accuracy, from a certificate.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from typing import Any
 
 from fastnn.accuracy import Certificate
 
+from . import training
 from .results import Result, load
 from .rows import Row, bytes_text, families, function_rows, main_size, rate_text, rows, ulp_text, us_text
 from .verdicts import held
 
-TABLE = re.compile(r"(<!-- (claim|speed|targets|functions|accuracy): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+TABLE = re.compile(r"(<!-- (claim|speed|targets|functions|accuracy|training): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(text: str, folder: Path) -> str:
@@ -32,6 +34,8 @@ def filled(text: str, folder: Path) -> str:
         path = folder / name
         if kind == "accuracy":
             return begin + accuracy(Certificate.load(path)) + end
+        if kind == "training":
+            return begin + steps(training.load(path)) + end
         make = {"claim": claim, "speed": speed, "targets": targets, "functions": functions}[kind]
         return begin + make(load(path)) + end
 
@@ -139,6 +143,12 @@ def _cells(row: Row | None) -> tuple[str, ...]:
 
 def _error(row: Row, name: str) -> str:
     return ulp_text(row.errors[name].worst if name in row.errors else None)
+
+
+def steps(result: Result) -> str:
+    """A training step of each network: fastnn and PyTorch's fastest form, with memory, against the target."""
+    table = _markdown(training.HEADS, (step.cells() for step in training.steps(result)))
+    return "\n".join((machine(result), "", *table, ""))
 
 
 def accuracy(certificate: Certificate) -> str:

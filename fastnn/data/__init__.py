@@ -33,7 +33,7 @@ from fastnn.data.preprocess import (
     Standardize,
     from_state,
 )
-from fastnn.data.resize import resize
+from fastnn.data.resizing import resize
 from fastnn.data.transform import Compose, Normalize, ToFloat, Transform
 from fastnn.data.warp import LensDistortion, RandomAffine
 

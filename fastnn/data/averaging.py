@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastnn.arguments import flag, whole_number
 from fastnn.data.crops import check_room, pair
-from fastnn.data.resize import resize
+from fastnn.data.resizing import resize
 from fastnn.data.transform import check_images
 
 Array = npt.NDArray[Any]

@@ -87,13 +87,16 @@ class PCAColor(Transform):
             raise TypeError(
                 "PCAColor: one of eigenvectors and eigenvalues is None; expected both, or neither and fit(x)"
             )
-        self.eigenvectors = None if eigenvectors is None else np.asarray(eigenvectors, np.float64)
-        self.eigenvalues = None if eigenvalues is None else np.asarray(eigenvalues, np.float64)
-        shapes = np.shape(self.eigenvectors), np.shape(self.eigenvalues)
-        if eigenvectors is not None and (len(shapes[0]) != 2 or shapes[1] != shapes[0][:1]):
-            raise ValueError(
-                f"PCAColor: eigenvectors has shape {shapes[0]} and eigenvalues {shapes[1]}; expected (k, C) and (k,)"
-            )
+        self.eigenvectors: Array | None = None
+        self.eigenvalues: Array | None = None
+        if eigenvectors is not None and eigenvalues is not None:
+            vectors, values = np.asarray(eigenvectors, np.float64), np.asarray(eigenvalues, np.float64)
+            if vectors.ndim != 2 or values.shape != vectors.shape[:1]:
+                raise ValueError(
+                    f"PCAColor: eigenvectors has shape {vectors.shape} and eigenvalues {values.shape}; "
+                    "expected (k, C) and (k,)"
+                )
+            self.eigenvectors, self.eigenvalues = vectors, values
 
     def fit(self, x: npt.ArrayLike) -> PCAColor:
         """Find the principal axes of the channels of `x` (N, C, H, W)."""

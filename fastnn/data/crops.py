@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import real_number, whole_number
-from fastnn.data.resize import resize_boxes
+from fastnn.data.resizing import resize_boxes
 from fastnn.data.transform import Transform, interval, log_uniform
 
 Array = npt.NDArray[Any]

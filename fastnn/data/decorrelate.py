@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.arguments import flag, real_number, whole_number
+from fastnn.arguments import flag, real_number, stored, whole_number
 from fastnn.data.moments import chunks, covariance, mean_and_variance, number_array, principal_axes, scaled
 from fastnn.data.preprocess import Preprocessor
 
@@ -66,9 +66,10 @@ class PCA(Preprocessor):
         if out is not None and (out.shape != shape or out.dtype != dtype):
             raise ValueError(f"{title}: out is {out.dtype}{out.shape}; expected {dtype}{shape}")
         centered = scaled(array, dtype) - self.mean_.astype(dtype)
-        flat = None if out is None else out.reshape(len(array), -1)
-        y = np.matmul(centered.reshape(len(array), -1), self._matrix(dtype), out=flat)
-        return y.reshape(shape)
+        y = np.empty(shape, dtype) if out is None or not out.flags.c_contiguous else out
+        size = len(array), math.prod(shape[1:])
+        np.matmul(centered.reshape(len(array), -1), self._matrix(dtype), out=y.reshape(size))
+        return stored(y, out)
 
     def inverse_transform(self, x: npt.ArrayLike) -> Array:
         """Back from the principal axes, to samples of the fitted shape: images in [0, 1]."""

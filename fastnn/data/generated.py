@@ -45,8 +45,8 @@ def clouds(
 ) -> ArrayDataset:
     """Clouds of points round the corners of a regular polygon of radius 1, one a class.
 
-    separable: the clouds are discs that keep clear of one another, so that straight lines tell them apart; else they
-    are normal with a standard deviation of half the distance between neighbours, and overlap. center: where the
+    separable: the clouds are discs, so small that a straight line parts each from all the others; else they are normal
+    with a standard deviation of half the distance between neighbours, and overlap. center: where the
     middle of it all lies. correlation, between -1 and 1: stretches it along a diagonal, so that the two features of a
     single round cloud correlate so much. `clouds(classes=1, separable=False, center=(2, 1), correlation=0.9)` is the
     cloud on which the lecture shows centring, scaling, decorrelation and whitening: normal, of unit variance.
@@ -60,12 +60,14 @@ def clouds(
     if middle.shape != (2,) or not np.isfinite(middle).all():
         raise ValueError(f"clouds: center is {center!r}; expected two finite numbers")
     rho = real_number("clouds", "correlation", correlation, above=-1, below=1)
-    near = 2 * np.sin(np.pi / classes) if classes > 1 else 2.0  # the distance between neighbours
+    half = np.sin(np.pi / classes) if classes > 1 else 1.0  # of the distance between neighbours
     if flag("clouds", "separable", separable):
-        angle, radius = 2 * np.pi * generator.random(n), 0.4 * near * np.sqrt(generator.random(n))
+        # Along the direction of its corner a disc of radius r reaches from 1 - r on, its neighbours to cos(2 pi /
+        # classes) + r = 1 - 2 half^2 + r.
+        angle, radius = 2 * np.pi * generator.random(n), 0.8 * half**2 * np.sqrt(generator.random(n))
         around = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
     else:
-        around = near / 2 * generator.standard_normal((n, 2))
+        around = half * generator.standard_normal((n, 2))
     corner = 2 * np.pi * label / classes
     if classes > 1:
         around += np.stack([np.cos(corner), np.sin(corner)], axis=1)

@@ -28,7 +28,7 @@ def read_image(
        black, paper is black on white, and what lies at the border is the background, whatever is written.
     2. An image that has H x W pixels already is taken as it is. Of any other, the part that differs from the background
        is cut out, scaled so that its longer side is 20/28 of the image's shorter one, and put so that its centre of
-       mass is in the middle, as LeCun, Cortes and Burges did.
+       mass is at the pixel (H / 2, W / 2), as LeCun, Cortes and Burges did.
 
     ImportError without Pillow, FileNotFoundError and other OSErrors if the file cannot be opened, ValueError if it is
     no image.
@@ -98,7 +98,7 @@ def _as_digit(grey: Array, height: int, width: int) -> Array:
     total = small.sum()
     place = []
     for axis, length in enumerate((height, width)):
-        middle = float((small.sum(axis=1 - axis) * (np.arange(size[axis]) + 0.5)).sum() / total)
+        middle = float((small.sum(axis=1 - axis) * np.arange(size[axis])).sum() / total)
         place.append(min(max(round(length / 2 - middle), 0), length - size[axis]))
     top, left = place
     result[top : top + size[0], left : left + size[1]] = np.clip(np.rint(small), 0, 255)

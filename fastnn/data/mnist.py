@@ -73,9 +73,9 @@ def read_idx(path: Path) -> Array:
     try:
         with open(path, "rb") as plain:
             zipped = plain.read(2) == b"\x1f\x8b"
-        opened: Any = gzip.open(path) if zipped else open(path, "rb")
+        opener: Any = gzip.open if zipped else open
         data = bytearray()
-        with opened as stream:
+        with opener(path, "rb") as stream:
             for block in files.blocks_of(stream):
                 data += block
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:

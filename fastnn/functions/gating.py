@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import SupportsIndex
+import functools
+from typing import Any, NamedTuple, SupportsIndex
 
+import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import (
@@ -16,6 +18,7 @@ from fastnn.arguments import (
     real_array,
     receiver,
     stored,
+    takes,
     whole_number,
 )
 from fastnn.dispatch import implementation
@@ -35,45 +38,57 @@ def _checked_pieces(title: str, pieces: object) -> int:
     return number
 
 
-class _Parts:
-    """How x is cut along an axis: its shape as (outer, parts, inner), and the shape of the result."""
+class _Parts(NamedTuple):
+    """How x is cut along an axis, as (outer, parts, inner), and the shape of the result."""
 
-    def __init__(self, title: str, shape: tuple[int, ...], axis: object, pieces: int, *, adjacent: bool) -> None:
-        index = checked_axis(title, axis, "x", len(shape))
-        outer, length, inner = split(shape, index)
-        if length % pieces:
-            what = f"a multiple of pieces, {pieces}" if adjacent else "an even length"
-            raise ValueError(f"{title}: x has shape {shape}; expected {what} along axis {index}, got {length}")
-        part = length // pieces
-        self.x = (outer * part, pieces, inner) if adjacent else (outer, pieces, part * inner)
-        self.y = (self.x[0], self.x[2])
-        self.result = (*shape[:index], part, *shape[index + 1 :])
+    x: tuple[int, int, int]
+    y: tuple[int, int]
+    result: tuple[int, ...]
+
+
+@functools.lru_cache(maxsize=256)
+def _parts(title: str, shape: tuple[int, ...], axis: int, pieces: int, adjacent: bool) -> _Parts:
+    index = checked_axis(title, axis, "x", len(shape))
+    outer, length, inner = split(shape, index)
+    if length % pieces:
+        what = f"a multiple of pieces, {pieces}" if adjacent else "an even length"
+        raise ValueError(f"{title}: x has shape {shape}; expected {what} along axis {index}, got {length}")
+    part = length // pieces
+    x = (outer * part, pieces, inner) if adjacent else (outer, pieces, part * inner)
+    return _Parts(x, (x[0], x[2]), (*shape[:index], part, *shape[index + 1 :]))
+
+
+def _receiver(
+    title: str, out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any], dy: Array | None, x: Array
+) -> Array:
+    if out is None:
+        return np.empty(shape, dtype)
+    if takes(out, shape, dtype, *([x] if dy is None else [dy, x])):
+        return out
+    check_out(title, out, shape, dtype, {"x": x})
+    check_apart(title, out, {"x": x} if dy is None else {"dy": dy})  # the gradient of x may take its place
+    return receiver(out, shape, dtype)
 
 
 def _forward(title: str, x: object, axis: object, pieces: int, out: Array | None) -> Array:
     array = real_array(title, "x", x)
-    parts = _Parts(title, array.shape, axis, pieces, adjacent=title == "maxout")
-    check_out(title, out, parts.result, array.dtype, {"x": array})
-    check_apart(title, out, {"x": array})
-    y = receiver(out, parts.result, array.dtype)
+    parts = _parts(title, array.shape, whole_number(title, "axis", axis), pieces, title == "maxout")
+    y = _receiver(title, out, parts.result, array.dtype, None, array)
     getattr(implementation("gating"), title)(plain(array).reshape(parts.x), y.reshape(parts.y))
     return stored(y, out)
 
 
 def _backward(title: str, dy: object, x: object, axis: object, pieces: int, out: Array | None) -> Array:
     incoming, array = common_array(title, ("dy", "x"), (dy, x))
-    parts = _Parts(title, array.shape, axis, pieces, adjacent=title == "maxout_backward")
+    parts = _parts(title, array.shape, whole_number(title, "axis", axis), pieces, title == "maxout_backward")
     if incoming.shape != parts.result:
         raise ValueError(
             f"{title}: dy has shape {incoming.shape}; expected {parts.result}, the shape of the result for x of shape "
             f"{array.shape}"
         )
-    check_out(title, out, array.shape, array.dtype, {"x": array})
-    check_apart(title, out, {"dy": incoming})
-    dx = receiver(out, array.shape, array.dtype)
-    getattr(implementation("gating"), title)(
-        plain(incoming).reshape(parts.y), plain(array).reshape(parts.x), dx.reshape(parts.x)
-    )
+    dx = _receiver(title, out, array.shape, array.dtype, incoming, array)
+    kernel = getattr(implementation("gating"), title)
+    kernel(plain(incoming).reshape(parts.y), plain(array).reshape(parts.x), dx.reshape(parts.x))
     return stored(dx, out)
 
 

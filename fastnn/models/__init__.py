@@ -1,4 +1,4 @@
-"""Networks by name: `fnn.models.create("lenet5")`; `fnn.models.names()` lists them, `fnn.models.about(name)` describes one.
+"""Networks by name: `fnn.models.create("lenet5")`. `fnn.models.names()` lists them, `about(name)` describes one.
 
 | name | network | input | parameters |
 |---|---|---|---|

@@ -15,12 +15,13 @@ def sequence(plan: Plan, parts: Sequence[Part]) -> Any:
     return plan.nn.Sequential(OrderedDict(parts))
 
 
-def mlp(plan: Plan, *, hidden: Sequence[int] = (256, 128)) -> Any:
-    """Fully connected: for each width in `hidden` a linear layer, batch norm, the activation, dropout; then the classes.
+def mlp(plan: Plan, *, hidden: Sequence[int] | int = (256, 128)) -> Any:
+    """Fully connected: for each of `hidden` a linear layer, batch norm, the activation, dropout; then the classes.
 
     784-256-128-10 by default: 235,530 parameters (235,146 without batch norm). Batch norm precedes the activation
     (Ioffe and Szegedy 2015), dropout follows it (Srivastava 2014).
     """
+    hidden = (hidden,) if isinstance(hidden, int) else hidden
     if isinstance(hidden, (str, bytes)) or not all(isinstance(width, int) and width > 0 for width in hidden):
         raise ValueError(f"hidden is {hidden!r}; expected widths of hidden layers such as (256, 128)")
     widths = [math.prod(plan.input_shape), *hidden]
@@ -31,7 +32,7 @@ def mlp(plan: Plan, *, hidden: Sequence[int] = (256, 128)) -> Any:
 
 
 def lenet5(plan: Plan, *, pool: str = "max") -> Any:
-    """LeNet-5 (LeCun, Bottou, Bengio, Haffner 1998): 5x5 convolutions of 6 and 16 channels, linear layers of 120 and 84.
+    """LeNet-5 (LeCun, Bottou, Bengio, Haffner 1998): 5x5 convolutions of 6 and 16 channels, linear layers of 120, 84.
 
     Images of 28x28 are padded by 2, as the 32x32 of the paper were; others are not. 61,706 parameters. The paper
     has `activation="tanh", pool="avg"`; C3 here sees all channels of S2, and the output is a linear layer.
@@ -61,14 +62,14 @@ def alexnet4(plan: Plan) -> Any:
     """The four-layer CIFAR-10 network of AlexNet's figure 1 (Krizhevsky 2012), as in cuda-convnet's layers-80sec.
 
     Three 5x5 convolutions of 32, 32 and 64 channels, each with a 3x3 pool of stride 2 (max, average, average), and one
-    linear layer. 89,706 parameters with batch norm, which the original has not: `batch_norm=False` is that one (89,578).
+    linear layer. 89,706 parameters with batch norm; the original has none: `batch_norm=False`, 89,578.
     """
-    channels, height, width = plan.image(8)
+    channels, height, width = plan.image(12)
 
     def pooled(place: int, kind: Any) -> Part:  # ceil_mode: the last window may stand out, as it did there
         return f"pool{place}", kind(3, stride=2, ceil_mode=True)
 
-    size = math.prod(-(-(-(-(-(-edge // 2)) // 2)) // 2) for edge in (height, width))
+    size = (height // 8) * (width // 8)
     parts = [
         *plan.conv(1, channels, 32, 5, 2),
         pooled(1, plan.nn.MaxPool2d),

@@ -24,7 +24,7 @@ ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "gelu": ("GELU", {}),
     "gelu_tanh": ("GELU", {"approximate": "tanh"}),
     "silu": ("SiLU", {}),
-    "swish": ("Swish", {}),
+    "swish": ("Swish", {"beta": 1.0}),
     "softplus": ("Softplus", {}),
     "mish": ("Mish", {}),
     "sigmoid": ("Sigmoid", {}),
@@ -56,9 +56,9 @@ class Plan:
         if callable(self.activation):
             return f"act{place}", self.activation()
         kind, arguments = ACTIVATIONS[self.activation]
-        made = getattr(self.nn, kind, None)
-        if made is None:
+        if not hasattr(self.nn, kind):
             raise ValueError(f"activation {self.activation!r}: {self.nn.__name__} has no layer {kind}")
+        made = getattr(self.nn, kind)
         return f"act{place}", made(**arguments)
 
     def norm(self, place: object, channels: int, dims: int) -> list[Part]:
@@ -71,7 +71,7 @@ class Plan:
         return [(f"drop{place}", self.nn.Dropout(self.dropout))] if self.dropout else []
 
     def linear(self, place: object, inputs: int, outputs: int) -> list[Part]:
-        """Linear, batch norm, activation; the bias would be lost in the normalisation, so there is one without it only."""
+        """Linear, batch norm, activation; a bias only without batch norm, which would take it away again."""
         layer = self.nn.Linear(inputs, outputs, bias=not self.batch_norm)
         return [(f"fc{place}", layer), *self.norm(place, outputs, 1), self.act(place)]
 

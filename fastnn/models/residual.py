@@ -15,7 +15,7 @@ def resnet(plan: Plan, *, blocks: int, shortcut: str = "projection", zero_init_r
     of n blocks of two 3x3 convolutions beside a shortcut; the average over the map; one linear layer. Where the shape
     changes, `shortcut` is "projection", a 1x1 convolution (option B), or "identity": every other pixel, new channels
     zero, no parameters (option A). `zero_init_residual` starts each block as the identity, its last scale
-    (or weight, without batch norm) being 0 (Goyal 2017).
+    (or, without batch norm, weight) being 0 (Goyal 2017).
     """
     channels, _, _ = plan.image(4)
     if shortcut not in ("projection", "identity"):
@@ -37,6 +37,7 @@ def _block(plan: Plan, inputs: int, outputs: int, stride: int, shortcut: str, ze
     if zero:
         last = second[-1][1]
         last.weight.data[...] = 0
+        last.bias.data[...] = 0
     body = sequence(plan, [*plan.conv(1, inputs, outputs, 3, 1, stride), *second])
     side: Any = None
     if inputs != outputs or stride != 1:

@@ -125,7 +125,7 @@ class _Convolution(Module):
         dx = self.workspace("dx", x.shape, x.dtype) if self.needs_input_grad else None
         if then is not None:
             name, params = checked(then, x.dtype) or (None, ())
-            dy = getattr(functional, f"{name}_backward")(dy, result, *params, out=self.gradient(dy))
+            dy = getattr(functional, f"{name}_backward")(dy, result, *params, out=self.gradient(dy, "dz"))
         made = Convolution(_planes(x), _planes(self.weight.data), options, result.shape)
         gradients = {"dx": dx, "dweight": dweight, "dbias": dbias}
         run_backward(dy, made, {k: None if v is None else _planes(v) for k, v in gradients.items()}, accumulate)

@@ -23,8 +23,8 @@ def saves_output(activation: Fused) -> bool:
     if activation is None:
         return True
     name, *params = (activation,) if isinstance(activation, str) else activation
-    if name == "leaky_relu":  # y > 0 where x > 0 and nowhere else, if the slope is not negative
-        return not params or params[0] >= 0
+    if name == "leaky_relu":  # y > 0 where x > 0 and nowhere else, and NaN only where x is, if the slope is positive
+        return not params or params[0] > 0
     return name in _SAME_SIGNS or OPS[name].saves == "output"
 
 

@@ -76,7 +76,7 @@ class Linear(Module):
         flat = plain(dy if dy.ndim == 2 else dy.reshape(result.shape))
         (dweight, dbias), accumulate = self.claim_grads(self.weight, self.bias)
         dx = self.workspace("dx", x.shape, x.dtype) if self.needs_input_grad else None
-        dz = None if then is None else self.gradient(flat)
+        dz = None if then is None else self.gradient(flat, "dz")
         saved = None if then is None else result
         kernels = implementation("linear")
         kernels.backward(flat, x, weight, saved, checked(then, x.dtype), dz, dx, dweight, dbias, accumulate)

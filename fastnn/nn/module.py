@@ -191,11 +191,11 @@ class Module:
         self._buffers[name] = value
         object.__setattr__(self, name, value)
 
-    def gradient(self, dy: Array) -> Array:
-        """Where a dx of dy's shape and dtype goes: dy itself where it is scratch, else a workspace."""
+    def gradient(self, dy: Array, name: str = "dx") -> Array:
+        """Where a gradient of dy's shape and dtype goes: dy itself where it is scratch, else the workspace `name`."""
         if self.dy_is_scratch and dy.flags.carray:
             return dy
-        return self.workspace("dx", dy.shape, dy.dtype)
+        return self.workspace(name, dy.shape, dy.dtype)
 
     # Several modules in one pass (what Sequential plans)
 

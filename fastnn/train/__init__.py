@@ -17,6 +17,7 @@ from fastnn.train.findings import Finding, TrainingWarning
 from fastnn.train.fit import fit
 from fastnn.train.history import History
 from fastnn.train.monitor import Monitor
+from fastnn.train.search import search
 from fastnn.train.trainer import Trainer
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "fit",
     "predict",
     "sanity_check",
+    "search",
 ]

@@ -121,8 +121,8 @@ struct Batch {
   }
 
   // run(at, n, constants...) for every run of a piece of a unit
-  template <class Run, class... Constants>
-  FASTNN_FN void write(Writer<T>& to, int64_t unit, int64_t piece, Run run, Constants... which) const {
+  template <class To, class Run, class... Constants>
+  FASTNN_FN void write(To& to, int64_t unit, int64_t piece, Run run, Constants... which) const {
     if (grid.columns) {
       const int64_t j0 = first(unit) * args.inner, n = end(unit) * args.inner - j0;
       for (int64_t step = first_step(piece); step < end_step(piece); ++step)
@@ -135,7 +135,7 @@ struct Batch {
            });
     }
   }
-  void write_forward(Writer<T>& to, int64_t unit, int64_t piece) const {
+  void write_forward(Writer<T, true>& to, int64_t unit, int64_t piece) const {
     const auto f = [](auto... v) { return by_channel::forward(v...); };
     const auto run = [&](int64_t at, int64_t n, const auto&... constants)
                          __attribute__((always_inline)) { to.run(at, n, f, each<T>(x + at), constants...); };
@@ -209,10 +209,10 @@ struct Forward {
   void write(int64_t unit, int64_t piece) const {
     const BatchNorm& a = b.args;
     if (again_for_gradient) {
-      Writer<T> to(static_cast<P*>(a.dz), b.dy, a.fusion);
+      Writer<T, true> to(static_cast<P*>(a.dz), b.dy, a.fusion);
       b.write_forward(to, unit, piece);
     } else {
-      Writer<T> to(b.y, a.streaming, a.fusion);
+      Writer<T, true> to(b.y, a.streaming, a.fusion);
       b.write_forward(to, unit, piece);
     }
   }
@@ -252,7 +252,7 @@ struct Backward {
     return false;
   }
   void write(int64_t unit, int64_t piece) const {
-    Writer<T> to(b.y, b.args.streaming);
+    Writer<T, false> to(b.y, b.args.streaming);
     const auto f = [](auto... v) { return by_channel::backward(v...); };
     const auto run = [&](int64_t at, int64_t n, const auto&... constants) __attribute__((always_inline)) {
       to.run(at, n, f, each<D>(dy + at), each<T>(b.x + at), constants...);
@@ -348,7 +348,7 @@ void batch_infer(const BatchNorm& args, const fastnn::PoolApi& pool) {
   }
   const BatchGrid& grid = batch.grid;
   parallel(pool, grid.units * grid.pieces, 1, batch.threads(), [&](int64_t begin, int64_t end) {
-    Writer<T> to(batch.y, args.streaming, args.fusion);
+    Writer<T, true> to(batch.y, args.streaming, args.fusion);
     for (int64_t task = begin; task < end; ++task) batch.write_forward(to, task % grid.units, task / grid.units);
   });
 }

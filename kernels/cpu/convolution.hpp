@@ -102,6 +102,7 @@ struct BiasGradient {
   void* total;
   std::int64_t images, channels, positions;
   bool accumulate;
+  int failed;
 };
 
 }  // namespace fastnn_cpu

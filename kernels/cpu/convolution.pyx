@@ -27,7 +27,7 @@ cdef extern from "convolution_run.hpp" namespace "fastnn_cpu" nogil:
     cbool run_input_gradient "fastnn_cpu::input_gradient"(const Runtime&, int, const Geometry&, const void*, const void*, void*)
     cbool run_weight_gradient "fastnn_cpu::weight_gradient"(const Runtime&, int, const Geometry&, const void*, const void*, void*,
                                                                 cbool accumulate)
-    void run_bias_gradient "fastnn_cpu::bias_gradient"(const Runtime&, int, const void*, int64_t, int64_t, int64_t, void*, cbool)
+    cbool run_bias_gradient "fastnn_cpu::bias_gradient"(const Runtime&, int, const void*, int64_t, int64_t, int64_t, void*, cbool)
 
 cdef extern from "scratch.hpp" namespace "fastnn_cpu" nogil:
     int64_t peak "fastnn_cpu::scratch_peak"()
@@ -111,8 +111,11 @@ def bias_gradient(cnp.ndarray dy, cnp.ndarray dbias, cbool accumulate) -> None:
     """dbias = the sum of dy over images and positions, in the dtype computed in; `accumulate` as for the weights."""
     cdef int dtype = dtype_index(runtime, cnp.PyArray_TYPE(dy))
     cdef int64_t images = dy.shape[0], channels = dy.shape[1], positions = dy.shape[2] * dy.shape[3]
+    cdef cbool done
     with nogil:
-        run_bias_gradient(runtime[0], dtype, cnp.PyArray_DATA(dy), images, channels, positions, cnp.PyArray_DATA(dbias), accumulate)
+        done = run_bias_gradient(runtime[0], dtype, cnp.PyArray_DATA(dy), images, channels, positions, cnp.PyArray_DATA(dbias), accumulate)
+    if not done:
+        raise MemoryError("conv2d_backward: no memory for sums")
 
 
 def _scratch_peak() -> int:

@@ -69,7 +69,7 @@ struct Correlator {
   const Window& w;
   const Layout& l;
   const T *source_end, *weight_end;
-  static constexpr i64 panel = across_columns * lanes<V>, size = sizeof(T);
+  static constexpr i64 panel = across_columns * lanes<V>;
   i64 total_pitch;
   N *source, *weights, *totals;
   Patch* patch;
@@ -144,32 +144,21 @@ struct Correlator {
     } while (begin < c.inner);
   }
 
-  // Channels of memory that is soon read (or written) are asked for bit by bit while a tile computes: they lie at
-  // distances that the processor does not look ahead by itself. Rejected where positions fill vectors: no gain.
-  template <int write>
-  struct Ahead {
-    const char* at;
-    i64 bytes, step, channels, share;
-
-    FASTNN_FN void fetch() {
-      for (i64 n = 0; n < share && channels > 0; ++n, --channels, at += step)
-        for (i64 i = 0; i < bytes; i += 64) __builtin_prefetch(at + i, write, 2);
-    }
-  };
-  // what a patch sees of the source, without the rows above and below
   Ahead<0> ahead_of(i64 index, i64 times) const {
-    if (index >= c.groups * l.tiles) return {};
     Patch next;
     patches_of(l, w, c.images, index / c.groups % l.tiles, &next);
-    const i64 first = next.row * w.row_step < w.source_rows ? next.row * w.row_step : 0;
-    const i64 rows = next.rows * w.row_step < w.source_rows - first ? next.rows * w.row_step : w.source_rows - first;
-    const i64 row = (next.image * c.groups + index % c.groups) * c.inner * w.source_rows + first;
-    return {reinterpret_cast<const char*>(static_cast<const T*>(c.source) + row * w.source_cols),
-            rows * w.source_cols * size, w.source_rows * w.source_cols * size, c.inner, (c.inner + times - 1) / times};
+    const i64 channel = (next.image * c.groups + index % c.groups) * c.inner;
+    return {static_cast<const T*>(c.source) + channel * w.source_rows * w.source_cols,
+            w.source_rows,
+            w.source_cols,
+            next.row * w.row_step,
+            next.rows * w.row_step,
+            index < c.groups * l.tiles ? c.inner : 0,
+            times};
   }
   Ahead<1> ahead_in(const Patch& p, i64 channel, i64 times) const {
-    return {reinterpret_cast<const char*>(address(c.result, p, channel)), p.rows * c.row_step * c.result_cols * size,
-            c.result_rows * c.result_cols * size, panel, (panel + times - 1) / times};
+    const T* const plane = address(c.result, p, channel) - p.row * c.row_step * c.result_cols;
+    return {plane, c.result_rows, c.result_cols, p.row * c.row_step, p.rows * c.row_step, panel, times};
   }
 
   // A panel of channels of one patch, position by position.

@@ -55,6 +55,9 @@ struct WeightAdder {
   Patch* patch;
   int* block_at;    // in dy and in x
   i64 blocks_most;  // of sixteen positions
+  LanesBlocks blocks;
+  i64 blocks_of[3] = {};  // tiles, height, length
+  Ahead<0> next_source = {}, next_dy = {};
 
   explicit WeightAdder(const WeightGradient& gradient) : g(gradient), w(g.window), l(g.layout) {
     source_end = static_cast<const T*>(g.source) + g.images * g.groups * g.inner * w.source_rows * w.source_cols;
@@ -111,8 +114,18 @@ struct WeightAdder {
         length = line_of(patch[patches - 1]);
         height = 1;
       }
+      const i64 channel = group * g.outer + first;
+      if (tile + tiles < last && !l.gathered) {
+        Patch p;
+        patches_of(l, w, g.images, tile + tiles, &p);
+        const i64 pairs = outputs * (end - begin) * w.taps,
+                  times = g.lanes ? pairs / 24 + 1 : pairs / (tile_rows * width) + 1;
+        next_source = {from + p.image * image, w.source_rows, w.source_cols, p.row * w.row_step,
+                       p.rows * w.row_step,    end - begin,   times};
+        next_dy = {dy_at(p, channel) - p.row * w.cols - p.col, w.rows, w.cols, p.row, p.rows, outputs, times};
+      }
       if (g.lanes)
-        add_lanes(tiles, group * g.outer + first, end - begin, outputs, height, length);
+        add_lanes(tiles, channel, end - begin, outputs, height, length);
       else
         add(end - begin, outputs, height, length);
     }
@@ -153,6 +166,8 @@ struct WeightAdder {
     for (i64 q = 0; q < channels * w.taps; q += tile_rows) {
       const i64 rows = channels * w.taps - q < tile_rows ? channels * w.taps - q : tile_rows;
       first_elements(x, q, rows);
+      next_source.fetch();
+      next_dy.fetch();
       const GradientTile<V>* const tiles = gradient_tiles<V>(rows);
       for (i64 v = 0; v < vectors;) {
         const i64 columns = next_columns(vectors - v, tile_columns(tile_rows));
@@ -163,19 +178,17 @@ struct WeightAdder {
     }
   }
 
-  void add_lanes(i64 tiles, i64 channel, i64 channels, i64 outputs, i64 height, i64 length) {
-    const i64 count = channels * w.taps, plane = w.rows * w.cols;
-    const i64 dy_image = in_place ? g.groups * g.outer * plane : outputs * positions,
-              dy_row = in_place ? w.cols : length;
-    const i64 whole = length / gradient_lanes * height * tiles;
-    LanesBlocks blocks = {block_at,
-                          block_at + blocks_most,
-                          0,
-                          whole,
-                          static_cast<int>(length % gradient_lanes),
-                          in_place ? plane : positions,
-                          gradient_lanes,
-                          width};
+  void set_blocks(i64 tiles, i64 outputs, i64 height, i64 length) {
+    const i64 plane = w.rows * w.cols, dy_row = in_place ? w.cols : length;
+    const i64 dy_image = in_place ? g.groups * g.outer * plane : outputs * positions;
+    blocks = {block_at,
+              block_at + blocks_most,
+              0,
+              length / gradient_lanes * height * tiles,
+              static_cast<int>(length % gradient_lanes),
+              in_place ? plane : positions,
+              gradient_lanes,
+              width};
     for (i64 k = 0; k < tiles; ++k)
       for (i64 i = 0; i < height; ++i)
         for (i64 j = 0; j < length; j += gradient_lanes) {
@@ -183,6 +196,13 @@ struct WeightAdder {
           block_at[next] = static_cast<int>(k * dy_image + i * dy_row + j);
           block_at[blocks_most + next++] = static_cast<int>(k * l.block * l.channel + i * l.pitch + j);
         }
+  }
+  void add_lanes(i64 tiles, i64 channel, i64 channels, i64 outputs, i64 height, i64 length) {
+    const i64 count = channels * w.taps;
+    if (blocks_of[0] != tiles || blocks_of[1] != height || blocks_of[2] != length) {
+      blocks_of[0] = tiles, blocks_of[1] = height, blocks_of[2] = length;
+      set_blocks(tiles, outputs, height, length);
+    }
     const N* x[lanes_columns(1)];
     for (i64 o = 0; o < outputs;) {  // outside: dy stays in the first-level cache
       const i64 rows = outputs - o >= 4 ? 4 : outputs - o >= 2 ? 2 : 1, most = lanes_columns(static_cast<int>(rows));
@@ -190,6 +210,8 @@ struct WeightAdder {
       for (i64 q = 0; q < count;) {
         const i64 columns = count - q >= most ? most : count - q >= 3 && most > 3 ? 3 : 1;
         first_elements(x, q, columns);
+        next_source.fetch();
+        next_dy.fetch();
         lanes_tile(rows, columns)(blocks, d, x, totals + q * width + o * gradient_lanes);
         q += columns;
       }
@@ -241,32 +263,43 @@ void weight_gradient(void* context, std::int64_t begin, std::int64_t end) {
 
 template <class T>
 void add_slices(void* context, std::int64_t begin, std::int64_t end) {
-  using N = computed<T>;
+  using S = storage<T>;
+  using V = typename S::V;
   const WeightGradient& g = *static_cast<WeightGradient*>(context);
   const i64 all = g.groups * g.outer * g.inner * g.window.taps;
-  const N* const partial = static_cast<const N*>(g.partial);
+  const computed<T>* const partial = static_cast<const computed<T>*>(g.partial);
   T* const weight = static_cast<T*>(g.weight);
-  for (i64 i = begin; i < end; ++i) {
-    N sum = partial[i];
-    for (i64 s = 1; s < g.slices; ++s) sum += partial[s * all + i];
-    narrow_to(weight + i, g.accumulate ? widened(weight[i]) + sum : sum);
+  for (i64 i = begin; i < end; i += lanes<V>) {
+    const int n = end - i < lanes<V> ? static_cast<int>(end - i) : lanes<V>;
+    V sum = load<V>(partial + i);  // there is room for a vector behind the partial sums
+    for (i64 s = 1; s < g.slices; ++s) sum = sum + load<V>(partial + s * all + i);
+    if (g.accumulate) sum = S::load_first(weight + i, n) + sum;
+    S::store_first(weight + i, sum, n);
   }
 }
 
+// Image by image, as dy lies in memory.
 template <class T>
 void bias_gradient(void* context, std::int64_t begin, std::int64_t end) {
   using S = storage<T>;
-  const BiasGradient& b = *static_cast<BiasGradient*>(context);
-  for (i64 channel = begin; channel < end; ++channel) {
-    lanes16 sums = broadcast16(0.0);
-    for (i64 image = 0; image < b.images; ++image) {
+  BiasGradient& b = *static_cast<BiasGradient*>(context);
+  lanes16* const sums = static_cast<lanes16*>(scratch((end - begin) * static_cast<i64>(sizeof(lanes16))));
+  if (sums == nullptr) {
+    __atomic_store_n(&b.failed, 1, __ATOMIC_RELAXED);
+    return;
+  }
+  for (i64 image = 0; image < b.images; ++image)
+    for (i64 channel = begin; channel < end; ++channel) {
+      lanes16 sum = image == 0 ? broadcast16(0.0) : sums[channel - begin];
       const T* const dy = static_cast<const T*>(b.dy) + (image * b.channels + channel) * b.positions;
       i64 i = 0;
-      for (; i + sum_lanes <= b.positions; i += sum_lanes) sums = sums + load16<S>(dy + i);
-      if (i < b.positions) sums = sums + load16_first<S>(dy + i, static_cast<int>(b.positions - i));
+      for (; i + sum_lanes <= b.positions; i += sum_lanes) sum = sum + load16<S>(dy + i);
+      if (i < b.positions) sum = sum + load16_first<S>(dy + i, static_cast<int>(b.positions - i));
+      sums[channel - begin] = sum;
     }
+  for (i64 channel = begin; channel < end; ++channel) {
     computed<T>& to = static_cast<computed<T>*>(b.total)[channel];
-    const computed<T> sum = static_cast<computed<T>>(total(sums));
+    const computed<T> sum = static_cast<computed<T>>(total(sums[channel - begin]));
     to = b.accumulate ? to + sum : sum;
   }
 }

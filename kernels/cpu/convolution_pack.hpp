@@ -166,6 +166,30 @@ void pack_lines(computed<T>* to, const Layout& l, const Window& w, const T* sour
     }
 }
 
+// Channels of memory that is soon read (or written) are asked for bit by bit while a tile computes: they lie at
+// distances that the processor does not look ahead by itself. Rejected where positions fill vectors: no gain.
+template <int write>
+struct Ahead {
+  const char* at;
+  i64 bytes, step, channels, share;
+
+  Ahead() = default;
+  // of planes of rows x cols; the rows [first, first + count)
+  template <class T>
+  Ahead(const T* plane, i64 rows, i64 cols, i64 first, i64 count, i64 channels, i64 times) : channels(channels) {
+    constexpr i64 size = sizeof(T);
+    if (first > rows) first = rows;
+    at = reinterpret_cast<const char*>(plane + first * cols);
+    bytes = (count < rows - first ? count : rows - first) * cols * size;
+    step = rows * cols * size;
+    share = (channels + times - 1) / times;
+  }
+  FASTNN_FN void fetch() {
+    for (i64 n = 0; n < share && channels > 0; ++n, --channels, at += step)
+      for (i64 i = 0; i < bytes; i += 64) __builtin_prefetch(at + i, write, 2);
+  }
+};
+
 // `channels` channels of a tile; `source` is the plane of the first one in image 0.
 template <class T>
 void pack(computed<T>* to, const Layout& l, const Window& w, const T* source, i64 step, i64 channels,

@@ -178,7 +178,8 @@ i64 plan_tasks(WeightGradient& g, i64 size) {
   g.output_blocks = divide_up(g.outer, g.outputs);
   const i64 blocks = g.groups * g.inner_blocks * g.output_blocks;
   const i64 room = partial_bytes / std::max<i64>(1, g.groups * g.outer * g.inner * g.window.taps * size);
-  const i64 worth = g.outputs * terms * l.tiles * l.line / (1 << 20);
+  // the sixteen totals of a pair are added up once a slice
+  const i64 worth = g.lanes ? l.tiles * l.line / (1 << 14) : g.outputs * terms * l.tiles * l.line / (1 << 20);
   g.slices = std::clamp<i64>(std::min({slices_most / blocks, room, worth, l.tiles}), 1, slices_most);
   return g.slices * blocks;
 }

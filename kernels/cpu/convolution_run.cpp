@@ -15,7 +15,6 @@ using i64 = std::int64_t;
 constexpr i64 tile_positions = 1024;
 constexpr i64 gradient_outputs = 64, gradient_bytes = 64 << 10;  // of dy, turned over
 constexpr i64 gradient_total_bytes = 256 << 10;
-constexpr i64 lanes_outputs = 32;  // fewer do not fill two vectors
 
 i64 number_size(int dtype) { return dtype == dtype_float64 ? 8 : 4; }
 
@@ -46,6 +45,14 @@ std::vector<Tap> taps_of(const Geometry& g) {
 
 Window window_of(const Geometry& g, const std::vector<Tap>& taps) {
   return {g.out_rows, g.out_cols, g.rows, g.cols, g.stride[0], g.stride[1], static_cast<i64>(taps.size()), taps.data()};
+}
+
+// Do vectors hold more that counts if positions fill them, not outputs? A single vector of outputs is a tile that waits
+// for its sums. Rows of positions end with a vector that is not full.
+bool lanes_pay(const WeightGradient& g) {
+  const auto rounded = [](i64 n) { return (n + 15) / 16 * 16; };
+  const i64 by_outputs = rounded(g.outer) * g.window.cols * (g.outer <= 16 ? 29 : 20);
+  return g.outer * rounded(g.window.cols) * 23 < by_outputs;
 }
 
 // std::bad_alloc is what these functions can meet.
@@ -150,7 +157,7 @@ bool weight_gradient(const Runtime& runtime, int dtype, const Geometry& geometry
     g.groups = geometry.groups;
     g.inner = geometry.inner;
     g.outer = geometry.outer;
-    g.lanes = g.outer < lanes_outputs;
+    g.lanes = lanes_pay(g);
     g.outputs = std::min(g.outer, gradient_outputs);
     const i64 width = g.lanes ? 16 * g.outputs : g.outputs;
     const i64 positions = g.lanes ? tile_positions : std::max<i64>(16, gradient_bytes / (width * size));
@@ -165,7 +172,7 @@ bool weight_gradient(const Runtime& runtime, int dtype, const Geometry& geometry
     const i64 tasks = plan_tasks(g, size);
     const i64 weights = g.groups * g.outer * g.inner * g.window.taps;
     if (g.slices > 1 || accumulate) {
-      g.partial = scratch(g.slices * weights * size, scratch_shared);
+      g.partial = scratch((g.slices * weights + 16) * size, scratch_shared);
       if (g.partial == nullptr) return false;
     }
     const Convolution& loops = convolution(runtime.active_isa());
@@ -180,15 +187,16 @@ bool weight_gradient(const Runtime& runtime, int dtype, const Geometry& geometry
   });
 }
 
-void bias_gradient(const Runtime& runtime, int dtype, const void* dy, i64 images, i64 channels, i64 positions,
+bool bias_gradient(const Runtime& runtime, int dtype, const void* dy, i64 images, i64 channels, i64 positions,
                    void* dbias, bool accumulate) {
-  BiasGradient b = {dy, dbias, images, channels, positions, accumulate};
+  BiasGradient b = {dy, dbias, images, channels, positions, accumulate, 0};
   const auto body = convolution(runtime.active_isa()).bias_gradient[dtype];
-  const i64 each = std::max<i64>(1, images * positions);
-  if (each * channels >= 128 * 1024)
-    runtime.pool->parallel_for(channels, std::max<i64>(1, 32 * 1024 / each), body, &b);
+  const i64 each = std::max<i64>(1, images * positions), threads = runtime.pool->get_num_threads();
+  if (threads > 1 && each * channels >= 128 * 1024)
+    runtime.pool->parallel_for(channels, std::max(32 * 1024 / each, channels / (4 * threads)), body, &b);
   else
     body(&b, 0, channels);
+  return b.failed == 0;
 }
 
 }  // namespace fastnn_cpu

@@ -20,7 +20,7 @@ bool input_gradient(const Runtime& runtime, int dtype, const Geometry& geometry,
                     void* dx);
 bool weight_gradient(const Runtime& runtime, int dtype, const Geometry& geometry, const void* dy, const void* x,
                      void* dweight, bool accumulate);
-void bias_gradient(const Runtime& runtime, int dtype, const void* dy, std::int64_t images, std::int64_t channels,
+bool bias_gradient(const Runtime& runtime, int dtype, const void* dy, std::int64_t images, std::int64_t channels,
                    std::int64_t positions, void* dbias, bool accumulate);
 
 }  // namespace fastnn_cpu

@@ -79,43 +79,98 @@ FASTNN_FN void largest_backward(vector_of<T> dy, const T* x, T* dx, const down& 
   });
 }
 
-// Few adjacent pieces of numbers that are computed as they are: loops that the compiler turns into shuffles.
+// Two or four adjacent pieces: vectors of each by shuffles, whole vectors of outputs.
+//
+// Rejected: three pieces likewise (no shuffle that all instruction sets have; a tile is as fast).
 template <int pieces, class T>
-void adjacent(const T* x, T* y, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) {
-    T best = x[i * pieces];
-    for (int k = 1; k < pieces; ++k) {
-      const T v = x[i * pieces + k];
-      best = (v > best) | ((v != v) & (best == best)) ? v : best;
+struct adjacent {
+  using V = vector_of<T>;
+  V piece[pieces];
+
+  static FASTNN_FN adjacent load(const T* p) {
+    const auto two = [&](int i) {
+      return deinterleave(storage<T>::load(p + i * lanes<V>), storage<T>::load(p + (i + 1) * lanes<V>));
+    };
+    const even_odd<V> a = two(0);
+    if constexpr (pieces == 2) {
+      return {{a.even, a.odd}};
+    } else {
+      const even_odd<V> b = two(2), even = deinterleave(a.even, b.even), odd = deinterleave(a.odd, b.odd);
+      return {{even.even, odd.even, even.odd, odd.odd}};
     }
-    y[i] = best;
   }
-}
-template <int pieces, class T>
-void adjacent_backward(const T* dy, const T* x, T* dx, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) {
-    T best = x[i * pieces];
-    int index = 0;
-    for (int k = 1; k < pieces; ++k) {
-      const T v = x[i * pieces + k];
-      const bool takes = (v > best) | ((v != v) & (best == best));
-      best = takes ? v : best;
-      index = takes ? k : index;
+  FASTNN_FN void store(T* p) const {
+    const auto two = [&](int i, V even, V odd) {
+      const joined<V> both = interleave(even, odd);
+      storage<T>::store(p + i * lanes<V>, both.first);
+      storage<T>::store(p + (i + 1) * lanes<V>, both.second);
+    };
+    if constexpr (pieces == 2) {
+      two(0, piece[0], piece[1]);
+    } else {
+      const joined<V> even = interleave(piece[0], piece[2]), odd = interleave(piece[1], piece[3]);
+      two(0, even.first, odd.first);
+      two(2, even.second, odd.second);
     }
-    for (int k = 0; k < pieces; ++k) dx[i * pieces + k] = index == k ? dy[i] : T(0);
   }
-}
+  FASTNN_FN V largest() const {
+    V best = piece[0];
+    FASTNN_UNROLL
+    for (int k = 1; k < pieces; ++k) best = select(takes_over(piece[k], best), piece[k], best);
+    return best;
+  }
+  FASTNN_FN void largest_backward(V dy) {
+    const V zero(0.0f);
+    V best = piece[0], to[pieces];
+    to[0] = dy;
+    FASTNN_UNROLL
+    for (int k = 1; k < pieces; ++k) {
+      const mask_t<V> takes = takes_over(piece[k], best);
+      best = select(takes, piece[k], best);
+      FASTNN_UNROLL
+      for (int j = 0; j < k; ++j) to[j] = select(takes, zero, to[j]);
+      to[k] = select(takes, dy, zero);
+    }
+    FASTNN_UNROLL
+    for (int k = 0; k < pieces; ++k) piece[k] = to[k];
+  }
+
+  static void forward(const T* x, T* y, int64_t n) {
+    int64_t i = 0;
+    for (; i + lanes<V> <= n; i += lanes<V>) storage<T>::store(y + i, load(x + i * pieces).largest());
+    if (i < n) {
+      const int left = static_cast<int>(n - i);
+      T some[pieces * lanes<V>] = {};
+      __builtin_memcpy(some, x + i * pieces, static_cast<std::size_t>(left * pieces) * sizeof(T));
+      storage<T>::store_first(y + i, load(some).largest(), left);
+    }
+  }
+  static void backward(const T* dy, const T* x, T* dx, int64_t n) {
+    const auto step = [](V g, const T* from, T* to) {
+      adjacent a = load(from);
+      a.largest_backward(g);
+      a.store(to);
+    };
+    int64_t i = 0;
+    for (; i + lanes<V> <= n; i += lanes<V>) step(storage<T>::load(dy + i), x + i * pieces, dx + i * pieces);
+    if (i < n) {
+      const int left = static_cast<int>(n - i);
+      const std::size_t bytes = static_cast<std::size_t>(left * pieces) * sizeof(T);
+      T some[pieces * lanes<V>] = {};
+      __builtin_memcpy(some, x + i * pieces, bytes);
+      step(storage<T>::load_first(dy + i, left), some, some);
+      __builtin_memcpy(dx + i * pieces, some, bytes);
+    }
+  }
+};
 
 template <class T>
 void maxout(const void* from, void* to, int64_t pieces, int64_t inner, int64_t begin, int64_t end) {
   using V = vector_of<T>;
   const T* const x = static_cast<const T*>(from);
   T* const y = static_cast<T*>(to);
-  if constexpr (keeps<T>) {
-    if (inner == 1 && pieces == 2) return adjacent<2>(x + begin * 2, y + begin, end - begin);
-    if (inner == 1 && pieces == 3) return adjacent<3>(x + begin * 3, y + begin, end - begin);
-    if (inner == 1 && pieces == 4) return adjacent<4>(x + begin * 4, y + begin, end - begin);
-  }
+  if (inner == 1 && pieces == 2) return adjacent<2, T>::forward(x + begin * 2, y + begin, end - begin);
+  if (inner == 1 && pieces == 4) return adjacent<4, T>::forward(x + begin * 4, y + begin, end - begin);
   if (inner < tile_columns && is_tiled(pieces)) {
     T tile[tile_elements];
     const tile_layout layout(pieces, inner);
@@ -139,11 +194,10 @@ void maxout_backward(const void* incoming, const void* from, void* to, int64_t p
   using V = vector_of<T>;
   const T *const dy = static_cast<const T*>(incoming), *const x = static_cast<const T*>(from);
   T* const dx = static_cast<T*>(to);
-  if constexpr (keeps<T>) {
-    if (inner == 1 && pieces == 2) return adjacent_backward<2>(dy + begin, x + begin * 2, dx + begin * 2, end - begin);
-    if (inner == 1 && pieces == 3) return adjacent_backward<3>(dy + begin, x + begin * 3, dx + begin * 3, end - begin);
-    if (inner == 1 && pieces == 4) return adjacent_backward<4>(dy + begin, x + begin * 4, dx + begin * 4, end - begin);
-  }
+  if (inner == 1 && pieces == 2)
+    return adjacent<2, T>::backward(dy + begin, x + begin * 2, dx + begin * 2, end - begin);
+  if (inner == 1 && pieces == 4)
+    return adjacent<4, T>::backward(dy + begin, x + begin * 4, dx + begin * 4, end - begin);
   if (inner < tile_columns && is_tiled(pieces)) {
     T tile[tile_elements];
     const tile_layout layout(pieces, inner);

@@ -237,8 +237,9 @@ struct each {
 };
 
 // Where results go: to memory as they are, or by way of an activation and dropout in blocks that a first-level cache
-// holds. In a fused backward pass the results are the activation's input, and what is written is its gradient.
-template <class T>
+// holds, if it fuses. In a fused backward pass the results are the activation's input, and what is written is its
+// gradient.
+template <class T, bool fuses>
 class Writer {
  public:
   using P = parameter_of<T>;
@@ -250,7 +251,7 @@ class Writer {
   FASTNN_FN Writer(P* dz, const T* dy, const Fusion& fusion) : dz_(dz), dy_(dy), fusion_(&fusion) {}
   Writer(const Writer&) = delete;
   FASTNN_FN ~Writer() {
-    if (filled_ > 0) flush();
+    if (fuses && filled_ > 0) flush();
     if (streaming_) stream_fence();
   }
 
@@ -260,16 +261,18 @@ class Writer {
   // f of the operands for n elements, which are those from `at` on.
   template <class F, class... Operands>
   FASTNN_FN void run(int64_t at, int64_t n, F f, const Operands&... operands) {
-    if (!fusion_) return store(out_ + at, 0, n, streaming_, out_ + at + jump_, f, operands...);
-    if (at != begin_ + filled_ && filled_ > 0) flush();
-    for (int64_t from = 0; from < n;) {
-      if (filled_ == 0) begin_ = at + from;
-      const int64_t part = n - from < block - filled_ ? n - from : block - filled_;
-      const P* const next = dz_ ? dz_ + at + from : reinterpret_cast<const P*>(out_ + at + from);
-      store(buffer_ + filled_, from, part, false, next, f, operands...);
-      filled_ += part;
-      from += part;
-      if (filled_ == block) flush();
+    if (!fuses || !fusion_) return store(out_ + at, 0, n, streaming_, out_ + at + jump_, f, operands...);
+    if constexpr (fuses) {
+      if (at != begin_ + filled_ && filled_ > 0) flush();
+      for (int64_t from = 0; from < n;) {
+        if (filled_ == 0) begin_ = at + from;
+        const int64_t part = n - from < block - filled_ ? n - from : block - filled_;
+        const P* const next = dz_ ? dz_ + at + from : reinterpret_cast<const P*>(out_ + at + from);
+        store(buffer_ + filled_, from, part, false, next, f, operands...);
+        filled_ += part;
+        from += part;
+        if (filled_ == block) flush();
+      }
     }
   }
 
@@ -342,7 +345,7 @@ class Writer {
   const Fusion* fusion_ = nullptr;
   const bool streaming_ = false;
   int64_t begin_ = 0, filled_ = 0, jump_ = 0;
-  alignas(64) P buffer_[block];
+  alignas(64) P buffer_[fuses ? block : 1];
 };
 
 }  // namespace

@@ -47,7 +47,7 @@ void row_forward(const RowNorm& args, const fastnn::PoolApi& pool) {
   const RowsOf<T> r(args);
   const auto f = [](auto... v) { return by_row::forward(v...); };
   parallel(pool, r.rows, r.rows_per_task(), r.threads(), [&](int64_t begin, int64_t end) {
-    Writer<T> to(r.y(), args.streaming);
+    Writer<T, false> to(r.y(), args.streaming);
     for (int64_t row = begin; row < end; ++row) {
       const moments m = r.moments_of_row(row);
       const centre<P> mean = centre_of<P>(m.mean, m.rest);
@@ -106,7 +106,7 @@ struct RowBackward : RowsOf<T> {
     return {hi(row), rest, inv_std, a.centred ? g / n : 0.0, gt * inv_std * inv_std / n};
   }
 
-  void write(Writer<T>& to, int64_t row, const row_gradient& r) const {
+  void write(Writer<T, false>& to, int64_t row, const row_gradient& r) const {
     const RowNorm& a = this->args;
     const auto f = [](auto... v) { return by_row::backward(v...); };
     const auto number = [](double x) { return same<P, V>(static_cast<P>(x)); };
@@ -207,7 +207,7 @@ struct RowBackward : RowsOf<T> {
     if (a.dgamma)
       for (int64_t i = 0; i < 2 * columns * count; ++i) a.scratch[i] = 0;
     parallel(pool, a.samples, grain, this->threads(), [&](int64_t begin, int64_t end) {
-      Writer<T> to(this->y(), a.streaming);
+      Writer<T, false> to(this->y(), a.streaming);
       double* const dgamma = a.scratch + 2 * columns * (begin / grain);
       for (int64_t n = begin; n < end; n += together) {
         const int64_t samples = between(1, end - n, together);
@@ -244,7 +244,7 @@ struct RowBackward : RowsOf<T> {
     const int64_t columns = a.groups * a.channels;
     double *const by_dgamma = a.scratch, *const by_dbeta = a.scratch + a.samples * columns;
     parallel(pool, this->rows, this->rows_per_task(), this->threads(), [&](int64_t begin, int64_t end) {
-      Writer<T> to(this->y(), a.streaming);
+      Writer<T, false> to(this->y(), a.streaming);
       for (int64_t row = begin; row < end; ++row) {
         const P* gamma = this->parameter(a.gamma, row);
         double *const gt = by_dgamma + row * a.channels, *const g = by_dbeta + row * a.channels;

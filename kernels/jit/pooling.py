@@ -79,7 +79,8 @@ def _raise(x: Any, at: int, y: Any, where: Any, to: int, n: int, stride: int, ke
         takes = (value > old) | (value != value)
         y[_place(to + o)] = value if takes else old
         if where is not None:
-            where[_place(to + o)] = place if takes else where[_place(to + o)]
+            kept = where[_place(to + o)]
+            where[_place(to + o)] = place if takes else kept
 
 
 @njit(**_OPTIONS, inline="always")
@@ -87,25 +88,21 @@ def _add(x: Any, at: int, total: Any, _: Any, to: int, n: int, stride: int, kern
     """The same for sums."""
     for o in range(n):
         value = np.float64(x[_place(at + o * stride)])
-        for k in range(1, kernel):
-            value += x[_place(at + o * stride + k)]
+        if kernel > 1:
+            value += x[_place(at + o * stride + 1)]
+        if kernel > 2:
+            value += x[_place(at + o * stride + 2)]
         total[_place(to + o)] += value
 
 
 def _row(step: Any) -> Any:
     """The function that does a step for a row of x and all windows that it is in."""
 
-    @njit(**_OPTIONS)
+    @njit(**_OPTIONS, inline="always")
     def strided(x: Any, at: int, y: Any, where: Any, to: int, n: int, stride: int, kernel: int, position: int) -> None:
-        if n <= 0:
-            return
-        if stride == 1 and kernel == 1:
-            step(x, at, y, where, to, n, 1, 1, position)
-        elif stride == 2 and kernel == 1:
-            step(x, at, y, where, to, n, 2, 1, position)
-        elif kernel == 1:
+        if kernel == 1:
             step(x, at, y, where, to, n, stride, 1, position)
-        elif stride == 2 and kernel == 2:
+        elif kernel == 2 and stride == 2:
             step(x, at, y, where, to, n, 2, 2, position)
         elif kernel == 2:
             step(x, at, y, where, to, n, stride, 2, position)
@@ -114,16 +111,20 @@ def _row(step: Any) -> Any:
         else:
             step(x, at, y, where, to, n, stride, 3, position)
 
-    @njit(**_OPTIONS)
+    @njit(**_OPTIONS, inline="always")
     def row(x: Any, start: int, y: Any, where: Any, to: int, axis: Any, covering: Any, position: int) -> None:
-        _, _, kernel, stride, before, dilation = axis
+        _, out, kernel, stride, before, dilation = axis
         low, high, first, last = covering
         at = first * stride - before
         strided(x, start + at, y, where, to + first, last - first, stride, kernel, position + at)
-        for k in range(kernel):
-            for begin, end in ((low[k], min(high[k], first)), (max(low[k], last), high[k])):
-                at = begin * stride - before + k * dilation
-                strided(x, start + at, y, where, to + begin, end - begin, stride, 1, position + at)
+        if last - first == out:
+            return
+        for side in range(2 * kernel):
+            k = side // 2
+            begin = low[k] if side % 2 == 0 else max(low[k], last)
+            end = min(high[k], first) if side % 2 == 0 else high[k]
+            at = begin * stride - before + k * dilation
+            strided(x, start + at, y, where, to + begin, end - begin, stride, 1, position + at)
 
     return row
 
@@ -147,7 +148,8 @@ def _max_windows(x: Any, y: Any, where: Any, axes: Any) -> None:
                 h_first = oh * h_stride - h_before
                 h_begin, h_end = _inside(h_first, height, h_kernel, h_dilation)
                 to = ((plane * d_out + od) * h_out + oh) * w_out
-                best[to : to + w_out] = -np.inf
+                for o in range(w_out):
+                    best[_place(to + o)] = -np.inf
                 if places is not None:
                     top = (d_first + d_begin * d_dilation) * height + h_first + h_begin * h_dilation
                     for o in range(w_out):
@@ -205,7 +207,8 @@ def _average_windows(x: Any, y: Any, axes: Any, counts: Any) -> None:
     depth, d_out, d_kernel, d_stride, d_before, d_dilation = axes[0]
     height, h_out, h_kernel, h_stride, h_before, h_dilation = axes[1]
     width, w_out = axes[2][:2]
-    total, flat = np.empty(w_out, np.float64), x.reshape(x.size)
+    d_counts, h_counts, w_counts = counts
+    total, flat, means = np.empty(w_out, np.float64), x.reshape(x.size), y.reshape(y.size)
     covering = _coverings(axes[2])
     for plane in range(len(x)):
         for od in range(d_out):
@@ -214,15 +217,16 @@ def _average_windows(x: Any, y: Any, axes: Any, counts: Any) -> None:
             for oh in range(h_out):
                 h_first = oh * h_stride - h_before
                 h_begin, h_end = _inside(h_first, height, h_kernel, h_dilation)
-                total[:] = 0
+                to = ((plane * d_out + od) * h_out + oh) * w_out
+                for o in range(w_out):
+                    total[_place(o)] = 0
                 for j in range(d_begin, d_end):
                     for i in range(h_begin, h_end):
                         row = (plane * depth + d_first + j * d_dilation) * height + h_first + i * h_dilation
                         _add_row(flat, row * width, total, None, 0, axes[2], covering, 0)
-                count = counts[0][od] * counts[1][oh]
-                out = y[plane, od, oh]
+                count = d_counts[od] * h_counts[oh]
                 for o in range(w_out):
-                    out[_place(o)] = total[_place(o)] / (count * counts[2][_place(o)])
+                    means[_place(to + o)] = total[_place(o)] / (count * w_counts[_place(o)])
 
 
 @njit(**_OPTIONS)
