@@ -241,6 +241,18 @@ def test_modes_are_what_they_were() -> None:
     assert not any(module.training for module in model.modules())
 
 
+def test_a_run_that_is_interrupted_leaves_no_hooks() -> None:
+    class Interrupt(train.Callback):
+        def on_batch_begin(self, trainer: train.Trainer) -> None:
+            if trainer.step == 4:
+                raise KeyboardInterrupt
+
+    model = mlp(2, 8, 3).eval()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, monitor=2, callbacks=[Interrupt()])
+    assert not any(module.hooked or module.training for module in model.modules()) and model.needs_input_grad
+
+
 def test_predictions_are_those_of_evaluation_mode() -> None:
     model = mlp(2, 8, 3, dropout=0.5)
     calls = nn.random_state(model)
@@ -360,6 +372,7 @@ def test_no_terminal_no_bar(capfd: pytest.CaptureFixture[str]) -> None:
         ({"epochs": 0}, ValueError, "fit: epochs is 0; expected 1 or more"),
         ({"batch_size": 2.5}, TypeError, "fit: batch_size is 2.5"),
         ({"loss": "mse"}, TypeError, "fit: loss is of type str"),
+        ({"loss": nn.CrossEntropyLoss(reduction="sum")}, ValueError, "fit: loss has reduction='sum'; expected 'mean'"),
         ({"optimizer": "sgd"}, TypeError, "fit: optimizer is of type str"),
         ({"scheduler": 3}, TypeError, "fit: scheduler is of type int"),
         ({"schedule": "batch"}, ValueError, "schedule is 'batch'; expected 'epoch' or 'step'"),
@@ -384,5 +397,7 @@ def test_a_schedule_must_be_over_the_optimizer() -> None:
     model = mlp(2, 3)
     with pytest.raises(ValueError, match="over another optimizer"):
         fit(model, scheduler=LR.StepLR(optim.SGD(model.parameters()), 1))
+    with pytest.raises(ValueError, match="optimizer has none of the model's parameters"):
+        fit(model, optimizer=optim.SGD(mlp(2, 3).parameters()))
     with pytest.raises(TypeError, match="model is of type int"):
         fit(3)  # type: ignore[arg-type]

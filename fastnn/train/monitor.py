@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn.arguments import whole_number
 from fastnn.functions.statistics import activation_statistics, dead_units, update_ratio
 from fastnn.nn.module import Handle, Module
 from fastnn.train.callbacks import Callback
@@ -44,8 +45,6 @@ class Monitor(Callback):
     """
 
     def __init__(self, every: int = 100) -> None:
-        from fastnn.arguments import whole_number
-
         self.every = whole_number("Monitor", "every", every)
         if self.every < 1:
             raise ValueError(f"Monitor: every is {every}; expected 1 or more steps")
@@ -67,7 +66,7 @@ class Monitor(Callback):
     def on_batch_end(self, trainer: Trainer) -> None:
         if not self._handles:
             return
-        self._release()
+        self.release()
         for name, values in self._now.items():
             ratios = []
             for weight, before in self._before[name]:
@@ -79,10 +78,11 @@ class Monitor(Callback):
         self._now, self._before = {}, {}
 
     def on_train_end(self, trainer: Trainer) -> None:
-        self._release()  # a step that went wrong has had no end
+        self.release()
         trainer.history.findings += read_layers(trainer.history)
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Take the hooks away; a step that went wrong has had no end."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
