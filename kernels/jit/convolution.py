@@ -128,15 +128,20 @@ def input_gradient(
     dy: Array, weight: Array, dx: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> None:
     """dx = the gradient of the convolution's sum over dy by its input."""
+    around = tuple((weight.shape[2 + i] - 1) * dilation[i] - padding[i] for i in range(2))
+    if weight.shape[0] == groups and stride == (1, 1) and min(around) >= 0:
+        # A convolution with turned kernels: sums of one product are none for the BLAS. Slower where there are more.
+        parts = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:]).transpose(0, 2, 1, 3, 4)
+        turned = np.ascontiguousarray(parts[..., ::-1, ::-1]).reshape(dx.shape[1], parts.shape[2], *weight.shape[2:])
+        forward(dy, turned, None, dx, stride, (around[0], around[1]), dilation, groups, None, (), None)
+        return
     geometry = _Geometry(dx.shape, weight.shape, dy.shape, stride, padding, dilation, groups)
     slopes, factor = _computed(dy), _computed(weight).reshape(groups, weight.shape[0] // groups, -1)
     padded, result = geometry.padded(slopes.dtype)
     with np.errstate(all="ignore"):
         for block in geometry.blocks():
             part = geometry.part(slopes, *block)
-            # a sum of one product is none for the BLAS
-            multiply: Any = np.multiply if factor.shape[1] == 1 else np.matmul
-            columns = multiply(factor.transpose(0, 2, 1), part.reshape(*part.shape[:2], -1))
+            columns = np.matmul(factor.transpose(0, 2, 1), part.reshape(*part.shape[:2], -1))
             terms = columns.reshape(groups, *weight.shape[1:], *part.shape[2:])
             for k, m, window in geometry.windows(padded, *block):
                 np.add(window, terms[:, :, k, m], out=window)
