@@ -23,6 +23,7 @@ from fastnn.functions.dropout import (
     stochastic_depth,
     stochastic_depth_backward,
 )
+from fastnn.generator import GRID, threshold
 from fastnn.nn.checks import check_gradient, floating
 from fastnn.nn.module import Array, Module
 from fastnn.nn.parameter import Parameter
@@ -109,6 +110,15 @@ class Dropout(_Dropout):
         self.mode = mode
 
     _forward, _backward = dropout, dropout_backward
+
+    @property
+    def drops_over(self) -> bool:
+        return self.drops and self.mode == "inverted"
+
+    def drop_over(self, y: Array) -> float:
+        dropout(y, self.p, seed=self.seed, offset=self.calls, out=y)
+        self.count_call()
+        return GRID / max(1, GRID - threshold(self.p))
 
     def forward(self, x: Any) -> Any:
         if self.training or self.mode == "inverted":
