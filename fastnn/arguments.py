@@ -355,6 +355,8 @@ def check_updated(
     title: str, name: str, array: Any, shape: tuple[int, ...] | None = None, dtype: np.dtype[Any] | None = None
 ) -> None:
     """An argument that is updated in place must be an array that can take the result as it is."""
+    if type(array) is np.ndarray and array.dtype is dtype and array.shape == shape and array.flags.carray:
+        return
     wanted = "float16, bfloat16, float32 or float64" if dtype is None else str(dtype)
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{title}: {name} is {_kind(array)}; expected a numpy.ndarray of {wanted} to update in place")
@@ -366,7 +368,7 @@ def check_updated(
         raise ValueError(f"{title}: {name} has shape {array.shape}; expected {shape}")
     if not array.flags.writeable:
         raise ValueError(f"{title}: {name} is read-only; expected a writeable array")
-    if array.size and 0 in _steps(array):
+    if array.size and not array.flags.c_contiguous and 0 in _steps(array):
         raise ValueError(
             f"{title}: {name} has strides {array.strides}, so that its elements share memory; "
             "expected one place for each"

@@ -16,7 +16,7 @@ from fastnn.functions.convolution import _checked as checked_convolution
 from fastnn.functions.convolution import _Convolution as Convolution
 from fastnn.functions.convolution import _run as run_backward
 from fastnn.nn.checks import Array, check_gradient, count, float_dtype_of, matches, refuse
-from fastnn.nn.fused import checked, saves_output
+from fastnn.nn.fused import before_dropout, checked, drop, is_run, saves_output
 from fastnn.nn.linear import uniform
 from fastnn.nn.module import Module
 from fastnn.sliding import padding_per_axis, per_axis
@@ -30,7 +30,7 @@ class _Convolution(Module):
     """What convolutions over `dims` spatial axes have in common."""
 
     dims: ClassVar[int]
-    wide: ClassVar[frozenset[str]] = frozenset({"bias"})
+    wide_parameters: ClassVar[frozenset[str]] = frozenset({"bias"})
     dx_is_scratch = True
     y_is_scratch = True
 
@@ -97,8 +97,8 @@ class _Convolution(Module):
         return self.backward_fused(dy, ())
 
     def fuses(self, followers: tuple[Module, ...]) -> bool:
-        """An activation; in half precision it would see z before it is rounded, which it does not by itself."""
-        return len(followers) == 1 and followers[0].fused_as is not None and self.weight.dtype.itemsize > 2
+        """In half precision an activation would see z before it is rounded, which it does not by itself."""
+        return is_run(followers) and self.weight.dtype.itemsize > 2
 
     def forward_fused(self, x: Any, followers: tuple[Module, ...]) -> Any:
         weight, bias = self.weight.data, self.bias
@@ -114,13 +114,13 @@ class _Convolution(Module):
             offset = None if bias is None else bias.data
             kernels = implementation("convolution")
             kernels.forward(_planes(x), _planes(weight), offset, y, *options, name, params, z)
-        self.save(followers, x, y if z is None else z, then, options)
+        self.save(followers, x, y if z is None else z, then, drop(followers, y), options)
         return self._back(y)
 
     def backward_fused(self, dy: Any, followers: tuple[Module, ...]) -> Any:
-        x, result, then, options = self.saved_with(followers)
+        x, result, then, scale, options = self.saved_with(followers)
         check_gradient(type(self).__name__, dy, self._back(result).shape, x.dtype)
-        dy = plain(dy).reshape(result.shape)
+        dy = before_dropout(self, plain(dy).reshape(result.shape), scale)
         (dweight, dbias), accumulate = self.claim_grads(self.weight, self.bias)
         dx = self.workspace("dx", x.shape, x.dtype) if self.needs_input_grad else None
         if then is not None:

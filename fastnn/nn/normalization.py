@@ -18,7 +18,7 @@ from fastnn.nn.parameter import Parameter
 class Norm(Module):
     """What they share: scale `weight` and shift `bias`, in float32 beside half precision, and the checks of x."""
 
-    wide = frozenset({"weight", "bias", "running_mean", "running_var"})
+    wide_parameters = frozenset({"weight", "bias", "running_mean", "running_var"})
     dx_is_scratch = True
     y_is_scratch = True
     _learned: ClassVar[tuple[str, ...]] = ("dgamma", "dbeta")

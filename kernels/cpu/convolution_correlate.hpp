@@ -75,6 +75,7 @@ struct Correlator {
   Patch* patch;
   int* offset;
   bool in_order = true;  // weight t is that of tap t
+  i64 packed = 0;        // channels in scratch memory whose margins are zero
   i64 held = -1;         // whose weights lie in scratch memory
 
   explicit Correlator(const Correlation& correlation) : c(correlation), w(c.window), l(c.layout) {
@@ -116,7 +117,7 @@ struct Correlator {
       return depthwise_task(from, image, patches, group);
     if (c.hold) hold_weights(block * c.groups + group, group, first, outputs);
     if (c.across) {
-      pack(source, l, w, from, image, c.inner, patch, patches, source_end);
+      pack_source(from, image, c.inner, patches);
       Ahead<0> ahead = ahead_of(index + 1, outputs / panel * ((c.inner + l.chunk - 1) / l.chunk) * patch[0].rows);
       for (i64 o = 0; o < outputs; o += panel)
         across(patch[0], weights + o * c.inner * w.taps, group * c.outer + first + o, ahead);
@@ -126,7 +127,7 @@ struct Correlator {
     do {  // once even where there is nothing to sum up
       const i64 end = c.inner - begin < l.block ? c.inner : begin + l.block;
       const bool last = end == c.inner;
-      pack(source, l, w, from + begin * plane, image, end - begin, patch, patches, source_end);
+      pack_source(from + begin * plane, image, end - begin, patches);
       for (i64 o = 0; o < outputs; o += tile_rows) {
         const i64 rows = outputs - o < tile_rows ? outputs - o : tile_rows, channel = group * c.outer + first + o;
         const N* weight = weights;
@@ -198,6 +199,11 @@ struct Correlator {
     for (i64 a = 0; a < panel; ++a) finish(turned + a * total_pitch, positions, &whole, 1, channel + a);
   }
 
+  void pack_source(const T* from, i64 image, i64 channels, i64 patches) {
+    pack(source, l, w, from, image, channels, patch, patches, source_end, packed);
+    if (packed < channels && keeps_margins(l, w)) packed = channels;
+  }
+
   // Their rows are unrolled.
   bool has_depthwise_loop() const { return l.kernel_rows == 3 || l.kernel_rows == 5 || l.kernel_rows == 7; }
   void depthwise_task(const T* from, i64 image, i64 patches, i64 group) {
@@ -213,7 +219,7 @@ struct Correlator {
         __builtin_prefetch(result + i, 1, 2);
       }
     }
-    pack(source, l, w, from, image, 1, patch, patches, source_end);
+    pack_source(from, image, 1, patches);
     for (i64 t = 0; t < w.taps; ++t) {
       const i64 row = l.offset[t] / l.pitch, col = l.offset[t] % l.pitch - l.first_col;
       weights[col * l.kernel_rows + row] =

@@ -55,6 +55,7 @@ struct WeightAdder {
   Patch* patch;
   int* block_at;    // in dy and in x
   i64 blocks_most;  // of sixteen positions
+  i64 packed = 0;   // channels of the first tile in scratch memory whose margins are zero
   LanesBlocks blocks;
   i64 blocks_of[3] = {};  // tiles, height, length
   Ahead<0> next_source = {}, next_dy = {};
@@ -105,7 +106,9 @@ struct WeightAdder {
       i64 patches = 0;
       for (i64 k = 0; k < tiles; ++k) {
         patches = patches_of(l, w, g.images, tile + k, patch);
-        pack(source + k * l.block * l.channel, l, w, from, image, end - begin, patch, patches, source_end);
+        pack(source + k * l.block * l.channel, l, w, from, image, end - begin, patch, patches, source_end,
+             k == 0 ? packed : 0);
+        if (packed < end - begin && keeps_margins(l, w)) packed = end - begin;
         if (!in_place) pack_dy(dy + k * outputs * positions, group * g.outer + first, outputs, patches);
       }
       if (tiles > 1) patches_of(l, w, g.images, tile, patch);
