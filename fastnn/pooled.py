@@ -65,9 +65,10 @@ def _result(title: str, shape: Shape) -> Shape:
 Options = tuple[Any, Any, Any, Any, bool]  # kernel_size, stride, padding, dilation, ceil_mode
 
 
-def _options(title: str, dims: int, *given: Any) -> Options:
+def _options(
+    title: str, dims: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
+) -> Options:
     """Of ints, or tuples of them, whatever sequences came."""
-    kernel_size, stride, padding, dilation, ceil_mode = given
     if type(kernel_size) is not int:
         kernel_size = sizes(title, "kernel_size", kernel_size, dims, 1)
     if stride is not None and type(stride) is not int:
@@ -151,15 +152,15 @@ def checked_shape(title: str, x_shape: Any, dims: int | None) -> Shape:
     return sizes(title, "x_shape", tuple(x_shape), len(x_shape), 0)
 
 
-def receiving(title: str, out: Any, shape: Shape, dtype: np.dtype[Any], **inputs: Array) -> Array:
-    """Where a result is computed: `out`, which is checked here, or an array beside it."""
+def receiving(out: Any, title: str, shape: Shape, dtype: np.dtype[Any], *inputs: Array) -> Array:
+    """Where a result is computed: `out`, which is checked here, or an array beside it where it shares memory."""
     if out is None:
         return np.empty(shape, dtype)
-    if takes(out, shape, dtype, *inputs.values()):
-        return out
-    check_out(title, out, shape, dtype, inputs)
-    shares = any(np.may_share_memory(out, array) for array in inputs.values())
-    return receiver(None if shares else out, shape, dtype)
+    if takes(out, shape, dtype, *inputs):
+        found: Array = out
+        return found
+    check_out(title, out, shape, dtype, {})
+    return receiver(None if any(np.may_share_memory(out, array) for array in inputs) else out, shape, dtype)
 
 
 def positions(title: str, indices: Any, shape: Shape, **others: Array | None) -> Array:
@@ -202,7 +203,7 @@ def maxima(title: str, plan: Plan, x: Array, return_indices: Any, indices: Any, 
             f"{title}: a window's rows span {plan.reach} elements of x; expected less than 2^32 with return_indices, "
             "or x in float64"
         )
-    y = receiving(title, out, plan.y, x.dtype, x=x)
+    y = receiving(out, title, plan.y, x.dtype, x)
     if not indexed:
         run(plan.kernel, plain(x), y, None, *plan.arguments)
         return stored(y, out)
@@ -224,11 +225,11 @@ def max_backward(title: str, dims: int, dy: Any, indices: Any, x_shape: Any, out
         raise TypeError(f"{title}: indices has dtype {where.dtype}; expected int64, or another integer dtype")
     if where.shape != array.shape:
         raise ValueError(f"{title}: indices has shape {where.shape}; expected that of dy, {array.shape}")
-    dx = receiving(title, out, _result(title, shape), array.dtype, dy=array, indices=where)
+    dx = receiving(out, title, _result(title, shape), array.dtype, array, where)
     if where.size == 0:
         dx[...] = 0
         return stored(dx, out)
-    places = plain(where.astype(np.int64, copy=False))
+    places = plain(where if where.dtype == np.int64 else where.astype(np.int64))
     if (out is not None and not run("inside", places, size)) or not run("max_backward", plain(array), places, dx):
         raise ValueError(
             f"{title}: indices reach from {where.min()} to {where.max()}; expected places in a plane of "
@@ -239,7 +240,7 @@ def max_backward(title: str, dims: int, dy: Any, indices: Any, x_shape: Any, out
 
 def average(title: str, plan: Plan, x: Array, out: Array | None) -> Array:
     """The averages of a plan."""
-    y = receiving(title, out, plan.y, x.dtype, x=x)
+    y = receiving(out, title, plan.y, x.dtype, x)
     run(plan.kernel, plain(x), y, *plan.arguments)
     return stored(y, out)
 
@@ -249,7 +250,7 @@ def average_backward(title: str, plan: Plan, dy: Any, out: Array | None) -> Arra
     array = real_array(title, "dy", dy)
     if array.shape != plan.y:
         raise ValueError(f"{title}: dy has shape {array.shape}; expected {plan.y}, the shape of the forward pass's y")
-    dx = receiving(title, out, _result(title, plan.x), array.dtype, dy=array)
+    dx = receiving(out, title, _result(title, plan.x), array.dtype, array)
     run(f"{plan.kernel}_backward", plain(array), dx, *plan.arguments)
     return stored(dx, out)
 

@@ -25,7 +25,7 @@ LINEAR: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], tuple[int, ...]]] 
     "Linear-ones": ("Linear", (1, 1), {}, (1, 1)),
     "Conv2d": ("Conv2d", (3, 4, 3), {}, (2, 3, 6, 5)),
     "Conv2d-options": ("Conv2d", (4, 6, (3, 2), (2, 1), (1, 2), (1, 2), 2, False), {}, (2, 4, 7, 6)),
-    "Conv2d-same": ("Conv2d", (2, 3, (3, 4)), {"padding": "same"}, (2, 2, 5, 5)),
+    "Conv2d-same": ("Conv2d", (2, 3, (3, 5)), {"padding": "same"}, (2, 2, 5, 5)),
     "Conv2d-valid": ("Conv2d", (2, 3, 2), {"padding": "valid", "dilation": 2}, (1, 2, 5, 5)),
     "Conv2d-depthwise": ("Conv2d", (4, 4, 3), {"groups": 4, "padding": 1}, (2, 4, 5, 5)),
     "Conv2d-ones": ("Conv2d", (1, 1, 1), {}, (1, 1, 1, 1)),

@@ -68,6 +68,7 @@ def test_it_is_the_plain_loop() -> None:
 
 def test_losses_are_those_of_torch() -> None:
     torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
     model = mlp(2, 32, 32, 3, act=nn.Tanh)
     other = torch.nn.Sequential(
         torch.nn.Linear(2, 32), torch.nn.Tanh(), torch.nn.Linear(32, 32), torch.nn.Tanh(), torch.nn.Linear(32, 3)
@@ -99,7 +100,7 @@ def test_one_seed_and_any_number_of_threads_give_the_same_bits(dropout: float) -
     seen = set()
     for threads, prefetch in ((1, 2), (2, 2), (2, 0)):
         fnn.set_num_threads(threads)
-        model = mlp(2, 256, 256, 3, dropout=dropout)
+        model = mlp(2, 128, 128, 3, dropout=dropout)
         loader = data.Loader(TRAIN, 160, seed=0, prefetch=prefetch)
         history = train.fit(model, loader, epochs=3, progress=False)
         seen.add((weights(model), history.steps["loss"].tobytes()))
@@ -240,6 +241,18 @@ def test_modes_are_what_they_were() -> None:
     assert not any(module.training for module in model.modules())
 
 
+def test_a_run_that_is_interrupted_leaves_no_hooks() -> None:
+    class Interrupt(train.Callback):
+        def on_batch_begin(self, trainer: train.Trainer) -> None:
+            if trainer.step == 4:
+                raise KeyboardInterrupt
+
+    model = mlp(2, 8, 3).eval()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, monitor=2, callbacks=[Interrupt()])
+    assert not any(module.hooked or module.training for module in model.modules()) and model.needs_input_grad
+
+
 def test_predictions_are_those_of_evaluation_mode() -> None:
     model = mlp(2, 8, 3, dropout=0.5)
     calls = nn.random_state(model)
@@ -284,8 +297,8 @@ def test_the_monitor_changes_no_bit() -> None:
 
 
 def test_a_step_allocates_nothing_of_the_size_of_the_network() -> None:
-    model = mlp(2, 512, 512, 3)
-    trainer = train.Trainer(model, TRAIN, batch_size=96, monitor=False, progress=False)
+    model = mlp(2, 256, 256, 3)
+    trainer = train.Trainer(model, TRAIN, epochs=3, batch_size=96, monitor=False, progress=False)
     peaks: list[int] = []
 
     class Measure(train.Callback):
@@ -300,7 +313,7 @@ def test_a_step_allocates_nothing_of_the_size_of_the_network() -> None:
 
     trainer.callbacks = [Measure()]
     trainer.run()
-    assert peaks and max(peaks) < 32 * 1024, peaks  # an activation has 96 x 512 x 4 bytes, a weight a MiB
+    assert peaks and max(peaks) < 32 * 1024, peaks  # an activation has 96 x 256 x 4 bytes, a weight 256 x 256 x 4
 
 
 def test_history_survives_json_with_every_bit(tmp_path: Path) -> None:
@@ -359,6 +372,7 @@ def test_no_terminal_no_bar(capfd: pytest.CaptureFixture[str]) -> None:
         ({"epochs": 0}, ValueError, "fit: epochs is 0; expected 1 or more"),
         ({"batch_size": 2.5}, TypeError, "fit: batch_size is 2.5"),
         ({"loss": "mse"}, TypeError, "fit: loss is of type str"),
+        ({"loss": nn.CrossEntropyLoss(reduction="sum")}, ValueError, "fit: loss has reduction='sum'; expected 'mean'"),
         ({"optimizer": "sgd"}, TypeError, "fit: optimizer is of type str"),
         ({"scheduler": 3}, TypeError, "fit: scheduler is of type int"),
         ({"schedule": "batch"}, ValueError, "schedule is 'batch'; expected 'epoch' or 'step'"),
@@ -383,5 +397,7 @@ def test_a_schedule_must_be_over_the_optimizer() -> None:
     model = mlp(2, 3)
     with pytest.raises(ValueError, match="over another optimizer"):
         fit(model, scheduler=LR.StepLR(optim.SGD(model.parameters()), 1))
+    with pytest.raises(ValueError, match="optimizer has none of the model's parameters"):
+        fit(model, optimizer=optim.SGD(mlp(2, 3).parameters()))
     with pytest.raises(TypeError, match="model is of type int"):
         fit(3)  # type: ignore[arg-type]

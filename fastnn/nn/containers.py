@@ -66,13 +66,7 @@ class Sequential(Module):
     def forward(self, x: Any) -> Any:
         plan, scratch = self._planned(), not self.keeps_input
         for module, followers in plan.steps:
-            vars(module)["keeps_input"] = not scratch
-            if followers:
-                x = module.forward_fused(x, followers)
-                for follower in followers:
-                    vars(follower)["_saved"] = None
-            else:
-                x = module(x)
+            x = _forward(module, followers, x, not scratch)
             scratch = not followers and module.y_is_scratch
         vars(self)["_ran"] = plan
         vars(self)["y_is_scratch"] = scratch and bool(plan.steps)
@@ -84,8 +78,7 @@ class Sequential(Module):
             raise RuntimeError("Sequential.backward: there is no forward pass to go back through; call it first")
         first, scratch = self._start(plan), self.dy_is_scratch
         for module, followers in reversed(plan.steps[first:]):
-            _pass_scratch(module, scratch)
-            dy = module.backward_fused(dy, followers) if followers else module.backward(dy)
+            dy = _backward(module, followers, dy, scratch)
             scratch = module.dx_is_scratch
         vars(self)["dx_is_scratch"] = scratch
         return dy if self.needs_input_grad else None
@@ -172,11 +165,8 @@ class Residual(Module):
     dx_is_scratch = True
 
     def forward(self, x: Any) -> Any:
-        for module in (self.body, self.shortcut):
-            if module is not None:
-                vars(module)["keeps_input"] = True
-        a = self.body(x)
-        b = x if self.shortcut is None else self.shortcut(x)
+        a = _forward(self.body, (), x, True)
+        b = x if self.shortcut is None else _forward(self.shortcut, (), x, True)
         if a.shape != b.shape or a.dtype != b.dtype:
             other = "x is" if b is x else "shortcut made"
             raise ValueError(
@@ -188,7 +178,6 @@ class Residual(Module):
         self.save(y.shape, y.dtype)
         if self.activation is None:
             return y
-        vars(self.activation)["keeps_input"] = False
         return self.activation(y)
 
     def backward(self, dy: Any) -> Any:
@@ -196,20 +185,14 @@ class Residual(Module):
         check_gradient("Residual", dy, shape, dtype)
         scratch = self.dy_is_scratch and not self._backward_hooks
         if self.activation is not None:
-            _pass_scratch(self.activation, scratch)
-            dy = self.activation.backward(dy)
+            dy = _backward(self.activation, (), dy, scratch)
             scratch = self.activation.dx_is_scratch
         for module in (self.body, self.shortcut):
             if module is not None and module.needs_input_grad is not self.needs_input_grad:
                 module.needs_input_grad = self.needs_input_grad
-        if self.shortcut is None:
-            db = dy
-        else:
-            _pass_scratch(self.shortcut, False)
-            db = self.shortcut.backward(dy)
+        db = dy if self.shortcut is None else _backward(self.shortcut, (), dy, False)
         free = db is not None and not np.may_share_memory(db, dy)
-        _pass_scratch(self.body, scratch and (free or db is None))
-        da = self.body.backward(dy)
+        da = _backward(self.body, (), dy, scratch and (free or db is None))
         if not self.needs_input_grad:
             return None
         if self.body.dx_is_scratch and not np.may_share_memory(da, dy):
@@ -221,5 +204,25 @@ class Residual(Module):
         return np.add(da, db, out=out)
 
 
-def _pass_scratch(module: Module, scratch: bool) -> None:
-    vars(module)["dy_is_scratch"] = scratch and not module._backward_hooks
+def _forward(module: Module, followers: tuple[Module, ...], x: Any, keeps_input: bool) -> Any:
+    """`forward` of a module, and whether it must leave its input as it is."""
+    own = vars(module)
+    own["keeps_input"] = keeps_input
+    try:
+        if not followers:
+            return module(x)
+        for follower in followers:
+            vars(follower)["_saved"] = None  # it has no forward pass to go back through by itself
+        return module.forward_fused(x, followers)
+    finally:
+        own["keeps_input"] = False
+
+
+def _backward(module: Module, followers: tuple[Module, ...], dy: Any, scratch: bool) -> Any:
+    """`backward` of a module, and whether it may write over dy."""
+    own = vars(module)
+    own["dy_is_scratch"] = scratch and not module._backward_hooks
+    try:
+        return module.backward_fused(dy, followers) if followers else module.backward(dy)
+    finally:
+        own["dy_is_scratch"] = False  # called by itself, it gets a dy that is the caller's

@@ -17,7 +17,7 @@ from fastnn.nn.random_layers import random_layers
 from fastnn.optim import SGD, Adam, Optimizer
 from fastnn.regularizers import L2, Regularizer
 from fastnn.train.batches import as_batches, correct_in, counted
-from fastnn.train.evaluation import cross_entropy
+from fastnn.train.evaluation import criterion_of
 
 __all__ = ["Check", "SanityReport", "sanity_check"]
 
@@ -91,7 +91,7 @@ def sanity_check(
     for name, value in (("samples", samples), ("steps", steps)):
         if value < 1:
             raise ValueError(f"sanity_check: {name} is {value}; expected 1 or more")
-    criterion = copy.deepcopy(cross_entropy() if loss is None else loss)
+    criterion = copy.deepcopy(criterion_of("sanity_check", loss))
     x, y = _first(data, model, max(samples, 256))
     checker = _Checker(model, criterion, x, y)
     numbers: dict[str, float] = {}

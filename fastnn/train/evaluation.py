@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import whole_number
+from fastnn.nn.losses import CrossEntropyLoss
 from fastnn.nn.module import Module, no_grad
 from fastnn.train.batches import as_batches, correct_in, counted
 
@@ -48,7 +49,7 @@ def evaluate(model: Module, data: Any, loss: Any = None, *, batch_size: int = 25
     augment nor drop the last batch.
     """
     batch_size = _batch_size("evaluate", batch_size)
-    criterion = cross_entropy() if loss is None else loss
+    criterion = criterion_of("evaluate", loss)
     loader = as_batches(data, model, batch_size=batch_size, shuffle=False)
     total, right, answers, samples = 0.0, 0, 0, 0
     with evaluating(model):
@@ -85,11 +86,15 @@ def predict(model: Module, x: Any, *, batch_size: int = 256) -> Array:
     return np.concatenate(outputs)
 
 
-def cross_entropy() -> Any:
-    """The loss of classifiers."""
-    from fastnn import nn
-
-    return nn.CrossEntropyLoss()
+def criterion_of(title: str, loss: Any) -> Any:
+    """The loss that is asked for: of classifiers where none is."""
+    if loss is None:
+        return CrossEntropyLoss()
+    if not callable(loss) or not hasattr(loss, "backward"):
+        raise TypeError(f"{title}: loss is of type {type(loss).__name__}; expected one of fnn.nn, CrossEntropyLoss()")
+    if getattr(loss, "reduction", "mean") != "mean":
+        raise ValueError(f"{title}: loss has reduction={loss.reduction!r}; expected 'mean'")
+    return loss
 
 
 def _batch_size(title: str, batch_size: Any) -> int:

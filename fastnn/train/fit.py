@@ -70,8 +70,8 @@ def fit(
         `Callback` objects of your own.
     checkpoint, resume
         A folder, in which the state is saved after every epoch, or `Checkpoints` that say how often. A run whose folder
-        holds a checkpoint goes on from there, with the same bits as if it had not been interrupted, unless
-        resume=False.
+        holds a checkpoint goes on from there, with the optimiser's options of then and the same bits as if it had not
+        been interrupted, unless resume=False.
     seed
         Of the order of the samples. Initial weights and the masks of random layers follow from `fnn.manual_seed`, set
         before the model is made: with both, a run repeats to the last bit at any number of threads.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy.typing as npt
 
 from fastnn import random
-from fastnn.arguments import flag, real_number, whole_number
+from fastnn.arguments import flag, real_number
 from fastnn.nn.module import Module
 from fastnn.nn.random_layers import random_state, set_random_state
 from fastnn.optim import Adam, Optimizer, clip_grad_norm_
@@ -23,10 +23,11 @@ from fastnn.train.batches import as_batches, correct_in, counted
 from fastnn.train.callbacks import Callback, EarlyStopping
 from fastnn.train.checkpoint import Checkpoints
 from fastnn.train.curves import read_curves
-from fastnn.train.evaluation import cross_entropy, evaluate
+from fastnn.train.evaluation import criterion_of, evaluate
 from fastnn.train.findings import Finding, TrainingWarning
 from fastnn.train.history import History
 from fastnn.train.monitor import Monitor
+from fastnn.train.options import checked, ordered_callbacks, positive
 from fastnn.train.progress import Progress
 
 __all__ = ["Trainer"]
@@ -71,32 +72,28 @@ class Trainer:
         if not isinstance(model, Module):
             raise TypeError(f"fit: model is of type {type(model).__name__}; expected an fnn.nn.Module")
         self.model = model
-        self.epochs, self.batch_size = _positive("epochs", epochs), _positive("batch_size", batch_size)
-        self.criterion = cross_entropy() if loss is None else loss
-        for name in ("__call__", "backward"):
-            if not hasattr(self.criterion, name):
-                raise TypeError(
-                    f"fit: loss is of type {type(loss).__name__}; expected a loss, such as CrossEntropyLoss()"
-                )
-        self.optimizer = Adam(model.parameters()) if optimizer is None else _kind("optimizer", optimizer, Optimizer)
-        self.scheduler = _kind("scheduler", scheduler, LRScheduler, ReduceLROnPlateau)
+        self.epochs, self.batch_size = positive("epochs", epochs), positive("batch_size", batch_size)
+        self.criterion = criterion_of("fit", loss)
+        self.optimizer = Adam(model.parameters()) if optimizer is None else checked("optimizer", optimizer, Optimizer)
+        self.scheduler = checked("scheduler", scheduler, LRScheduler, ReduceLROnPlateau)
         if scheduler is not None and scheduler.optimizer is not self.optimizer:
             raise ValueError("fit: scheduler is over another optimizer; expected the one that is given")
         if schedule not in ("epoch", "step"):
             raise ValueError(f"fit: schedule is {schedule!r}; expected 'epoch' or 'step'")
         self.schedule = schedule
-        self.regularizer = _kind("regularizer", regularizer, Regularizer)
+        self.regularizer = checked("regularizer", regularizer, Regularizer)
         self.clip = None if clip_grad_norm is None else real_number("fit", "clip_grad_norm", clip_grad_norm, above=0.0)
         self.divergence = real_number("fit", "divergence", divergence, above=1.0, infinite=True)
         self.resume, self.wants_progress = flag("fit", "resume", resume), flag("fit", "progress", progress)
         self.checkpoints = checkpoint if isinstance(checkpoint, Checkpoints | None) else Checkpoints(checkpoint)
         self.loader = as_batches(train, model, batch_size=self.batch_size, shuffle=True, seed=seed)
+        self.batch_size = int(getattr(self.loader, "batch_size", self.batch_size))
         if len(self.loader) == 0:
             raise ValueError("fit: train has no batches; expected one or more")
         self.validation = (
             None if validation is None else as_batches(validation, model, batch_size=self.batch_size, shuffle=False)
         )
-        self.callbacks = _callbacks(early_stopping, callbacks, monitor, self.epochs * len(self.loader))
+        self.callbacks = ordered_callbacks(early_stopping, callbacks, monitor, self.epochs * len(self.loader))
         self.history = History()
         self.epoch = self.batch = self.step = 0
         self.loss = math.nan
@@ -105,7 +102,10 @@ class Trainer:
         self._running, self._weight = 0.0, 0.0  # the running mean of the loss, and what it is divided by
         self._chance = 0.0  # the loss of guessing, where it is known
         self._sums = dict.fromkeys(_SUMS, 0.0)
-        self._parameters = list(model.parameters())
+        learned = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self._parameters = list(dict.fromkeys([*model.parameters(), *learned]))
+        if len(self._parameters) == len(learned) + len(list(model.parameters())):
+            raise ValueError("fit: optimizer has none of the model's parameters; expected one over model.parameters()")
         self._norms: dict[str, float] = {}
         self._bar = Progress(False, 0, 0, 0)
 
@@ -127,6 +127,9 @@ class Trainer:
             self._conclude()
         finally:
             self._bar.close()
+            for callback in self.callbacks:
+                if isinstance(callback, Monitor):
+                    callback.release()
             self.model.needs_input_grad = needed
             for module, training in modes:
                 module.training = training
@@ -318,7 +321,7 @@ class Trainer:
         return {
             "optimizer": {"kind": type(self.optimizer).__name__, **self.optimizer.state_dict()},
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-            "loader": {"epoch": getattr(self.loader, "epoch", None), "batches": len(self.loader)},
+            "loader": {"epoch": getattr(self.loader, "epoch", None), **self._identity()},
             "position": {"epoch": self.epoch, "batch": self.batch, "step": self.step},
             "sums": dict(self._sums),
             "start": {
@@ -332,13 +335,18 @@ class Trainer:
             "history": self.history.as_dict(),
         }
 
+    def _identity(self) -> dict[str, Any]:
+        """What the loader must have in common with the one of a checkpoint."""
+        known = dict(getattr(self.loader, "state", {}))
+        return {"batches": len(self.loader)} | {name: known[name] for name in known if name not in ("epoch", "batch")}
+
     def load_state_dict(self, weights: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` has returned, and from the model's arrays."""
         kinds = [kind for kind, _ in state["callbacks"]]
         own = [type(each).__name__ for each in self.callbacks]
         for name, found, expected in [
             ("optimizer", state["optimizer"]["kind"], type(self.optimizer).__name__),
-            ("train", f"{state['loader']['batches']} batches", f"{len(self.loader)} batches"),
+            *((f"{name} of train", state["loader"].get(name), value) for name, value in self._identity().items()),
             ("callbacks", kinds, own),
             ("scheduler", state["scheduler"] is not None, self.scheduler is not None),
         ]:
@@ -361,38 +369,3 @@ class Trainer:
         start = state["start"]
         self.initial_loss, self._chance = start["loss"], float(start["chance"])
         self._running, self._weight = float(start["running"]), float(start["weight"])
-
-
-def _kind(name: str, value: Any, *kinds: type) -> Any:
-    if value is not None and not isinstance(value, kinds):
-        wanted = " or ".join(kind.__name__ for kind in kinds)
-        raise TypeError(f"fit: {name} is of type {type(value).__name__}; expected one of fnn's kind {wanted}")
-    return value
-
-
-def _positive(name: str, value: Any) -> int:
-    number = whole_number("fit", name, value)
-    if number < 1:
-        raise ValueError(f"fit: {name} is {number}; expected 1 or more")
-    return number
-
-
-def _callbacks(
-    early_stopping: EarlyStopping | int | None,
-    callbacks: Iterable[Callback],
-    monitor: Monitor | int | bool | None,
-    steps: int,
-) -> list[Callback]:
-    """In the order in which they are called: the monitor, those of the user, early stopping."""
-    own = [_kind("callbacks", callback, Callback) for callback in callbacks]
-    if monitor is None or monitor is True:
-        own.insert(0, Monitor(max(1, steps // 20)))
-    elif isinstance(monitor, Monitor):
-        own.insert(0, monitor)
-    elif monitor is not False:
-        own.insert(0, Monitor(_positive("monitor", monitor)))
-    if isinstance(early_stopping, EarlyStopping):
-        own.append(early_stopping)
-    elif early_stopping is not None:
-        own.append(EarlyStopping(_positive("early_stopping", early_stopping)))
-    return own
