@@ -86,11 +86,10 @@ def _add(x: Any, at: int, total: Any, _: Any, to: int, n: int, stride: int, kern
 def _row(step: Any) -> Any:
     """The function that does a step for a row of x and all windows that it is in."""
 
+    # of two or three elements, or of no windows
     @njit(**OPTIONS, inline="always")
     def strided(x: Any, at: int, y: Any, where: Any, to: int, n: int, stride: int, kernel: int, position: int) -> None:
-        if kernel == 1:
-            step(x, at, y, where, to, n, stride, 1, position)
-        elif kernel == 2 and stride == 2:
+        if kernel == 2 and stride == 2:
             step(x, at, y, where, to, n, 2, 2, position)
         elif kernel == 2:
             step(x, at, y, where, to, n, stride, 2, position)
@@ -112,7 +111,7 @@ def _row(step: Any) -> Any:
             begin = low[k] if side % 2 == 0 else max(low[k], last)
             end = min(high[k], first) if side % 2 == 0 else high[k]
             at = begin * stride - before + k * dilation
-            strided(x, start + at, y, where, to + begin, end - begin, stride, 1, position + at)
+            step(x, start + at, y, where, to + begin, end - begin, stride, 1, position + at)
 
     return row
 
