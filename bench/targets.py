@@ -23,12 +23,12 @@ CHEAPER_BITS = (
 FUSED = "set against torch's loop over parameters; its fused kernel, measured here, is at memory speed too"
 ARITHMETIC = "one thread computes it more slowly than memory, written past the caches, could take it"
 COPIES = (
-    "the products alone run at 250 of the core's 265 GFLOP/s; copying tiles between zeros and turning results over takes "
-    "a tenth more, which a layout of channels in blocks would save"
+    "the products alone run at 250 of the core's 265 GFLOP/s; copying tiles between zeros and turning results over "
+    "takes a tenth more, which a layout of channels in blocks would save"
 )
 MARGINS = (
-    "0.8 is reached: each plane is copied between margins of zeros first, which takes 0.4 of the time; without them the "
-    "ends of all rows would need vectors of their own"
+    "0.8 is reached: each plane is copied between margins of zeros first, which takes 0.4 of the time; without them "
+    "the ends of all rows would need vectors of their own"
 )
 
 
