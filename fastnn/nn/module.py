@@ -287,6 +287,7 @@ class Module(Memory):
     def __getstate__(self) -> dict[str, Any]:
         """Everything but what a step leaves behind, for pickle and copy."""
         state = self.__dict__ | {"_workspaces": {}, "_saved": None, "_forward_hooks": {}, "_backward_hooks": {}}
+        state |= {"_arena": None, "_own_arena": None}
         state.pop("backward", None)  # of the hooks
         return state
 
