@@ -61,3 +61,15 @@ def warp(x: Array, out: Array, maps: Array, fill: Array) -> None:
 
     above, below = row(index), row(index + (width + 3))
     out[...] = np.moveaxis(above + down * (below - above), 3, 1)
+
+
+def resize(x: Array, out: Array, rows: Array, row_weights: Array, columns: Array, column_weights: Array) -> None:
+    """Sums over boxes of pixels, weighted by row and column: see kernels/cpu/augmentation.pyx."""
+    across = sum(
+        weight[:, None, None] * np.take_along_axis(x, (columns + tap)[:, None, None], axis=3)
+        for tap, weight in enumerate(column_weights.swapaxes(0, 1))
+    )
+    out[...] = sum(
+        weight[:, None, :, None] * np.take_along_axis(np.asarray(across), (rows + tap)[:, None, :, None], axis=2)
+        for tap, weight in enumerate(row_weights.swapaxes(0, 1))
+    )
