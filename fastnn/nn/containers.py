@@ -18,9 +18,12 @@ from fastnn.nn.module import Module
 class Sequential(Module):
     """Modules one after the other: `Sequential(a, b, c)`, or an OrderedDict of names and modules.
 
-    Neighbours that can share a pass over memory do: a linear layer, a convolution or a batch norm and the activation
-    after it, a batch norm also with the dropout after that (`Module.fuses`). Results keep their bits. A module with
-    hooks runs by itself, so that hooks see what goes in and out.
+    Neighbours that can share a pass over memory do: a linear layer, a convolution or a batch norm, the activation after
+    it, and dropout behind relu (`Module.fuses`). Results keep their bits. A module with hooks runs by itself, so that
+    hooks see what goes in and out; those registered between forward and backward count from the next pass on.
+
+    With `needs_input_grad=False`, for a network whose input is data, backward ends at the first module that learns
+    something. What a module's backward returns is memory that the modules share: copy what must outlive the pass.
     """
 
     def __init__(self, *modules: Module | OrderedDict[str, Module]) -> None:

@@ -48,6 +48,9 @@ class Module(Memory):
 
     In training mode results live in memory that the next forward pass uses again: copy what must outlive it. In
     evaluation mode every result is a new array. An input must not change between forward and backward.
+
+    A layer that is to allocate nothing writes to `self.output("y", shape, dtype)` and, in backward, to
+    `self.gradient(dy)` or `self.workspace("dx", shape, dtype)`; where gradients of parameters go `claim_grads` says.
     """
 
     _parameters: dict[str, Parameter | None]
