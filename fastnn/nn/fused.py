@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastnn import functional
-from fastnn.nn.module import Array, Module
+from fastnn.nn.memory import Array
+from fastnn.nn.module import Module
 from fastnn.table import OPS
 
 Fused = str | tuple[Any, ...] | None

@@ -30,7 +30,7 @@ def cutout(x: Array, out: Array, boxes: Array, fill: Array) -> None:
 def crop(x: Array, out: Array, places: Array, fill: Array) -> None:
     """out[n] = the piece of x[n] from row places[n, 0] and column places[n, 1] on, `fill` outside of the image;
     mirrored left to right where places[n, 2] is not 0."""
-    (height, width), (rows, columns) = x.shape[2:], out.shape[2:]
+    rows, columns = out.shape[2:]
     out[...] = fill
     for image, target, (top, left, flip) in zip(x, out, places.tolist(), strict=True):
         piece = image[:, max(top, 0) : max(top + rows, 0), max(left, 0) : max(left + columns, 0)]
