@@ -123,6 +123,13 @@ def test_a_wrong_gradient_keeps_it_from_overfitting() -> None:
     assert failed(report) == ["overfits a tiny set"] and "gradcheck" in report["overfits a tiny set"].advice
 
 
+def test_soft_labels_are_overfitted_to_their_entropy() -> None:
+    soft = 0.7 * np.eye(10, dtype=np.float32)[Y] + 0.03
+    for labels, loss in ((soft, None), (Y, nn.CrossEntropyLoss(label_smoothing=0.3))):
+        report = train.sanity_check(mlp(8, 64, 10), (X, labels), loss=loss)
+        assert report.ok, report
+
+
 def test_other_losses() -> None:
     hinge = train.sanity_check(mlp(8, 64, 10), (X, Y), loss=nn.HingeLoss())
     assert hinge["initial loss"].passed and hinge.numbers["expected_loss"] == 9

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from fastnn.nn.losses import BCEWithLogitsLoss, CrossEntropyLoss
 from fastnn.nn.module import Module
 
 Array = npt.NDArray[Any]
@@ -32,31 +33,27 @@ def as_batches(data: Any, model: Module, *, batch_size: int, shuffle: bool, seed
         return data
     from fastnn.data import Loader
 
-    dtype = next((parameter.dtype for parameter in model.parameters()), np.dtype(np.float32))
+    # Biases and norms may be in float32 beside weights of 16 bits, which say what the input is.
+    dtypes = [parameter.dtype for parameter in sorted(model.parameters(), key=lambda each: each.data.ndim < 2)]
+    dtype = dtypes[0] if dtypes else np.dtype(np.float32)
     loader: Batches = Loader(data, batch_size=batch_size, shuffle=shuffle, seed=seed, dtype=dtype)
     return loader
 
 
-def correct_in(logits: Array, labels: Array) -> int | None:
-    """How many samples the largest score labels rightly; None where labels are no classes.
+def right_answers(criterion: Any, scores: Array, labels: Array) -> tuple[int, int] | None:
+    """How many answers are right, and of how many; None where labels are no classes.
 
-    Labels are integers, scores beside them of one dimension more with the classes along axis 1; or rows of
-    probabilities, as mixup makes them, whose largest counts.
+    Integer labels beside scores of one dimension more, with the classes along axis 1: the largest score counts. So it
+    does beside rows of probabilities, as mixup makes them, under CrossEntropyLoss. Under BCEWithLogitsLoss it is the
+    sign of each score.
     """
-    if logits.ndim < 2 or logits.shape[1] < 2:
+    if isinstance(criterion, BCEWithLogitsLoss):
+        return int(np.count_nonzero((scores > 0) == (labels > 0.5))), scores.size
+    if scores.ndim < 2 or scores.shape[1] < 2:
         return None
-    if labels.dtype.kind in "iu" and labels.shape == logits.shape[:1] + logits.shape[2:]:
-        return int(np.count_nonzero(logits.argmax(1) == labels))
-    if (
-        labels.shape == logits.shape
-        and labels.ndim == 2
-        and labels.min() >= 0
-        and np.allclose(labels.sum(1), 1, atol=1e-3)
-    ):
-        return int(np.count_nonzero(logits.argmax(1) == labels.argmax(1)))
+    if labels.dtype.kind in "iu" and labels.shape == scores.shape[:1] + scores.shape[2:]:
+        return int(np.count_nonzero(scores.argmax(1) == labels)), labels.size
+    if isinstance(criterion, CrossEntropyLoss) and labels.shape == scores.shape:
+        chosen = scores.argmax(1) == labels.argmax(1)
+        return int(np.count_nonzero(chosen)), chosen.size
     return None
-
-
-def counted(labels: Array) -> int:
-    """How many answers `correct_in` has judged: samples, or positions where each has a label of its own."""
-    return labels.size if labels.dtype.kind in "iu" else len(labels)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fastnn.arguments import whole_number
 from fastnn.nn.losses import CrossEntropyLoss
 from fastnn.nn.module import Module, no_grad
-from fastnn.train.batches import as_batches, correct_in, counted
+from fastnn.train.batches import as_batches, right_answers
 
 __all__ = ["Evaluation", "evaluate", "predict"]
 
@@ -57,10 +57,9 @@ def evaluate(model: Module, data: Any, loss: Any = None, *, batch_size: int = 25
             logits = model(x)
             total += float(criterion(logits, y)) * len(x)
             samples += len(x)
-            found = correct_in(logits, y)
+            found = right_answers(criterion, logits, y)
             if found is not None:
-                right += found
-                answers += counted(y)
+                right, answers = right + found[0], answers + found[1]
     if samples == 0:
         raise ValueError("evaluate: data is empty; expected one sample or more")
     return Evaluation(total / samples, right / answers if answers else math.nan, samples)

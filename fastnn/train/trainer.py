@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from fastnn import random
 from fastnn.arguments import flag, real_number
+from fastnn.nn.losses import CrossEntropyLoss
 from fastnn.nn.module import Module
 from fastnn.nn.random_layers import random_state, set_random_state
 from fastnn.optim import Adam, Optimizer, clip_grad_norm_
 from fastnn.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from fastnn.regularizers import Regularizer
 from fastnn.train import diagnosis
-from fastnn.train.batches import as_batches, correct_in, counted
+from fastnn.train.batches import as_batches, right_answers
 from fastnn.train.callbacks import Callback, EarlyStopping
 from fastnn.train.checkpoint import Checkpoints
 from fastnn.train.curves import read_curves
@@ -214,10 +215,10 @@ class Trainer:
         if not self._sound(x, y, logits):
             self.history.record_step(record)
             return
-        right = correct_in(logits, y)
-        if right is not None:
-            self._sums["right"] += right
-            self._sums["answers"] += counted(y)
+        found = right_answers(self.criterion, logits, y)
+        if found is not None:
+            self._sums["right"] += found[0]
+            self._sums["answers"] += found[1]
         for parameter in self._parameters:
             parameter.zero_grad()
         self.model.backward(self.criterion.backward())
@@ -260,8 +261,8 @@ class Trainer:
             return False
         if self.initial_loss is None:
             self.initial_loss = loss
-            judged = type(self.criterion).__name__ == "CrossEntropyLoss" and correct_in(logits, y) is not None
-            self._chance = math.log(logits.shape[1]) if judged else 0.0
+            classes = logits.shape[1] if isinstance(self.criterion, CrossEntropyLoss) else 1
+            self._chance = math.log(classes)
         self._running = _MEMORY * self._running + (1 - _MEMORY) * loss
         self._weight = _MEMORY * self._weight + (1 - _MEMORY)
         mean = self._running / self._weight
