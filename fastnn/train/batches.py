@@ -6,12 +6,8 @@ from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 
-from fastnn.nn.losses import BCEWithLogitsLoss, CrossEntropyLoss
 from fastnn.nn.module import Module
-
-Array = npt.NDArray[Any]
 
 
 @runtime_checkable
@@ -38,22 +34,3 @@ def as_batches(data: Any, model: Module, *, batch_size: int, shuffle: bool, seed
     dtype = dtypes[0] if dtypes else np.dtype(np.float32)
     loader: Batches = Loader(data, batch_size=batch_size, shuffle=shuffle, seed=seed, dtype=dtype)
     return loader
-
-
-def right_answers(criterion: Any, scores: Array, labels: Array) -> tuple[int, int] | None:
-    """How many answers are right, and of how many; None where labels are no classes.
-
-    Integer labels beside scores of one dimension more, with the classes along axis 1: the largest score counts. So it
-    does beside rows of probabilities, as mixup makes them, under CrossEntropyLoss. Under BCEWithLogitsLoss it is the
-    sign of each score.
-    """
-    if isinstance(criterion, BCEWithLogitsLoss):
-        return int(np.count_nonzero((scores > 0) == (labels > 0.5))), scores.size
-    if scores.ndim < 2 or scores.shape[1] < 2:
-        return None
-    if labels.dtype.kind in "iu" and labels.shape == scores.shape[:1] + scores.shape[2:]:
-        return int(np.count_nonzero(scores.argmax(1) == labels)), labels.size
-    if isinstance(criterion, CrossEntropyLoss) and labels.shape == scores.shape:
-        chosen = scores.argmax(1) == labels.argmax(1)
-        return int(np.count_nonzero(chosen)), chosen.size
-    return None

@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import whole_number
-from fastnn.nn.losses import CrossEntropyLoss
+from fastnn.nn.losses import CrossEntropyLoss, MSELoss
 from fastnn.nn.module import Module, no_grad
 from fastnn.nn.random_layers import random_layers
 from fastnn.optim import SGD, Adam, Optimizer
 from fastnn.regularizers import L2, Regularizer
-from fastnn.train.batches import as_batches, right_answers
+from fastnn.train.answers import guessing_loss, right_answers
+from fastnn.train.batches import as_batches
 from fastnn.train.evaluation import criterion_of
 
 __all__ = ["Check", "SanityReport", "sanity_check"]
@@ -154,18 +155,14 @@ class _Checker:
         name = "initial loss"
         value, _, logits = self._loss(self._twin(), self.x, self.y)
         numbers["initial_loss"] = value
-        kind, classes = type(self.criterion).__name__, logits.shape[1] if logits.ndim > 1 else 0
         if not math.isfinite(value):
             advice = "Look at the inputs, and at the scale of the initial weights."
             return Check(name, False, f"it is {value}.", advice)
-        if kind not in ("CrossEntropyLoss", "HingeLoss", "MultiMarginLoss") or classes < 2:
+        guess = guessing_loss(self.criterion, logits, self.y)
+        if guess is None or isinstance(self.criterion, MSELoss):  # targets need not be centred
+            kind = type(self.criterion).__name__
             return Check(name, None, f"it is {value:.4g}; what it should be is not known for {kind}.")
-        if kind == "CrossEntropyLoss":
-            expected, formula = math.log(classes), f"-ln(1/{classes})"
-        else:
-            expected, formula = (classes - 1.0, f"{classes} - 1")
-            if kind == "MultiMarginLoss":
-                expected, formula = expected / classes, f"({formula}) / {classes}"
+        expected, formula = guess
         numbers["expected_loss"] = expected
         told = f"{value:.4g} where {formula} = {expected:.4g} is expected"
         if abs(value - expected) <= 0.25 * expected:

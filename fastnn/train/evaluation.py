@@ -13,7 +13,8 @@ import numpy.typing as npt
 from fastnn.arguments import whole_number
 from fastnn.nn.losses import CrossEntropyLoss
 from fastnn.nn.module import Module, no_grad
-from fastnn.train.batches import as_batches, right_answers
+from fastnn.train.answers import right_answers
+from fastnn.train.batches import as_batches
 
 __all__ = ["Evaluation", "evaluate", "predict"]
 

@@ -13,14 +13,15 @@ import numpy.typing as npt
 
 from fastnn import random
 from fastnn.arguments import flag, real_number
-from fastnn.nn.losses import CrossEntropyLoss
+from fastnn.nn.losses import MSELoss
 from fastnn.nn.module import Module
 from fastnn.nn.random_layers import random_state, set_random_state
 from fastnn.optim import Adam, Optimizer, clip_grad_norm_
 from fastnn.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from fastnn.regularizers import Regularizer
 from fastnn.train import diagnosis
-from fastnn.train.batches import as_batches, right_answers
+from fastnn.train.answers import guessing_loss, right_answers
+from fastnn.train.batches import as_batches
 from fastnn.train.callbacks import Callback, EarlyStopping
 from fastnn.train.checkpoint import Checkpoints
 from fastnn.train.curves import read_curves
@@ -198,7 +199,9 @@ class Trainer:
     def _beginning(self) -> list[Finding]:
         """Was the first loss far above that of guessing?"""
         first, chance = self.initial_loss, self._chance
-        if self.history.diverged or first is None or not chance or first < 1.5 * chance + 0.5:
+        if self.history.diverged or first is None or not chance or isinstance(self.criterion, MSELoss):
+            return []
+        if first < 1.5 * chance + 0.5:
             return []
         message = f"The first loss was {first:.3g}, where a model that guesses has {chance:.3g}."
         advice = "Try smaller initial weights, in the last layer above all, and inputs of zero mean and unit variance."
@@ -261,13 +264,13 @@ class Trainer:
             return False
         if self.initial_loss is None:
             self.initial_loss = loss
-            classes = logits.shape[1] if isinstance(self.criterion, CrossEntropyLoss) else 1
-            self._chance = math.log(classes)
+            guess = guessing_loss(self.criterion, logits, y)
+            self._chance = 0.0 if guess is None else guess[0]
         self._running = _MEMORY * self._running + (1 - _MEMORY) * loss
         self._weight = _MEMORY * self._weight + (1 - _MEMORY)
         mean = self._running / self._weight
         floor = max(self.initial_loss, self._chance)
-        if mean > self.divergence * floor:
+        if mean > self.divergence * floor > 0:
             seen = (
                 f"The loss has risen to {mean:.4g} by step {self.step + 1}, more than {self.divergence:g} times the "
                 f"{floor:.4g} of the start."
