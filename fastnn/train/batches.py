@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
@@ -34,3 +35,15 @@ def as_batches(data: Any, model: Module, *, batch_size: int, shuffle: bool, seed
     dtype = dtypes[0] if dtypes else np.dtype(np.float32)
     loader: Batches = Loader(data, batch_size=batch_size, shuffle=shuffle, seed=seed, dtype=dtype)
     return loader
+
+
+@contextlib.contextmanager
+def opened(loader: Batches, epoch: int, start: int = 0) -> Iterator[Iterator[tuple[Any, Any]]]:
+    """The batches of an epoch, whose thread, if they have one, ends with the block, whatever ends that."""
+    batches = loader.batches(epoch, start)
+    try:
+        yield batches
+    finally:
+        close = getattr(batches, "close", None)
+        if close is not None:
+            close()

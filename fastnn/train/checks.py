@@ -18,7 +18,7 @@ from fastnn.nn.random_layers import random_layers
 from fastnn.optim import SGD, Adam, Optimizer
 from fastnn.regularizers import L2, Regularizer
 from fastnn.train.answers import guessing_loss, right_answers
-from fastnn.train.batches import as_batches
+from fastnn.train.batches import as_batches, opened
 from fastnn.train.evaluation import criterion_of
 
 __all__ = ["Check", "SanityReport", "sanity_check"]
@@ -111,18 +111,13 @@ def _first(data: Any, model: Module, count: int) -> tuple[Array, Array]:
     """The first samples that training would see, of their first epoch; a loader stays where it is."""
     loader = as_batches(data, model, batch_size=min(count, 128), shuffle=True)
     xs, ys, got = [], [], 0
-    batches = loader.batches(0)
-    try:
+    with opened(loader, 0) as batches:
         for x, y in islice(batches, len(loader)):
             xs.append(np.array(x, copy=True))
             ys.append(np.array(y, copy=True))
             got += len(x)
             if got >= count:
                 break
-    finally:
-        close = getattr(batches, "close", None)
-        if close is not None:
-            close()
     if not got:
         raise ValueError("sanity_check: data is empty; expected one sample or more")
     return np.concatenate(xs)[:count], np.concatenate(ys)[:count]
