@@ -20,7 +20,10 @@ CHEAPER_BITS = (
     "set against fractions drawn by rng.random; NumPy is several times as fast with SFC64's raw bits, 16 an element, "
     "though its mask depends on the order of the draws and must be kept for backward"
 )
-FUSED = "set against torch's loop over parameters; its fused kernel, measured here, is at memory speed too"
+FUSED = (
+    "set against torch's loop over parameters; its fused kernel, measured here, is at memory speed too: a step moves "
+    "20 bytes an element, AdamW's 28, at the rate at which np.add moves its 16"
+)
 ARITHMETIC = "one thread computes it more slowly than memory, written past the caches, could take it"
 
 

@@ -254,13 +254,9 @@ def check_out(title: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
 
 def takes(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array) -> bool:
     """Can kernels write the result to `out` as it is, apart from all inputs? Then it needs no other check."""
-    return (
-        type(out) is np.ndarray
-        and out.dtype is dtype
-        and out.shape == shape
-        and out.flags.carray
-        and not any([np.may_share_memory(out, array) for array in inputs])
-    )
+    if type(out) is not np.ndarray or out.dtype is not dtype or out.shape != shape or not out.flags.carray:
+        return False
+    return not any([np.may_share_memory(out, array) for array in inputs])
 
 
 def check_apart(title: str, out: Array | None, inputs: Mapping[str, Array | None]) -> None:

@@ -65,9 +65,10 @@ def _result(title: str, shape: Shape) -> Shape:
 Options = tuple[Any, Any, Any, Any, bool]  # kernel_size, stride, padding, dilation, ceil_mode
 
 
-def _options(title: str, dims: int, *given: Any) -> Options:
+def _options(
+    title: str, dims: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
+) -> Options:
     """Of ints, or tuples of them, whatever sequences came."""
-    kernel_size, stride, padding, dilation, ceil_mode = given
     if type(kernel_size) is not int:
         kernel_size = sizes(title, "kernel_size", kernel_size, dims, 1)
     if stride is not None and type(stride) is not int:
@@ -228,7 +229,7 @@ def max_backward(title: str, dims: int, dy: Any, indices: Any, x_shape: Any, out
     if where.size == 0:
         dx[...] = 0
         return stored(dx, out)
-    places = plain(where.astype(np.int64, copy=False))
+    places = plain(where if where.dtype == np.int64 else where.astype(np.int64))
     if (out is not None and not run("inside", places, size)) or not run("max_backward", plain(array), places, dx):
         raise ValueError(
             f"{title}: indices reach from {where.min()} to {where.max()}; expected places in a plane of "

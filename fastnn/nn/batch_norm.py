@@ -12,7 +12,8 @@ from fastnn.arguments import parameter_dtype, real_number
 from fastnn.functions import normalization as functions
 from fastnn.nn.checks import check_gradient, count, float_dtype_of
 from fastnn.nn.fused import Fused, before_dropout, drop, is_run, saves_output
-from fastnn.nn.module import Array, Module
+from fastnn.nn.memory import Array
+from fastnn.nn.module import Module
 from fastnn.nn.normalization import Norm
 
 

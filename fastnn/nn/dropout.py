@@ -25,7 +25,8 @@ from fastnn.functions.dropout import (
 )
 from fastnn.generator import GRID, threshold
 from fastnn.nn.checks import check_gradient, floating
-from fastnn.nn.module import Array, Module
+from fastnn.nn.memory import Array
+from fastnn.nn.module import Module
 from fastnn.nn.parameter import Parameter
 from fastnn.nn.random_layers import RandomLayer
 

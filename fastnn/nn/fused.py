@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 
-from fastnn import fusion
-from fastnn.nn.module import Array, Module
+from fastnn.nn.memory import Array
+from fastnn.nn.module import Module
 from fastnn.table import OPS
 
 Fused = str | tuple[Any, ...] | None
@@ -52,9 +51,3 @@ def before_dropout(module: Module, dy: Array, scale: float) -> Array:
     dz: Array = np.multiply(dy, dy.dtype.type(scale), out=module.gradient(dy, "dz"))
     vars(module)["dy_is_scratch"] = True
     return dz
-
-
-@functools.lru_cache(maxsize=256)
-def checked(activation: Fused, dtype: np.dtype[Any]) -> fusion.Fused | None:
-    """What kernels take of an activation beside arrays of `dtype`."""
-    return fusion.fused("activation", activation, dtype)

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from fastnn import random
 from fastnn.arguments import parameter_dtype, plain
-from fastnn.dispatch import implementation
+from fastnn.functions.linear import linear, linear_backward
 from fastnn.nn.checks import check_gradient, count, float_dtype_of, matches, refuse
-from fastnn.nn.fused import before_dropout, checked, drop, is_run, saves_output
+from fastnn.nn.fused import before_dropout, drop, is_run, saves_output
 from fastnn.nn.module import Module
 from fastnn.nn.parameter import Parameter
 
@@ -64,8 +64,7 @@ class Linear(Module):
         shape = (len(flat), len(weight))
         y = self.output("y", shape, x.dtype)
         z = self.workspace("z", shape, x.dtype) if self.saving and not saves_output(then) else None
-        kernels = implementation("linear")
-        kernels.forward(flat, weight, None if bias is None else bias.data, checked(then, x.dtype), y, z)
+        linear(flat, weight, None if bias is None else bias.data, then, z=z, out=y)
         self.save(followers, flat, y if z is None else z, then, drop(followers, y), x.shape)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], len(weight))
 
@@ -76,10 +75,21 @@ class Linear(Module):
         flat = before_dropout(self, plain(dy if dy.ndim == 2 else dy.reshape(result.shape)), scale)
         (dweight, dbias), accumulate = self.claim_grads(self.weight, self.bias)
         dx = self.workspace("dx", x.shape, x.dtype) if self.needs_input_grad else None
-        dz = None if then is None else self.gradient(flat, "dz")
-        saved = None if then is None else result
-        kernels = implementation("linear")
-        kernels.backward(flat, x, weight, saved, checked(then, x.dtype), dz, dx, dweight, dbias, accumulate)
+        linear_backward(
+            flat,
+            x,
+            weight,
+            None if then is None else result,
+            then,
+            need_dx=dx is not None,
+            need_dweight=dweight is not None,
+            need_dbias=dbias is not None,
+            accumulate=accumulate,
+            dx=dx,
+            dweight=dweight,
+            dbias=dbias,
+            dz=None if then is None else self.gradient(flat, "dz"),
+        )
         return dx if dx is None or len(shape) == 2 else dx.reshape(shape)
 
     def extra_repr(self) -> str:

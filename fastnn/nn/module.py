@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from fastnn.arguments import float_dtype, parameter_dtype
 from fastnn.nn.changes import CHANGES
-from fastnn.nn.memory import Array, Memory
+from fastnn.nn.memory import Array as Array
+from fastnn.nn.memory import Memory
 from fastnn.nn.memory import no_grad as no_grad
 from fastnn.nn.parameter import Parameter
 

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from fastnn.arguments import parameter_dtype, real_number
 from fastnn.functions import normalization as functions
 from fastnn.nn.checks import check_gradient, count, float_dtype_of, floating
-from fastnn.nn.module import Array, Module
+from fastnn.nn.memory import Array
+from fastnn.nn.module import Module
 from fastnn.nn.parameter import Parameter
 
 

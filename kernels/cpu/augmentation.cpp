@@ -1,7 +1,8 @@
 // The loops of augmentation, for one instruction set. Built once per set, with FASTNN_ISA_<set> defined.
 //
 // Floor: mix reads two samples and writes one, 3 operations an element; cutout copies, and in place touches the boxes
-// alone; crop copies; warp computes a place for every pixel and reads four neighbours for every element.
+// alone; crop copies; warp computes a place for every pixel and reads four neighbours for every element;
+// resize does as many multiplications an element as an axis has taps, for each of the two axes.
 #include "augmentation.hpp"
 
 #include "storage.hpp"
@@ -12,6 +13,8 @@ namespace {
 using fastnn_cpu::Augmentation;
 using fastnn_cpu::Cutout;
 using fastnn_cpu::Frame;
+using fastnn_cpu::Resampling;
+using std::int32_t;
 using std::int64_t;
 
 constexpr int64_t aligned_from = 512;  // elements
@@ -150,11 +153,45 @@ void warp_loop(const void* from, void* to, int64_t lines, const Frame& f, const 
   }
 }
 
+// First across, the rows that are needed, then down.
+template <class T>
+void resize_loop(const void* from, void* to, int64_t planes, const Frame& f, const Resampling& r) {
+  T* const scratch = static_cast<T*>(r.scratch);
+  for (int64_t plane = 0; plane < planes; ++plane) {
+    const int64_t sample = plane / f.channels;
+    const int32_t *const rows = r.rows + sample * f.rows, *const columns = r.columns + sample * f.columns;
+    const T* const down = static_cast<const T*>(r.row_weights) + sample * r.row_taps * f.rows;
+    const T* const across = static_cast<const T*>(r.column_weights) + sample * r.column_taps * f.columns;
+    const T* const x = static_cast<const T*>(from) + plane * f.height * f.width;
+    T* const y = static_cast<T*>(to) + plane * f.rows * f.columns;
+    for (int64_t row = rows[0]; row < rows[f.rows - 1] + r.row_taps; ++row) {
+      const T* const line = x + row * f.width;
+      T* const __restrict__ result = scratch + row * f.columns;
+      for (int64_t j = 0; j < f.columns; ++j) result[j] = across[j] * line[columns[j]];
+      for (int64_t tap = 1; tap < r.column_taps; ++tap) {
+        const T* const weight = across + tap * f.columns;
+        for (int64_t j = 0; j < f.columns; ++j) result[j] += weight[j] * line[columns[j] + tap];
+      }
+    }
+    for (int64_t i = 0; i < f.rows; ++i) {
+      const T* const first = scratch + rows[i] * f.columns;
+      T* const __restrict__ result = y + i * f.columns;
+      for (int64_t j = 0; j < f.columns; ++j) result[j] = down[i] * first[j];
+      for (int64_t tap = 1; tap < r.row_taps; ++tap) {
+        const T weight = down[tap * f.rows + i];
+        const T* const line = first + tap * f.columns;
+        for (int64_t j = 0; j < f.columns; ++j) result[j] += weight * line[j];
+      }
+    }
+  }
+}
+
 const Augmentation table = {
     {mix_loop<float>, mix_loop<double>, mix_loop<binary16>, mix_loop<bfloat16>},
     {cutout_loop<float>, cutout_loop<double>, cutout_loop<binary16>, cutout_loop<bfloat16>},
     {crop_loop<float>, crop_loop<double>},
     {warp_loop<float>, warp_loop<double>},
+    {resize_loop<float>, resize_loop<double>},
 };
 
 }  // namespace

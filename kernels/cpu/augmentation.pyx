@@ -1,7 +1,7 @@
 # cython: language_level=3, freethreading_compatible=True, cdivision=True
 """Augmentation of batches of images, on contiguous arrays."""
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
 
 cimport numpy as cnp
 
@@ -22,11 +22,19 @@ cdef extern from "augmentation.hpp" namespace "fastnn_cpu" nogil:
     struct Frame:
         int64_t channels, height, width, rows, columns
         const void* fill
+    struct Resampling:
+        const int32_t* rows
+        const int32_t* columns
+        const void* row_weights
+        const void* column_weights
+        int64_t row_taps, column_taps
+        void* scratch
     struct Augmentation:
         void (*mix[4])(const void*, const void*, void*, int64_t, double, bint) noexcept nogil
         void (*cutout[4])(const void*, void*, int64_t, int64_t, const Cutout&) noexcept nogil
         void (*crop[2])(const void*, void*, int64_t, const Frame&, const int64_t*) noexcept nogil
         void (*warp[2])(const void*, void*, int64_t, const Frame&, const double*) noexcept nogil
+        void (*resize[2])(const void*, void*, int64_t, const Frame&, const Resampling&) noexcept nogil
     const Augmentation& augmentation(int isa)
 
 cdef Runtime* runtime = <Runtime*> PyCapsule_GetPointer(api, kRuntimeCapsule)
@@ -154,3 +162,25 @@ def warp(cnp.ndarray x, cnp.ndarray out, cnp.ndarray maps, cnp.ndarray fill) -> 
     job = frame_job(x, out, fill)
     with nogil:
         job.loops.warp[job.dtype](job.x, job.y, lines, job.frame, first)
+
+
+def resize(cnp.ndarray x, cnp.ndarray out, cnp.ndarray rows, cnp.ndarray row_weights, cnp.ndarray columns,
+           cnp.ndarray column_weights) -> None:
+    """out[n, :, i, j], of float32 or float64, is the sum over s and t of row_weights[n, s, i] column_weights[n, t, j]
+    x[n, :, rows[n, i] + s, columns[n, j] + t]; rows rise, and everything lies within x.
+    """
+    cdef FrameJob job
+    cdef Resampling resampling
+    cdef int64_t planes = out.shape[0] * out.shape[1]
+    cdef cnp.npy_intp shape[2]
+    cdef cnp.ndarray scratch
+    if out.size == 0:
+        return
+    job = frame_job(x, out, x)
+    shape[0], shape[1] = job.frame.height, job.frame.columns
+    scratch = cnp.PyArray_EMPTY(2, shape, cnp.PyArray_TYPE(out), 0)
+    resampling = Resampling(<const int32_t*> cnp.PyArray_DATA(rows), <const int32_t*> cnp.PyArray_DATA(columns),
+                            cnp.PyArray_DATA(row_weights), cnp.PyArray_DATA(column_weights),
+                            row_weights.shape[1], column_weights.shape[1], cnp.PyArray_DATA(scratch))
+    with nogil:
+        job.loops.resize[job.dtype](job.x, job.y, planes, job.frame, resampling)

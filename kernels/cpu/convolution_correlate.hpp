@@ -27,24 +27,11 @@ struct correlation_tiles_of {
 };
 template <class V>
 const CorrelationTile<V>* correlation_tiles(i64 rows) {
-  switch (rows) {
-    case 1:
-      return correlation_tiles_of<V, 1>::column;
-    case 2:
-      return correlation_tiles_of<V, 2>::column;
-    case 3:
-      return correlation_tiles_of<V, 3>::column;
-    case 4:
-      return correlation_tiles_of<V, 4>::column;
-    case 5:
-      return correlation_tiles_of<V, 5>::column;
-    case 6:
-      return correlation_tiles_of<V, 6>::column;
-    case 7:
-      return correlation_tiles_of < V, 7 <= tile_rows ? 7 : 1 > ::column;
-    default:
-      return correlation_tiles_of<V, tile_rows>::column;
-  }
+  return rows == tile_rows ? correlation_tiles_of<V, tile_rows>::column
+         : rows == 6       ? correlation_tiles_of<V, 6>::column
+         : rows == 4       ? correlation_tiles_of<V, 4>::column
+         : rows == 2       ? correlation_tiles_of<V, 2>::column
+                           : correlation_tiles_of<V, 1>::column;
 }
 
 template <class V>
@@ -128,8 +115,9 @@ struct Correlator {
       const i64 end = c.inner - begin < l.block ? c.inner : begin + l.block;
       const bool last = end == c.inner;
       pack_source(from + begin * plane, image, end - begin, patches);
-      for (i64 o = 0; o < outputs; o += tile_rows) {
-        const i64 rows = outputs - o < tile_rows ? outputs - o : tile_rows, channel = group * c.outer + first + o;
+      for (i64 o = 0, rows; o < outputs; o += rows) {
+        rows = next_rows(outputs - o);
+        const i64 channel = group * c.outer + first + o;
         const N* weight = weights;
         if (c.hold)
           weight += (o * c.inner + begin * rows) * w.taps;
@@ -146,7 +134,7 @@ struct Correlator {
   }
 
   Ahead<0> ahead_of(i64 index, i64 times) const {
-    Patch next;
+    Patch next = {};
     patches_of(l, w, c.images, index / c.groups % l.tiles, &next);
     const i64 channel = (next.image * c.groups + index % c.groups) * c.inner;
     return {static_cast<const T*>(c.source) + channel * w.source_rows * w.source_cols,
@@ -251,10 +239,10 @@ struct Correlator {
   void hold_weights(i64 which, i64 group, i64 first, i64 outputs) {
     if (which == held) return;
     held = which;
-    const i64 step = c.across ? panel : tile_rows;
-    for (i64 o = 0; o < outputs; o += step)
-      pack_weights_of(weights + o * c.inner * w.taps, group, first + o, outputs - o < step ? outputs - o : step, 0,
-                      c.inner);
+    for (i64 o = 0, rows; o < outputs; o += rows) {
+      rows = c.across ? panel : next_rows(outputs - o);
+      pack_weights_of(weights + o * c.inner * w.taps, group, first + o, rows, 0, c.inner);
+    }
   }
 
   // totals of `rows` results along the line, over the channels [begin, end)

@@ -19,24 +19,11 @@ struct gradient_tiles_of {
 };
 template <class V>
 const GradientTile<V>* gradient_tiles(i64 rows) {
-  switch (rows) {
-    case 1:
-      return gradient_tiles_of<V, 1>::column;
-    case 2:
-      return gradient_tiles_of<V, 2>::column;
-    case 3:
-      return gradient_tiles_of<V, 3>::column;
-    case 4:
-      return gradient_tiles_of<V, 4>::column;
-    case 5:
-      return gradient_tiles_of<V, 5>::column;
-    case 6:
-      return gradient_tiles_of<V, 6>::column;
-    case 7:
-      return gradient_tiles_of < V, 7 <= tile_rows ? 7 : 1 > ::column;
-    default:
-      return gradient_tiles_of<V, tile_rows>::column;
-  }
+  return rows == tile_rows ? gradient_tiles_of<V, tile_rows>::column
+         : rows == 6       ? gradient_tiles_of<V, 6>::column
+         : rows == 4       ? gradient_tiles_of<V, 4>::column
+         : rows == 2       ? gradient_tiles_of<V, 2>::column
+                           : gradient_tiles_of<V, 1>::column;
 }
 
 template <class T>
@@ -119,7 +106,7 @@ struct WeightAdder {
       }
       const i64 channel = group * g.outer + first;
       if (tile + tiles < last && !l.gathered) {
-        Patch p;
+        Patch p = {};
         patches_of(l, w, g.images, tile + tiles, &p);
         const i64 pairs = outputs * (end - begin) * w.taps,
                   times = g.lanes ? pairs / 24 + 1 : pairs / (tile_rows * width) + 1;
@@ -166,8 +153,8 @@ struct WeightAdder {
   void add(i64 channels, i64 outputs, i64 height, i64 length) {
     const i64 vectors = round_up(outputs, lanes<V>) / lanes<V>;
     const N* x[tile_rows];
-    for (i64 q = 0; q < channels * w.taps; q += tile_rows) {
-      const i64 rows = channels * w.taps - q < tile_rows ? channels * w.taps - q : tile_rows;
+    for (i64 q = 0, rows; q < channels * w.taps; q += rows) {
+      rows = next_rows(channels * w.taps - q);
       first_elements(x, q, rows);
       next_source.fetch();
       next_dy.fetch();

@@ -33,6 +33,11 @@ FASTNN_FN i64 next_columns(i64 left, i64 most) {
   return left < 2 * most ? (left + 1) / 2 : most;
 }
 
+// How many rows a register tile takes of those that are left: there are tiles of an even number, and of one.
+FASTNN_FN i64 next_rows(i64 left) {
+  return left >= tile_rows ? tile_rows : left >= 6 ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
 // Positions of one image: `rows` rows of `length` from (row, col) on, the first of which is at `at` in the tile's line
 // and the others `pitch` apart.
 struct Patch {

@@ -55,6 +55,7 @@ def row_norm_backward(
     dbeta: Array | None,
     accumulate: bool,
 ) -> None: ...
+
 _each: object
 
 def _update(average: Array, batch: Array, factor: float, momentum: float) -> None: ...

@@ -89,7 +89,10 @@ struct weighted_terms {
     sums[1] = fmadd(g, d, sums[1]);
     sums[2] = sums[2] + d;
   }
-  FASTNN_FN void fetch(int64_t) const {}
+  FASTNN_FN void fetch(int64_t at) const {
+    prefetch_block(x + at);
+    prefetch_block(dy + at);
+  }
 };
 
 template <class T>
@@ -127,7 +130,10 @@ struct RowBackward : RowsOf<T> {
     lanes16 sums[3] = {broadcast16(0.0), broadcast16(0.0), broadcast16(0.0)};
     const int64_t at = row * this->length;
     const weighted_terms<T> terms{this->dy + at, this->x + at, this->parameter(this->args.gamma, row)};
-    add_run(terms, 0, this->length, hi(row), sums);
+    // The rows of the next samples: those of these are read once more before, and the processor forgets where it was.
+    constexpr int64_t cache = 1 << 20;
+    const bool far = this->rows * this->length * static_cast<int64_t>(sizeof(T)) > cache;
+    add_run(terms, 0, this->length, hi(row), sums, far ? together * this->args.groups * this->length : 0);
     const double g = total(sums[0]);
     const double rest = this->args.centred ? total(sums[2]) / static_cast<double>(this->length) : 0.0;
     return gradient(row, g, total(sums[1]) - rest * g, rest);

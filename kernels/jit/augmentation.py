@@ -74,6 +74,26 @@ def _warp(x: Any, out: Any, maps: Any, fill: Any) -> None:
                     out[n, channel, row, column] = upper + weights[1] * (lower - upper)
 
 
+@njit(**_OPTIONS)
+def _resize(x: Any, out: Any, rows: Any, row_weights: Any, columns: Any, column_weights: Any) -> None:
+    scratch = np.empty((x.shape[2], out.shape[3]), x.dtype)
+    row_taps, column_taps = row_weights.shape[1], column_weights.shape[1]
+    for n in range(out.shape[0]):
+        for c in range(out.shape[1]):
+            for i in range(rows[n, 0], rows[n, -1] + row_taps):
+                for j in range(out.shape[3]):
+                    total = column_weights[n, 0, j] * x[n, c, i, columns[n, j]]
+                    for tap in range(1, column_taps):
+                        total += column_weights[n, tap, j] * x[n, c, i, columns[n, j] + tap]
+                    scratch[i, j] = total
+            for i in range(out.shape[2]):
+                for j in range(out.shape[3]):
+                    total = row_weights[n, 0, i] * scratch[rows[n, i], j]
+                    for tap in range(1, row_taps):
+                        total += row_weights[n, tap, i] * scratch[rows[n, i] + tap, j]
+                    out[n, c, i, j] = total
+
+
 def mix(x: Array, permutation: Array, weights: Array, out: Array) -> None:
     """out[n] = weights[n] x[n] + (1 - weights[n]) x[permutation[n]]; out lies apart from x."""
     rows = x.reshape(len(x), -1) if x.size else x.reshape(len(x), 0)
@@ -121,3 +141,13 @@ def warp(x: Array, out: Array, maps: Array, fill: Array) -> None:
         lambda begin, end: _warp(x[begin:end], out[begin:end], maps[begin:end], fill.reshape(1)),
         out[:1].size,
     )
+
+
+def resize(x: Array, out: Array, rows: Array, row_weights: Array, columns: Array, column_weights: Array) -> None:
+    """Sums over boxes of pixels, weighted by row and column: see kernels/cpu/augmentation.pyx."""
+
+    def share(begin: int, end: int) -> None:
+        part = slice(begin, end)
+        _resize(x[part], out[part], rows[part], row_weights[part], columns[part], column_weights[part])
+
+    run_ranges(len(out), share, out[:1].size)

@@ -30,7 +30,7 @@ def cutout(x: Array, out: Array, boxes: Array, fill: Array) -> None:
 def crop(x: Array, out: Array, places: Array, fill: Array) -> None:
     """out[n] = the piece of x[n] from row places[n, 0] and column places[n, 1] on, `fill` outside of the image;
     mirrored left to right where places[n, 2] is not 0."""
-    (height, width), (rows, columns) = x.shape[2:], out.shape[2:]
+    rows, columns = out.shape[2:]
     out[...] = fill
     for image, target, (top, left, flip) in zip(x, out, places.tolist(), strict=True):
         piece = image[:, max(top, 0) : max(top + rows, 0), max(left, 0) : max(left + columns, 0)]
@@ -61,3 +61,15 @@ def warp(x: Array, out: Array, maps: Array, fill: Array) -> None:
 
     above, below = row(index), row(index + (width + 3))
     out[...] = np.moveaxis(above + down * (below - above), 3, 1)
+
+
+def resize(x: Array, out: Array, rows: Array, row_weights: Array, columns: Array, column_weights: Array) -> None:
+    """Sums over boxes of pixels, weighted by row and column: see kernels/cpu/augmentation.pyx."""
+    across = sum(
+        weight[:, None, None] * np.take_along_axis(x, (columns + tap)[:, None, None], axis=3)
+        for tap, weight in enumerate(column_weights.swapaxes(0, 1))
+    )
+    out[...] = sum(
+        weight[:, None, :, None] * np.take_along_axis(np.asarray(across), (rows + tap)[:, None, :, None], axis=2)
+        for tap, weight in enumerate(row_weights.swapaxes(0, 1))
+    )
