@@ -8,6 +8,7 @@ import importlib.util
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from .problems.base import DTYPES, PASSES
 NEEDS = ("rich", "matplotlib")
 HINT = 'pip install "fastnn[bench]"'
 RESULTS = "results.json"
+TRAINING = "training.json"
+TRAINING_EFFORT = {True: (2.0, 3), False: (20.0, 9)}  # with --quick and without: seconds a network, least samples
 PAGE = "index.html"
 
 
@@ -54,6 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--backends", type=_names, metavar="A,B", help="fastnn's backends in the tables (default: native,numba)")
     add("--threads", type=int, default=1, metavar="N", help="for every library (default: 1)")
     add("--out", type=Path, metavar="DIR", help="folder for the results (default: ./fastnn-bench-<date>-<time>)")
+    add("--training", action="store_true", help="measure a training step of whole networks instead, beside PyTorch's")
+    add(
+        "--networks",
+        type=_names,
+        metavar="A,B",
+        help="with --training: of mlp,lenet5,alexnet4,resnet8 (default: all)",
+    )
+    add("--compile", action="store_true", help="with --training: try torch.compile too (minutes)")
     add("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help="measure nothing, compare two result files")
 
 
@@ -64,7 +75,9 @@ def main(args: argparse.Namespace) -> int:
         print(f"fastnn bench needs {' and '.join(missing)}: {HINT}", file=sys.stderr)
         return 2
     try:
-        return _compare(*args.compare) if args.compare else _bench(args)
+        if args.compare:
+            return _compare(*args.compare)
+        return _training(args) if args.training else _bench(args)
     except ValueError as error:
         print(f"fastnn bench: {error}", file=sys.stderr)
         return 2
@@ -106,8 +119,17 @@ def _default_folder() -> Path:
     return Path(f"fastnn-bench-{datetime.datetime.now():%Y%m%d-%H%M%S}")
 
 
-def _bench(args: argparse.Namespace) -> int:
-    from rich.console import Console
+def _folder(args: argparse.Namespace) -> Path:
+    folder: Path = args.out or _default_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out: cannot create {folder}: {error.strerror}") from error
+    return folder
+
+
+def _watched(console: Any, work: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    """What `work` returns, with a bar that shows how far it is."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -117,16 +139,6 @@ def _bench(args: argparse.Namespace) -> int:
         TimeRemainingColumn,
     )
 
-    from . import runner
-    from .report import html, plots, text
-
-    settings = _settings(args)
-    folder = args.out or _default_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"--out: cannot create {folder}: {error.strerror}") from error
-    console = Console()
     columns = (
         BarColumn(24),
         MofNCompleteColumn(),
@@ -141,7 +153,39 @@ def _bench(args: argparse.Namespace) -> int:
         def progress(what: str, done: int, of: int) -> None:
             bar.update(task, description=what, completed=done, total=of or None, refresh=True)
 
-        result = runner.run(settings, progress)
+        return work(progress)
+
+
+def _training(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from .report import training as report
+    from .training import runner
+    from .training.problems import NETWORKS
+
+    seconds, samples = TRAINING_EFFORT[args.quick]
+    names = args.networks or tuple(NETWORKS)
+    settings = runner.Settings(names, args.threads, args.compile, seconds, samples)
+    folder = _folder(args)
+    console = Console()
+    result = _watched(console, lambda progress: runner.run(settings, progress))
+    path = folder / TRAINING
+    write(result, path)
+    report.show(result, console)
+    console.print(f"\nWritten: {path}", highlight=False)
+    return 0
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from . import runner
+    from .report import html, plots, text
+
+    settings = _settings(args)
+    folder = _folder(args)
+    console = Console()
+    result = _watched(console, lambda progress: runner.run(settings, progress))
     path = folder / RESULTS
     write(result, path)
     text.show(result, console)

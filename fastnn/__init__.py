@@ -35,22 +35,61 @@ from fastnn.functional import __all__ as _activations
 from fastnn.functions import *  # noqa: F403
 from fastnn.functions import __all__ as _functions
 from fastnn.info import info
+from fastnn.random import manual_seed
 from fastnn.threads import get_num_threads, set_num_threads
 
-__all__ = ["accuracy", "backend", "get_num_threads", "info", "set_num_threads", "use", *_activations, *_functions]
+__all__ = [
+    "accuracy",
+    "backend",
+    "get_num_threads",
+    "info",
+    "manual_seed",
+    "set_num_threads",
+    "use",
+    *_activations,
+    *_functions,
+]
 
+
+_ROOMS = [  # imported when they are first used
+    "data",
+    "init",
+    "models",
+    "nn",
+    "optim",
+    "regularizers",
+    "train",
+    "ufuncs",
+]
+
+_GUESTS = {  # of modules that are imported when they are first used
+    "GradientError": "finite_differences",
+    "activation": "custom",
+    "gradcheck": "finite_differences",
+}
 
 if TYPE_CHECKING:
+    from fastnn import data as data
+    from fastnn import init as init
+    from fastnn import models as models
+    from fastnn import nn as nn
+    from fastnn import optim as optim
+    from fastnn import regularizers as regularizers
+    from fastnn import train as train
     from fastnn import ufuncs as ufuncs
+    from fastnn.custom import activation as activation
+    from fastnn.finite_differences import GradientError as GradientError
+    from fastnn.finite_differences import gradcheck as gradcheck
 
     __version__: str
 else:
 
     def __getattr__(name: str) -> Any:
-        if name == "ufuncs":
+        if name in _ROOMS or name in _GUESTS:
             import importlib
 
-            return importlib.import_module("fastnn.ufuncs")
+            module = importlib.import_module(f"fastnn.{_GUESTS.get(name, name)}")
+            return getattr(module, name) if name in _GUESTS else module
         if name == "__version__":
             from importlib.metadata import version
 
@@ -59,4 +98,4 @@ else:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "ufuncs", "__version__"])
+    return sorted({*globals(), *_ROOMS, *_GUESTS, "__version__"})

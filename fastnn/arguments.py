@@ -266,6 +266,18 @@ def check_apart(title: str, out: Array | None, inputs: Mapping[str, Array | None
             raise ValueError(f"{title}: out overlaps {name} in memory; expected memory apart from it")
 
 
+def check_written(title: str, written: Mapping[str, Array | None], inputs: Mapping[str, Array | None]) -> None:
+    """What is written must not overlap anything else, where inputs are read after the first result is written."""
+    others = dict(inputs)
+    for name, array in written.items():
+        if array is None:
+            continue
+        for other, value in others.items():
+            if value is not None and overlap(array, value):
+                raise ValueError(f"{title}: {name} overlaps {other} in memory; expected memory apart from it")
+        others[name] = array
+
+
 def whole_number(title: str, name: str, value: Any) -> int:
     """`value` as an int."""
     if type(value) is int:
@@ -339,6 +351,8 @@ def check_updated(
     title: str, name: str, array: Any, shape: tuple[int, ...] | None = None, dtype: np.dtype[Any] | None = None
 ) -> None:
     """An argument that is updated in place must be an array that can take the result as it is."""
+    if type(array) is np.ndarray and array.dtype is dtype and array.shape == shape and array.flags.carray:
+        return
     wanted = "float16, bfloat16, float32 or float64" if dtype is None else str(dtype)
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{title}: {name} is {_kind(array)}; expected a numpy.ndarray of {wanted} to update in place")
@@ -350,7 +364,7 @@ def check_updated(
         raise ValueError(f"{title}: {name} has shape {array.shape}; expected {shape}")
     if not array.flags.writeable:
         raise ValueError(f"{title}: {name} is read-only; expected a writeable array")
-    if array.size and 0 in _steps(array):
+    if array.size and not array.flags.c_contiguous and 0 in _steps(array):
         raise ValueError(
             f"{title}: {name} has strides {array.strides}, so that its elements share memory; "
             "expected one place for each"

@@ -1,4 +1,4 @@
-"""The command `fastnn`: info, bench, certify, randomness."""
+"""The command `fastnn`: train, evaluate, predict, search; info, bench, certify, randomness."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import os
 import sys
 from collections.abc import Sequence
 
+from fastnn import commands as training
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; the exit status is 0 for success, 1 for a promise that does not hold, 2 for wrong usage."""
     parser = argparse.ArgumentParser(
         prog="fastnn",
-        description="Neural-network primitives for NumPy: what is installed, how fast it is, how exact it is.",
-        epilog="examples: fastnn info | fastnn bench --quick | fastnn certify gelu",
+        description="Neural networks for NumPy: train and use them; what is installed, how fast and how exact it is.",
+        epilog="examples: fastnn train | fastnn info | fastnn bench --quick | fastnn certify gelu",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    training.add_parsers(commands)
     _add_info(commands)
     _add_bench(commands)
     _add_certify(commands)

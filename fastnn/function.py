@@ -56,6 +56,7 @@ class Function:
     examples: Callable[[np.random.Generator], Iterable[dict[str, Any]]]
     ulp: float | tuple[float, ...]
     scale: Callable[..., Any] | None = None
+    out_result: int = 0  # which of the results goes to `out`
     gradient_of: str | None = None
     gradients: Callable[..., dict[str, Any]] | None = None
     bytes: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,3 +52,16 @@ def fused(title: str, activation: Activation, dtype: np.dtype[Any]) -> Fused | N
     if any(value.size != 1 for value in checked):
         raise ValueError(f"{title}: activation {name!r} takes one number for each parameter here, no arrays")
     return Fused(name, tuple(value.item() for value in checked))
+
+
+@functools.lru_cache(maxsize=256)
+def _hashed(activation: Activation, dtype: np.dtype[Any]) -> Fused | None:
+    return fused("", activation, dtype)
+
+
+def known(activation: Activation, dtype: Any) -> Fused | None:
+    """The checked activation, kept from call to call; None for what is not hashable, or no dtype that has kernels."""
+    try:
+        return _hashed(activation, dtype) if isinstance(dtype, np.dtype) and dtype.itemsize <= 8 else None
+    except (TypeError, ValueError):
+        return None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +28,28 @@ def settings() -> Iterator[None]:
         fnn.set_num_threads(threads)
     if fnn.backend() != backend:
         fnn.use(backend)
+
+
+# Real data, as in .ci/run: the folder FASTNN_DATA, or ../shared/data beside the repository.
+DATA = Path(os.environ.get("FASTNN_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def mnist_folder() -> Path:
+    """The folder with MNIST's idx files."""
+    if not any(DATA.glob("**/train-images*")):
+        pytest.skip("needs the idx files of MNIST: set FASTNN_DATA to the folder that holds them")
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def cifar_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with cifar-10-batches-bin: as it is, or made by the `unpack.py` that lies beside a smaller copy."""
+    if any(DATA.glob("**/cifar-10-batches-bin/test_batch.bin")):
+        return DATA
+    if not (DATA / "unpack.py").is_file():
+        pytest.skip("needs cifar-10-batches-bin: set FASTNN_DATA to the folder that holds it")
+    pytest.importorskip("PIL")
+    folder = tmp_path_factory.mktemp("cifar")
+    subprocess.run([sys.executable, DATA / "unpack.py", folder], check=True)
+    return folder

@@ -309,9 +309,9 @@ def test_results_go_where_they_are_wanted(row: Function) -> None:
             arguments = cast(row, example, dtype)
             expected = call(row, arguments)
             for layout in (np.copy, *LAYOUTS.values()):
-                out = layout(np.full_like(np.asarray(expected[0]), 77))
+                out = layout(np.full_like(np.asarray(expected[row.out_result]), 77))
                 got = call(row, arguments, out=out)
-                assert got[0] is out
+                assert got[row.out_result] is out
                 assert_same(got, expected)
 
 
@@ -320,23 +320,24 @@ def test_out_that_is_an_argument(row: Function) -> None:
     """It is taken or refused, never a wrong result; and memory that overlaps otherwise likewise."""
     example = cast(row, examples(row)[0], FLOAT32)
     expected = call(row, example)
+    written = expected[row.out_result]
     for name in argument_names(row, "array"):
         value = example.get(name)
-        if not isinstance(value, np.ndarray) or value.dtype != expected[0].dtype or name in in_place(row):
+        if not isinstance(value, np.ndarray) or value.dtype != written.dtype or name in in_place(row):
             continue
         for shift in (0, 1):
-            room = np.zeros(value.size + expected[0].size + shift, value.dtype)
+            room = np.zeros(value.size + written.size + shift, value.dtype)
             given = {key: mapped(other, np.copy) for key, other in example.items()}
             given[name] = room[: value.size].reshape(value.shape)
             given[name][...] = value
-            out = room[shift : shift + expected[0].size].reshape(expected[0].shape)
+            out = room[shift : shift + written.size].reshape(written.shape)
             try:
                 results = as_tuple(getattr(fnn, row.name)(**given, out=out))
             except ValueError as error:
                 assert re.match(rf"{row.name}: out .*\b{name}\b", str(error)), error
                 np.testing.assert_array_equal(given[name], value)
             else:
-                assert results[0] is out
+                assert results[row.out_result] is out
                 assert_same(list(results), expected[: len(results)])
 
 
@@ -409,7 +410,7 @@ def test_read_only_arguments(row: Function) -> None:
 @with_out
 def test_out_that_cannot_take_the_result(row: Function) -> None:
     given = ready(row)
-    result = np.asarray(call(row, given)[0])
+    result = np.asarray(call(row, given)[row.out_result])
     frozen = np.zeros_like(result)
     frozen.flags.writeable = False
     cases: list[tuple[Any, type[Exception]]] = [

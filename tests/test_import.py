@@ -64,7 +64,8 @@ def test_a_missing_dependency_is_not_taken_for_a_missing_build(tmp_path: Path) -
 def test_names() -> None:
     functions = {name for op in OPS for name in (op, f"{op}_backward")} | set(FUNCTIONS)
     assert functions < set(fnn.__all__) <= set(dir(fnn))
-    assert {"use", "backend", "info", "accuracy", "set_num_threads", "get_num_threads"} == set(fnn.__all__) - functions
+    others = {"use", "backend", "info", "accuracy", "manual_seed", "set_num_threads", "get_num_threads"}
+    assert others == set(fnn.__all__) - functions
     assert {"ufuncs", "__version__"} < set(dir(fnn))
     space: dict[str, Any] = {}
     exec("from fastnn import *", space)
@@ -72,6 +73,15 @@ def test_names() -> None:
     assert isinstance(fnn.__version__, str) and fnn.__version__.split(".")[0].isdigit()
     with pytest.raises(AttributeError, match="module 'fastnn' has no attribute 'rleu'"):
         fnn.rleu  # noqa: B018
+
+
+def test_guests_are_themselves_whatever_was_imported_before() -> None:
+    done = python(
+        "import fastnn.custom, fastnn.finite_differences, fastnn as fnn; from fastnn import activation, gradcheck; "
+        "print(callable(fnn.gradcheck), fnn.gradcheck is gradcheck, fnn.activation is activation, "
+        "issubclass(fnn.GradientError, AssertionError), {'activation', 'gradcheck', 'init'} < set(dir(fnn)))"
+    )
+    assert done.stdout.split() == ["True"] * 5, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)

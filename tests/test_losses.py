@@ -232,3 +232,25 @@ def test_other_losses_of_torch() -> None:
         loss, gradient = fnn.hinge_loss_and_grad(scores, labels, reduction=reduction)
         theirs = _torch("multi_margin_loss", reduction, torch.tensor(scores), torch.tensor(labels))
         _compare((loss / 7, gradient / 7), theirs)
+
+
+@every_run
+def test_out_receives_the_gradient(run: str) -> None:
+    rng = np.random.default_rng(3)
+    scores, labels = rng.standard_normal((6, 5)).astype(np.float32), rng.integers(0, 5, 6)
+    with using(run):
+        for function, second in (
+            (fnn.cross_entropy_and_grad, labels),
+            (fnn.hinge_loss_and_grad, labels),
+            (fnn.squared_error_and_grad, scores[::-1].copy()),
+            (fnn.binary_cross_entropy_with_logits_and_grad, rng.random((6, 5), np.float32)),
+        ):
+            expected, out = function(scores, second), np.full((6, 5), 7, np.float32)
+            loss, gradient = function(scores, second, out=out)
+            assert gradient is out and loss == expected[0]
+            np.testing.assert_array_equal(out, expected[1])
+            with pytest.raises(ValueError, match=f"^{function.__name__}: out overlaps"):
+                function(scores, second, out=scores)
+    with pytest.raises(ValueError, match="labels at"):
+        fnn.cross_entropy_and_grad(scores, labels + 5, out=out)
+    np.testing.assert_array_equal(out, expected[1])

@@ -238,6 +238,98 @@ def test_fused_dropout_has_the_bits_of_separate_calls(activation: Any) -> None:
                         np.testing.assert_array_equal(one, other)  # 0 may have either sign where all is dropped
 
 
+def norms(x: Array, groups: int = 2) -> dict[str, tuple[dict[str, Any], tuple[str, ...]]]:
+    """By name: the arguments that forward and backward of a norm share, gamma aside, and its statistics."""
+    both = ("mean", "inv_std")
+    return {
+        "batch_norm_train": ({}, both),
+        "layer_norm": ({"axis": 1}, both),
+        "group_norm": ({"groups": groups}, both),
+        "instance_norm": ({}, both),
+        "rms_norm": ({"axis": 1}, ("inv_rms",)),
+    }
+
+
+@every_run
+def test_memory_that_is_given(run: str) -> None:
+    """Statistics and gradients in arrays of the caller's: the same bits; sums are added to what is there."""
+    rng = np.random.default_rng(14)
+    x = rng.standard_normal((5, 6, 9, 8)).astype(np.float32)
+    dy, spare = rng.standard_normal(x.shape).astype(np.float32), np.empty_like(x)
+    for name, (options, statistics) in norms(x).items():
+        shape = x.shape[1:] if "axis" in options else x.shape[1:2]
+        gamma, beta = rng.standard_normal((2, *shape)).astype(np.float32)
+        affine = {"gamma": gamma} if name == "rms_norm" else {"gamma": gamma, "beta": beta}
+        more = {"running_mean": None, "running_var": None} if name == "batch_norm_train" else {}
+        forward = getattr(fnn, name)
+        backward = getattr(fnn, f"{name.removesuffix('_train')}_backward")
+        with using(run):
+            y, *known = forward(x, **options, **affine, **more)
+            given = {
+                key: np.zeros((*value.shape, 2), np.float32)[..., 0]
+                for key, value in zip(statistics, known, strict=True)
+            }
+            got = forward(x, **options, **affine, **more, **given, out=spare)
+            assert all(one is other for one, other in zip(got, (spare, *given.values()), strict=True))
+            for one, other in zip(got, (y, *known), strict=True):
+                assert_same_bits(one, other)
+            known_by_name = dict(zip(statistics, known, strict=True))
+            dx, *sums = backward(dy, x, gamma=gamma, **options, **known_by_name)
+            names = ("dgamma", "dbeta")[: len(sums)]
+            for memory in (np.full((*shape, 2), 7, np.float32)[..., 0], np.full(shape, 7, np.float32)):
+                room = {key: memory.copy() if memory.flags.c_contiguous else memory for key in names[:1]}
+                got = backward(dy, x, gamma=gamma, **options, **known_by_name, **room)
+                assert got[1] is room["dgamma"]
+                for one, other in zip(got, (dx, *sums), strict=True):
+                    assert_same_bits(one, other)
+            before = {key: rng.standard_normal(shape).astype(np.float32) for key in names}
+            after = {key: value.copy() for key, value in before.items()}
+            got = backward(dy, x, gamma=gamma, **options, **known_by_name, **after, accumulate=True, out=spare)
+            assert_same_bits(got[0], dx)
+            for key, one, new in zip(names, got[1:], sums, strict=True):
+                assert one is after[key]
+                np.testing.assert_allclose(one, before[key] + new, rtol=2e-6, atol=2e-6)
+
+
+def test_memory_that_cannot_take_the_results() -> None:
+    x = np.random.default_rng(15).standard_normal((4, 6, 5)).astype(np.float32)
+    for name, (options, statistics) in norms(x).items():
+        shape = x.shape[1:] if "axis" in options else x.shape[1:2]
+        gamma = np.ones(shape, np.float32)
+        more = {"running_mean": None, "running_var": None, "beta": None} if name == "batch_norm_train" else {}
+        forward = getattr(fnn, name)
+        backward = getattr(fnn, f"{name.removesuffix('_train')}_backward")
+        _, *known = forward(x, **options, gamma=gamma, **more)
+        for key, value in zip(statistics, known, strict=True):
+            kwargs = {"x": x, **options, "gamma": gamma, **more}
+            refuse(
+                TypeError,
+                f"{key} has dtype float64; expected float32",
+                forward,
+                **kwargs,
+                **{key: np.zeros(value.shape)},
+            )
+            refuse(ValueError, f"{key} has shape (9, 9)", forward, **kwargs, **{key: np.zeros((9, 9), np.float32)})
+            overlapping = x.reshape(-1)[: value.size].reshape(value.shape)
+            refuse(ValueError, f"{key} overlaps x in memory", forward, **kwargs, **{key: overlapping})
+            out = np.empty_like(x)
+            overlapping = out.reshape(-1)[: value.size].reshape(value.shape)
+            refuse(ValueError, f"{key} overlaps out in memory", forward, **kwargs, **{key: overlapping}, out=out)
+        kwargs = {"dy": x, "x": x.copy(), **options, **dict(zip(statistics, known, strict=True))}
+        for key in ("dgamma", "dbeta")[: 1 if name == "rms_norm" else 2]:
+            room = np.zeros(shape, np.float32)
+            rest = {k: np.zeros(shape, np.float32) for k in ("dgamma",) if k != key}
+            refuse(TypeError, f"{key} is a list", backward, **kwargs, gamma=gamma, **{key: [1.0]})
+            refuse(ValueError, f"{key} has shape (2,)", backward, **kwargs, gamma=gamma, **{key: room.reshape(-1)[:2]})
+            refuse(ValueError, f"{key} is an array and gamma is None", backward, **kwargs, gamma=None, **{key: room})
+            refuse(ValueError, f"{key} overlaps gamma", backward, **kwargs, gamma=gamma, **{key: gamma})
+            refuse(
+                ValueError, f"adds to {key}, which is None", backward, **kwargs, gamma=gamma, accumulate=True, **rest
+            )
+            refuse(TypeError, "accumulate is 1", backward, **kwargs, gamma=gamma, accumulate=1)
+            backward(**kwargs, gamma=None, accumulate=True)
+
+
 def test_no_hidden_copies() -> None:
     """What a call allocates beyond its results does not grow with the array, as far as NumPy sees."""
     import tracemalloc
@@ -415,7 +507,7 @@ def test_bad_arguments() -> None:
     refuse(ValueError, "running_var is None", train, x, gamma, beta, mean, None)
     refuse(TypeError, "running_mean is a list", train, x, gamma, beta, [0.0] * 3, variance)
     refuse(TypeError, "running_var has dtype int64", train, x, gamma, beta, mean, np.ones(3, np.int64))
-    refuse(ValueError, "running_mean overlaps running_var", train, x, gamma, beta, variance, variance)
+    refuse(ValueError, "running_var overlaps running_mean", train, x, gamma, beta, variance, variance)
     refuse(ValueError, "running_mean overlaps x", train, x, gamma, beta, x[0, 0, :3], variance)
     out = np.empty_like(x)
     refuse(ValueError, "running_mean overlaps out", train, x, gamma, beta, out[0, 0, :3], variance, out=out)

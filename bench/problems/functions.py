@@ -200,8 +200,9 @@ class FunctionProblem(Problem):
         options: Arguments = {}
         row = self.spec.row
         if row is not None and any(argument.name == "out" for argument in row.arguments):
-            first = next(arrays(self.trial.results))
-            options["out"] = aligned(first.shape, first.dtype)
+            results = self.trial.results
+            result = results[row.out_result] if isinstance(results, tuple) else results
+            options["out"] = aligned(result.shape, result.dtype)
             options["out"].fill(0)
         return Buffers(extra=self.extra, **self.arguments, **options)
 

@@ -3,7 +3,8 @@
     python -m fastnn.bench.report.readme README.md bench/results/README.md
 
 A table stands between `<!-- KIND: FILE -->` and `<!-- end -->`; the file is relative to the README. Kinds: claim, speed
-targets and functions, from a result file of `fastnn bench`; accuracy, from a certificate.
+targets and functions, from a result file of `fastnn bench`; training, from one of `fastnn bench --training`;
+trained, from one of `fastnn train --record`; accuracy, from a certificate.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from fastnn.accuracy import Certificate
+from fastnn.commands import record
 
+from . import training
 from .results import Result, load
 from .rows import Row, bytes_text, families, function_rows, main_size, rate_text, rows, ulp_text, us_text
 from .verdicts import held
 
-TABLE = re.compile(r"(<!-- (claim|speed|targets|functions|accuracy): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+KINDS = "claim|speed|targets|functions|accuracy|training|trained"
+TABLE = re.compile(rf"(<!-- ({KINDS}): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(text: str, folder: Path) -> str:
@@ -32,6 +36,10 @@ def filled(text: str, folder: Path) -> str:
         path = folder / name
         if kind == "accuracy":
             return begin + accuracy(Certificate.load(path)) + end
+        if kind == "training":
+            return begin + steps(training.load(path)) + end
+        if kind == "trained":
+            return begin + trained(record.load(path)) + end
         make = {"claim": claim, "speed": speed, "targets": targets, "functions": functions}[kind]
         return begin + make(load(path)) + end
 
@@ -139,6 +147,35 @@ def _cells(row: Row | None) -> tuple[str, ...]:
 
 def _error(row: Row, name: str) -> str:
     return ulp_text(row.errors[name].worst if name in row.errors else None)
+
+
+def steps(result: Result) -> str:
+    """A training step of each network: fastnn and PyTorch's fastest form, with memory, against the target."""
+    table = _markdown(training.HEADS, (step.cells() for step in training.steps(result)))
+    return "\n".join((machine(result), "", *table, ""))
+
+
+def trained(result: Result) -> str:
+    """What each recorded training run came to, and the command that repeats it."""
+    lines = [
+        (
+            f"`fastnn train --data {one['data']} --model {one['model']['name']} --seed {one['seed']}`",
+            f"{one['parameters']:,}",
+            str(one["epochs"]),
+            f"{100 * one['test_accuracy']:.2f} %",
+            f"{one['seconds']:,.0f} s",
+            f"{one['samples_per_s']:,.0f}",
+            f"{one['peak_bytes'] / 2**20:,.0f} MiB",
+        )
+        for one in result["results"].values()
+    ]
+    machines = {
+        f"{one['machine']['cpu']}, {one['threads']} thread{'s' * (one['threads'] != 1)}, "
+        f"{datetime.datetime.fromisoformat(one['machine']['date']).date()}": None
+        for one in result["results"].values()
+    }
+    head = ("command", "parameters", "epochs", "test accuracy", "time", "samples/s", "memory")
+    return "\n".join((f"Trained on {'; '.join(machines)}.", "", *_markdown(head, lines), ""))
 
 
 def accuracy(certificate: Certificate) -> str:

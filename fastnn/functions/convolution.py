@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from fastnn import functional
 from fastnn.arguments import (
     Array,
-    check_apart,
     check_out,
+    check_updated,
+    check_written,
     common_array,
-    flag,
     parameter_dtype,
     plain,
     real_array,
@@ -22,7 +24,8 @@ from fastnn.arguments import (
 )
 from fastnn.dispatch import implementation
 from fastnn.function import public
-from fastnn.fusion import Activation, fused
+from fastnn.fusion import Activation, fused, known
+from fastnn.gradients import Gradients, checked_saved
 from fastnn.sliding import Padding, padding_per_axis, per_axis, window_count, within
 from fastnn.table.convolution import AXES, ROWS
 
@@ -57,11 +60,35 @@ def _same_dtype(title: str, names: Sequence[str], values: Sequence[Any]) -> list
     return arrays
 
 
+def _exact(option: Any) -> bool:
+    """Is it an int, a string, or a tuple of ints? Those are equal only if they mean the same."""
+    return type(option) in (int, str) or (type(option) is tuple and all(type(item) is int for item in option))
+
+
 def _checked(
     title: str, x: Array, weight: Array, stride: Any, padding: Any, dilation: Any, groups: Any, axes: int
 ) -> _Convolution:
     """Everything about shapes and options, and the arrays with two spatial axes."""
-    x_shape, weight_shape = x.shape, weight.shape
+    options = (stride, padding, dilation, groups)
+    geometry = _kept_geometry if all(map(_exact, options)) else _geometry
+    x_shape, weight_shape, y_shape, steps = geometry(title, x.shape, weight.shape, *options, axes)
+    x, weight = plain(x), plain(weight)
+    return _Convolution(
+        x if axes == 2 else x.reshape(x_shape), weight if axes == 2 else weight.reshape(weight_shape), steps, y_shape
+    )
+
+
+def _geometry(
+    title: str,
+    x_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    axes: int,
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int, int, int], Any]:
+    """The shapes of x, weight and y with two spatial axes, and the options as kernels take them."""
     for name, shape in (("x", x_shape), ("weight", weight_shape)):
         if len(shape) != axes + 2:
             layout = f"({'N, C' if name == 'x' else 'O, C / groups'}, {AXES[axes]})"
@@ -92,13 +119,16 @@ def _checked(
         options.insert(0, (1, 0, 1))
         sizes.insert(0, 1)
     (row_step, top, row_gap), (col_step, left, col_gap) = options
-    x, weight = plain(x), plain(weight)
-    return _Convolution(
-        x if axes == 2 else x.reshape(x_shape[0], channels, 1, *lengths),
-        weight if axes == 2 else weight.reshape(outputs, inner, 1, *kernel),
-        ((row_step, col_step), (top, left), (row_gap, col_gap), count),
+    ones = (1,) * (2 - axes)
+    return (
+        (x_shape[0], channels, *ones, *lengths),
+        (outputs, inner, *ones, *kernel),
         (x_shape[0], outputs, sizes[0], sizes[1]),
+        ((row_step, col_step), (top, left), (row_gap, col_gap), count),
     )
+
+
+_kept_geometry = functools.lru_cache(maxsize=1024)(_geometry)
 
 
 def _bias(title: str, bias: Any, dtype: np.dtype[Any], outputs: int) -> Array | None:
@@ -125,32 +155,31 @@ def _forward(
     dilation: Any,
     groups: Any,
     activation: Activation,
+    z: Array | None,
     out: Array | None,
 ) -> Array:
     x, weight = _same_dtype(title, ("x", "weight"), (x, weight))
     made = _checked(title, x, weight, stride, padding, dilation, groups, axes)
     offset = _bias(title, bias, x.dtype, weight.shape[0])
-    chosen = fused(title, activation, x.dtype)
+    chosen = None if activation is None else known(activation, x.dtype) or fused(title, activation, x.dtype)
     shape = (*made.y_shape[:2], *made.y_shape[4 - axes :])
     if out is not None:
         check_out(title, out, shape, x.dtype, {})
-        check_apart(title, out, {"x": x, "weight": weight, "bias": offset})
-    result = receiver(out, shape, x.dtype)
+    if z is not None:
+        check_updated(title, "z", z, shape, x.dtype)
+    if out is not None or z is not None:
+        check_written(title, {"out": out, "z": z}, {"x": x, "weight": weight, "bias": offset})
+    result, before = receiver(out, shape, x.dtype), None if z is None else receiver(z, shape, x.dtype)
     if result.size:
         name, params = (None, ()) if chosen is None else chosen
-        y = result.reshape(made.y_shape)
-        implementation("convolution").forward(made.x, made.weight, offset, y, *made.options, name, params)
+        y, inner = result.reshape(made.y_shape), None if before is None else before.reshape(made.y_shape)
+        implementation("convolution").forward(made.x, made.weight, offset, y, *made.options, name, params, inner)
+    if before is not None:
+        stored(before, z)
     return stored(result, out)
 
 
-def _wanted(title: str, *given: Any) -> tuple[bool, bool, bool]:
-    names = ("input_gradient", "weight_gradient", "bias_gradient")
-    dx, dweight, dbias = (flag(title, name, value) for name, value in zip(names, given, strict=True))
-    return dx, dweight, dbias
-
-
 def _backward(
-    title: str,
     axes: int,
     dy: Any,
     x: Any,
@@ -159,40 +188,60 @@ def _backward(
     padding: Any,
     dilation: Any,
     groups: Any,
-    wanted: tuple[bool, bool, bool],
-    out: Array | None,
+    saved: Any,
+    activation: Activation,
+    gradients: Gradients,
 ) -> tuple[Array | None, Array | None, Array | None]:
+    title = gradients.title
     dy, x, weight = _same_dtype(title, ("dy", "x", "weight"), (dy, x, weight))
     made = _checked(title, x, weight, stride, padding, dilation, groups, axes)
+    dtype, number = x.dtype, parameter_dtype(x.dtype)
     shape = (*made.y_shape[:2], *made.y_shape[4 - axes :])
     if dy.shape != shape:
         raise ValueError(f"{title}: dy has shape {dy.shape}; expected that of the convolution's result, {shape}")
-    if out is not None:
-        check_out(title, out, x.shape, x.dtype, {})
-        check_apart(title, out, {"dy": dy, "x": x, "weight": weight})
-        if not wanted[0]:
-            raise ValueError(
-                f"{title}: out is for dx, which input_gradient=False leaves out; expected one or the other"
-            )
-    dy = plain(dy).reshape(made.y_shape)
-    kernels = implementation("convolution")
-    dx = dweight = dbias = None
-    if wanted[0]:
-        dx = receiver(out, x.shape, x.dtype)
-        if dy.size:
+    chosen = None if activation is None else known(activation, dtype) or fused(title, activation, dtype)
+    before = checked_saved(title, saved, chosen, shape, dtype)
+    like = {"dx": (x.shape, dtype), "dweight": (weight.shape, dtype), "dbias": (weight.shape[:1], number)}
+    gradients.prepare({**like, "dz": (shape, number)}, {"dy": dy, "x": x, "weight": weight, **before})
+    arrays = gradients.arrays
+    if chosen is not None:
+        if number != dtype:  # dz is of the dtype computed in, and so is all that kernels meet beside it
+            made = made._replace(x=made.x.astype(number), weight=made.weight.astype(number))
+            dy, before = dy.astype(number), {"saved": before["saved"].astype(number)}
+            gradients.arrays = arrays = {k: None if a is None else a.astype(number) for k, a in arrays.items()}
+        slope: Any = getattr(functional, f"{chosen.name}_backward")
+        dz = np.empty(shape, number) if arrays["dz"] is None else arrays["dz"]
+        slope(dy, before["saved"], *chosen.params, out=dz)
+        dy = dz
+    _run(plain(dy).reshape(made.y_shape), made, arrays, gradients.accumulate)
+    if chosen is None or number == dtype:
+        return gradients.results(z=chosen is not None)
+    with np.errstate(over="ignore"):
+        dx, dweight, dbias = gradients.results(z=True)
+        return (
+            None if dx is None else dx.astype(dtype, copy=False),
+            None if dweight is None else dweight.astype(dtype, copy=False),
+            dbias,
+        )
+
+
+def _run(dy: Array, made: _Convolution, to: dict[str, Array | None], accumulate: bool) -> None:
+    kernels, (dx, dweight, dbias) = implementation("convolution"), (to["dx"], to["dweight"], to["dbias"])
+    if dx is not None:
+        if dy.size and dx.size:
             kernels.input_gradient(dy, made.weight, dx.reshape(made.x.shape), *made.options)
         else:
             dx[...] = 0
-        dx = stored(dx, out)
-    if wanted[1]:
-        dweight = np.zeros(weight.shape, x.dtype)
-        if dy.size and x.size:
-            kernels.weight_gradient(dy, made.x, dweight.reshape(made.weight.shape), *made.options)
-    if wanted[2]:
-        dbias = np.zeros(weight.shape[0], parameter_dtype(x.dtype))
+    if dweight is not None:
+        if dy.size and made.x.size:
+            kernels.weight_gradient(dy, made.x, dweight.reshape(made.weight.shape), *made.options, accumulate)
+        elif not accumulate:
+            dweight[...] = 0
+    if dbias is not None:
         if dy.size:
-            kernels.bias_gradient(dy, dbias)
-    return dx, dweight, dbias
+            kernels.bias_gradient(dy, dbias, accumulate)
+        elif not accumulate:
+            dbias[...] = 0
 
 
 @public(_ROW["conv2d"])
@@ -206,9 +255,10 @@ def conv2d(
     groups: int = 1,
     activation: Activation = None,
     *,
+    z: Array | None = None,
     out: Array | None = None,
 ) -> Array:
-    return _forward("conv2d", 2, x, weight, bias, stride, padding, dilation, groups, activation, out)
+    return _forward("conv2d", 2, x, weight, bias, stride, padding, dilation, groups, activation, z, out)
 
 
 @public(_ROW["conv2d_backward"])
@@ -220,14 +270,30 @@ def conv2d_backward(
     padding: Padding = 0,
     dilation: Sizes = 1,
     groups: int = 1,
+    saved: npt.ArrayLike | None = None,
+    activation: Activation = None,
     *,
-    input_gradient: bool = True,
-    weight_gradient: bool = True,
-    bias_gradient: bool = True,
-    out: Array | None = None,
+    need_dx: bool = True,
+    need_dweight: bool = True,
+    need_dbias: bool = True,
+    accumulate: bool = False,
+    dx: Array | None = None,
+    dweight: Array | None = None,
+    dbias: Array | None = None,
+    dz: Array | None = None,
 ) -> tuple[Array | None, Array | None, Array | None]:
-    wanted = _wanted("conv2d_backward", input_gradient, weight_gradient, bias_gradient)
-    return _backward("conv2d_backward", 2, dy, x, weight, stride, padding, dilation, groups, wanted, out)
+    made = Gradients(
+        "conv2d_backward",
+        need_dx=need_dx,
+        need_dweight=need_dweight,
+        need_dbias=need_dbias,
+        accumulate=accumulate,
+        dx=dx,
+        dweight=dweight,
+        dbias=dbias,
+        dz=dz,
+    )
+    return _backward(2, dy, x, weight, stride, padding, dilation, groups, saved, activation, made)
 
 
 @public(_ROW["conv1d"])
@@ -241,9 +307,10 @@ def conv1d(
     groups: int = 1,
     activation: Activation = None,
     *,
+    z: Array | None = None,
     out: Array | None = None,
 ) -> Array:
-    return _forward("conv1d", 1, x, weight, bias, stride, padding, dilation, groups, activation, out)
+    return _forward("conv1d", 1, x, weight, bias, stride, padding, dilation, groups, activation, z, out)
 
 
 @public(_ROW["conv1d_backward"])
@@ -255,11 +322,27 @@ def conv1d_backward(
     padding: Padding = 0,
     dilation: Sizes = 1,
     groups: int = 1,
+    saved: npt.ArrayLike | None = None,
+    activation: Activation = None,
     *,
-    input_gradient: bool = True,
-    weight_gradient: bool = True,
-    bias_gradient: bool = True,
-    out: Array | None = None,
+    need_dx: bool = True,
+    need_dweight: bool = True,
+    need_dbias: bool = True,
+    accumulate: bool = False,
+    dx: Array | None = None,
+    dweight: Array | None = None,
+    dbias: Array | None = None,
+    dz: Array | None = None,
 ) -> tuple[Array | None, Array | None, Array | None]:
-    wanted = _wanted("conv1d_backward", input_gradient, weight_gradient, bias_gradient)
-    return _backward("conv1d_backward", 1, dy, x, weight, stride, padding, dilation, groups, wanted, out)
+    made = Gradients(
+        "conv1d_backward",
+        need_dx=need_dx,
+        need_dweight=need_dweight,
+        need_dbias=need_dbias,
+        accumulate=accumulate,
+        dx=dx,
+        dweight=dweight,
+        dbias=dbias,
+        dz=dz,
+    )
+    return _backward(1, dy, x, weight, stride, padding, dilation, groups, saved, activation, made)

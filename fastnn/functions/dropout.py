@@ -16,6 +16,7 @@ from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.generator import GRID
 from fastnn.generator import threshold as threshold_of
+from fastnn.kernels.cpu import dropout as native
 from fastnn.table.dropout import ALPHA_PRIME, ROWS
 
 __all__ = [row.name for row in ROWS]
@@ -118,7 +119,20 @@ def _scale(threshold: int, mode: str) -> float:
     return 1.0 if mode == "vanilla" else GRID / (GRID - threshold)
 
 
+def _at_once(x: Any, axes: int, mode: str, p: Any, *options: Any) -> Array | None:
+    """The result where the native kernels can take the arguments as they are, without a look at what may be wrong."""
+    if type(p) is not float or not 0 <= p <= 1 or type(mode) is not str or implementation("dropout") is not native:
+        return None
+    if mode not in MODES:
+        return None
+    bound = threshold_of(p)
+    return None if bound in (0, GRID) else native._short(x, axes, bound, _scale(bound, mode), *options)
+
+
 def _elements(title: str, name: str, x: object, mode: str, *options: Any) -> Array:
+    result = _at_once(x, 0, mode, *options)
+    if result is not None:
+        return result
     _check_mode(title, mode)
     call = _Call(title, name, x, *options)
     if not call.without_draw():
@@ -129,6 +143,9 @@ def _elements(title: str, name: str, x: object, mode: str, *options: Any) -> Arr
 
 
 def _units(title: str, name: str, x: object, axes: int, mode: str, *options: Any) -> Array:
+    result = _at_once(x, axes, mode, *options)
+    if result is not None:
+        return result
     _check_mode(title, mode)
     call = _Call(title, name, x, *options, axes=axes)
     if not call.without_draw():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
@@ -12,9 +11,8 @@ import numpy.typing as npt
 from fastnn.arguments import (
     check_out,
     check_updated,
+    check_written,
     common_array,
-    flag,
-    overlap,
     parameter_dtype,
     plain,
     real_array,
@@ -23,7 +21,8 @@ from fastnn.arguments import (
 )
 from fastnn.dispatch import implementation
 from fastnn.function import public
-from fastnn.fusion import Activation, Fused, fused
+from fastnn.fusion import Activation, fused, known
+from fastnn.gradients import Gradients, beside, checked_saved
 from fastnn.kernels.cpu import linear as native
 from fastnn.table import FUNCTIONS
 
@@ -44,9 +43,9 @@ def linear(
 ) -> Array:
     kernels = implementation("linear")
     if kernels is native and z is None:
-        known = None if activation is None else _known(activation, getattr(x, "dtype", None))
-        if known is not None or activation is None:
-            y = native._short(x, weight, bias, known, out)
+        chosen = None if activation is None else known(activation, getattr(x, "dtype", None))
+        if chosen is not None or activation is None:
+            y = native._short(x, weight, bias, chosen, out)
             if y is not None:
                 return y  # type: ignore[no-any-return]
     title = "linear"
@@ -60,7 +59,7 @@ def linear(
     check_out(title, out, shape, x.dtype, {})
     if z is not None:
         check_updated(title, "z", z, shape, x.dtype)
-    _check_apart(title, {"out": out, "z": z}, inputs)
+    check_written(title, {"out": out, "z": z}, inputs)
     y, before = receiver(out, shape, x.dtype), None if z is None else receiver(z, shape, x.dtype)
     biases = None if bias is None else plain(bias)
     kernels.forward(_rows(x), plain(weight), biases, chosen, _rows(y), None if before is None else _rows(before))
@@ -87,86 +86,52 @@ def linear_backward(
     dz: Array | None = None,
 ) -> tuple[Array | None, Array | None, Array | None]:
     title = "linear_backward"
-    needed = {
-        "dx": flag(title, "need_dx", need_dx),
-        "dweight": flag(title, "need_dweight", need_dweight),
-        "dbias": flag(title, "need_dbias", need_dbias),
-    }
-    accumulate = flag(title, "accumulate", accumulate)
+    made = Gradients(
+        title,
+        need_dx=need_dx,
+        need_dweight=need_dweight,
+        need_dbias=need_dbias,
+        accumulate=accumulate,
+        dx=dx,
+        dweight=dweight,
+        dbias=dbias,
+        dz=dz,
+    )
     if native._fits(dy, x, weight, saved, dx, dweight, dbias, dz):
-        found = _plain_backward(dy, x, weight, saved, activation, needed, accumulate, (dx, dweight, dbias), dz)
+        found = _plain_backward(dy, x, weight, saved, activation, made)
         if found is not None:
             return found
     x, weight = _factors(title, x, weight)
     dtype, number = x.dtype, parameter_dtype(x.dtype)
     shape = (*x.shape[:-1], weight.shape[0])
     chosen = fused(title, activation, dtype)
-    dy = _beside(title, "dy", dy, shape, dtype)
-    inputs = {"dy": dy, "x": x, "weight": weight}
-    if chosen is not None:
-        if saved is None:
-            what = "y" if chosen.op.saves == "output" else "z, the value before the activation"
-            raise TypeError(f"{title}: saved is None and activation is {chosen.name!r}; expected {what}")
-        saved = inputs["saved"] = _beside(title, "saved", saved, shape, dtype)
-    elif saved is not None:
-        raise ValueError(f"{title}: saved goes with an activation, and activation is None")
-    results = {
-        "dx": (dx, x.shape, dtype),
-        "dweight": (dweight, weight.shape, dtype),
-        "dbias": (dbias, shape[-1:], number),
-    }
-    for name, (given, wanted, kind) in results.items():
-        if given is not None:
-            check_updated(title, name, given, wanted, kind)
-        elif accumulate and needed[name] and name != "dx":
-            raise ValueError(f"{title}: accumulate adds to {name}, which is None; expected an array of shape {wanted}")
-    if dz is not None:
-        check_updated(title, "dz", dz, shape, number)
-    _check_apart(title, {"dx": dx, "dweight": dweight, "dbias": dbias}, inputs)
-    same = dz is not None and dz.dtype == dy.dtype and _same_place(dz, dy)
-    others = {name: array for name, array in inputs.items() if not (same and name == "dy")}
-    _check_apart(title, {"dz": dz, "dx": dx, "dweight": dweight, "dbias": dbias}, others)
-    made = {
-        name: (given if accumulate and given is not None else receiver(given, wanted, kind)) if needed[name] else None
-        for name, (given, wanted, kind) in results.items()
-    }
-    made = {name: None if array is None else plain(array) for name, array in made.items()}
-    scratch = None if dz is None else receiver(dz, shape, number)
+    dy = beside(title, "dy", dy, shape, dtype)
+    before = checked_saved(title, saved, chosen, shape, dtype)
+    like = {"dx": (x.shape, dtype), "dweight": (weight.shape, dtype), "dbias": (shape[-1:], number)}
+    made.prepare({**like, "dz": (shape, number)}, {"dy": dy, "x": x, "weight": weight, **before})
+    arrays = made.arrays
     implementation("linear").backward(
         _rows(dy),
         _rows(x),
         plain(weight),
-        None if chosen is None else _rows(inputs["saved"]),
+        _rows(before["saved"]) if before else None,
         chosen,
-        None if scratch is None else _rows(scratch),
-        None if made["dx"] is None else _rows(made["dx"]),
-        made["dweight"],
-        made["dbias"],
-        accumulate,
+        None if arrays["dz"] is None else _rows(arrays["dz"]),
+        None if arrays["dx"] is None else _rows(arrays["dx"]),
+        arrays["dweight"],
+        arrays["dbias"],
+        made.accumulate,
     )
-    if scratch is not None and chosen is not None:
-        stored(scratch, dz)
-    first, second, third = (
-        None if array is None else stored(array, given)
-        for array, (given, _, _) in zip(made.values(), results.values(), strict=True)
-    )
-    return first, second, third
+    return made.results(z=chosen is not None)
 
 
 def _plain_backward(
-    dy: Any,
-    x: Any,
-    weight: Any,
-    saved: Any,
-    activation: Activation,
-    needed: dict[str, bool],
-    accumulate: bool,
-    given: tuple[Array | None, ...],
-    dz: Array | None,
+    dy: Any, x: Any, weight: Any, saved: Any, activation: Activation, made: Gradients
 ) -> tuple[Array | None, Array | None, Array | None] | None:
     """linear_backward for arrays as kernels take them; None where there is something to complain of."""
-    chosen = None if activation is None else _known(activation, x.dtype)
-    dx, dweight, dbias = given
+    chosen = None if activation is None else known(activation, x.dtype)
+    dx, dweight, dbias, dz = made.given.values()
+    needed, accumulate = made.needed, made.accumulate
     if (chosen is None) != (activation is None) or (saved is None) != (activation is None):
         return None
     if accumulate and ((needed["dweight"] and dweight is None) or (needed["dbias"] and dbias is None)):
@@ -179,19 +144,6 @@ def _plain_backward(
         dbias = np.empty(len(weight), parameter_dtype(x.dtype)) if needed["dbias"] else None
     implementation("linear").backward(dy, x, weight, saved, chosen, dz, dx, dweight, dbias, accumulate)
     return dx, dweight, dbias
-
-
-@functools.lru_cache(maxsize=256)
-def _hashed(activation: Activation, dtype: np.dtype[Any]) -> Fused | None:
-    return fused("linear", activation, dtype)
-
-
-def _known(activation: Activation, dtype: Any) -> Fused | None:
-    """The checked activation, kept from call to call; None for what is not hashable, or no dtype that has kernels."""
-    try:
-        return _hashed(activation, dtype) if isinstance(dtype, np.dtype) and dtype.itemsize <= 8 else None
-    except (TypeError, ValueError):
-        return None
 
 
 def _factors(title: str, x: Any, weight: Any) -> tuple[Array, Array]:
@@ -211,32 +163,6 @@ def _bias(title: str, bias: Any, weight: Array, dtype: np.dtype[Any]) -> Array:
     if array.shape != weight.shape[:1]:
         raise ValueError(f"{title}: bias has shape {array.shape}; expected {weight.shape[:1]}")
     return array.astype(parameter_dtype(dtype), copy=False)
-
-
-def _beside(title: str, name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """An input of y's shape, in x's dtype, which it may not exceed."""
-    array = np.asarray(real_array(title, name, value))
-    if array.shape != shape:
-        raise ValueError(f"{title}: {name} has shape {array.shape}; expected {shape}, as y has")
-    if array.dtype != dtype:
-        raise TypeError(f"{title}: {name} has dtype {array.dtype} beside x of {dtype}; expected the same dtype")
-    return array
-
-
-def _check_apart(title: str, written: dict[str, Array | None], inputs: dict[str, Array]) -> None:
-    """What is written must not overlap anything else: products read their factors many times."""
-    others = dict(inputs)
-    for name, array in written.items():
-        if array is None:
-            continue
-        for other, value in others.items():
-            if overlap(array, value):
-                raise ValueError(f"{title}: {name} overlaps {other} in memory; expected memory apart from it")
-        others[name] = array
-
-
-def _same_place(a: Array, b: Array) -> bool:
-    return a.ctypes.data == b.ctypes.data and a.strides == b.strides and a.shape == b.shape
 
 
 def _rows(array: Array) -> Array:

@@ -8,7 +8,19 @@ from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.arguments import Array, checked_axis, parameter_dtype, plain, real_array, real_number, whole_number
+from fastnn.arguments import (
+    Array,
+    check_apart,
+    check_out,
+    checked_axis,
+    parameter_dtype,
+    plain,
+    real_array,
+    real_number,
+    receiver,
+    stored,
+    whole_number,
+)
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.functions.softmax import split
@@ -100,15 +112,30 @@ def _nothing(losses: Array | None) -> float:
     return 0.0
 
 
-class _Output:
-    """Where losses and gradient go, and the scale of the latter."""
+def _made(title: str, wanted: bool, out: Array | None, **inputs: Array | None) -> Array | None:
+    """Where the gradient by the first of the inputs goes, if it is wanted."""
+    like = next(iter(inputs.values()))
+    if not wanted or like is None:
+        return None
+    check_out(title, out, like.shape, like.dtype, {})
+    check_apart(title, out, inputs)
+    return receiver(out, like.shape, like.dtype)
 
-    def __init__(self, array: Array, positions: tuple[int, ...], reduction: str, counted: float, wanted: bool) -> None:
+
+class _Output:
+    """What becomes of losses and gradient, and the scale of the latter."""
+
+    def __init__(
+        self, array: Array, positions: tuple[int, ...], reduction: str, counted: float, gradient: Array | None
+    ) -> None:
         self.single = parameter_dtype(array.dtype)
         self.divisor = counted if reduction == "mean" and counted > 0 else 1.0
         self.scale = 1.0 / self.divisor
         self.positions, self.none = positions, reduction == "none"
-        self.gradient = np.empty(array.shape, array.dtype) if wanted else None
+        self.gradient = gradient
+
+    def results(self, total: float, losses: Array | None, out: Array | None) -> tuple[Loss, Array | None]:
+        return self.loss(total, losses), None if self.gradient is None else stored(self.gradient, out)
 
     def loss(self, total: float, losses: Array | None) -> Loss:
         if losses is not None:
@@ -130,6 +157,7 @@ def _cross_entropy(
     ignore_index: object,
     label_smoothing: object,
     reduction: str,
+    out: Array | None = None,
 ) -> tuple[Loss, Array | None]:
     _check_reduction(title, reduction)
     scores = _scores(title, "logits", logits, axis)
@@ -151,16 +179,17 @@ def _cross_entropy(
         with np.errstate(all="ignore"):
             targets = plain(soft.astype(scores.array.dtype, copy=False)).reshape(scores.split)
         counted = float(math.prod(scores.positions))
-    output = _Output(scores.array, scores.positions, reduction, counted, wanted)
+    made = _made(title, wanted, out, logits=scores.array, labels=whole if targets is None else targets, weight=each)
+    output = _Output(scores.array, scores.positions, reduction, counted, made)
     losses = np.empty((scores.split[0], scores.split[2])) if output.none else None
-    gradient = None if output.gradient is None else output.gradient.reshape(scores.split)
+    gradient = None if made is None else made.reshape(scores.split)
     if scores.array.size:
         total = implementation("losses").cross_entropy(
             scores.kernel_view(), whole, targets, each, ignored, smoothing, output.scale, gradient, losses
         )
     else:
         total = _nothing(losses)
-    return output.loss(total, losses), output.gradient
+    return output.results(total, losses, out)
 
 
 def _label_number(title: str, ignore_index: object) -> int:
@@ -183,7 +212,14 @@ def _class_weight(title: str, weight: object, scores: _Scores) -> Array:
 
 
 def _hinge(
-    title: str, wanted: bool, scores: object, labels: object, axis: object, margin: object, reduction: str
+    title: str,
+    wanted: bool,
+    scores: object,
+    labels: object,
+    axis: object,
+    margin: object,
+    reduction: str,
+    out: Array | None = None,
 ) -> tuple[Loss, Array | None]:
     _check_reduction(title, reduction)
     checked = _scores(title, "scores", scores, axis)
@@ -191,16 +227,17 @@ def _hinge(
     given = _integer_labels(title, labels)
     whole = checked.labels(given)
     counted = checked.weigh(whole, given, None, None)
-    output = _Output(checked.array, checked.positions, reduction, counted, wanted)
+    made = _made(title, wanted, out, scores=checked.array, labels=whole)
+    output = _Output(checked.array, checked.positions, reduction, counted, made)
     losses = np.empty((checked.split[0], checked.split[2])) if output.none else None
-    gradient = None if output.gradient is None else output.gradient.reshape(checked.split)
+    gradient = None if made is None else made.reshape(checked.split)
     if checked.array.size:
         total = implementation("losses").hinge_loss(
             checked.kernel_view(), whole, _NEVER, width, output.scale, gradient, losses
         )
     else:
         total = _nothing(losses)
-    return output.loss(total, losses), output.gradient
+    return output.results(total, losses, out)
 
 
 def _pair(title: str, name: str, value: object, target: object) -> tuple[Array, Array]:
@@ -212,13 +249,16 @@ def _pair(title: str, name: str, value: object, target: object) -> tuple[Array, 
         return plain(x), plain(t.astype(x.dtype, copy=False))
 
 
-def _squared_error(title: str, wanted: bool, x: object, target: object, reduction: str) -> tuple[Loss, Array | None]:
+def _squared_error(
+    title: str, wanted: bool, x: object, target: object, reduction: str, out: Array | None = None
+) -> tuple[Loss, Array | None]:
     _check_reduction(title, reduction)
     values, targets = _pair(title, "x", x, target)
-    output = _Output(values, values.shape, reduction, float(values.size), wanted)
+    made = _made(title, wanted, out, x=values, target=targets)
+    output = _Output(values, values.shape, reduction, float(values.size), made)
     losses = np.empty(values.shape, output.single) if output.none else None
-    total = implementation("losses").squared_error(values, targets, output.scale, output.gradient, losses)
-    return output.loss(total, losses), output.gradient
+    total = implementation("losses").squared_error(values, targets, output.scale, made, losses)
+    return output.results(total, losses, out)
 
 
 def _element_weight(title: str, name: str, value: object, x: Array) -> Array | None:
@@ -238,17 +278,25 @@ def _element_weight(title: str, name: str, value: object, x: Array) -> Array | N
 
 
 def _binary(
-    title: str, wanted: bool, logits: object, target: object, weight: object, pos_weight: object, reduction: str
+    title: str,
+    wanted: bool,
+    logits: object,
+    target: object,
+    weight: object,
+    pos_weight: object,
+    reduction: str,
+    out: Array | None = None,
 ) -> tuple[Loss, Array | None]:
     _check_reduction(title, reduction)
     x, t = _pair(title, "logits", logits, target)
     each, positive = (
         _element_weight(title, name, value, x) for name, value in (("weight", weight), ("pos_weight", pos_weight))
     )
-    output = _Output(x, x.shape, reduction, float(x.size), wanted)
+    made = _made(title, wanted, out, logits=x, target=t, weight=each, pos_weight=positive)
+    output = _Output(x, x.shape, reduction, float(x.size), made)
     losses = np.empty(x.shape, output.single) if output.none else None
-    total = implementation("losses").binary_cross_entropy(x, t, each, positive, output.scale, output.gradient, losses)
-    return output.loss(total, losses), output.gradient
+    total = implementation("losses").binary_cross_entropy(x, t, each, positive, output.scale, made, losses)
+    return output.results(total, losses, out)
 
 
 def _both(results: tuple[Loss, Array | None]) -> tuple[Loss, Array]:
@@ -282,8 +330,9 @@ def cross_entropy_and_grad(
     ignore_index: SupportsIndex = -100,
     label_smoothing: SupportsFloat = 0.0,
     reduction: str = "mean",
+    out: Array | None = None,
 ) -> tuple[Loss, Array]:
-    options = (axis, weight, ignore_index, label_smoothing, reduction)
+    options = (axis, weight, ignore_index, label_smoothing, reduction, out)
     return _both(_cross_entropy("cross_entropy_and_grad", True, logits, labels, *options))
 
 
@@ -307,8 +356,9 @@ def hinge_loss_and_grad(
     axis: SupportsIndex = 1,
     margin: SupportsFloat = 1.0,
     reduction: str = "mean",
+    out: Array | None = None,
 ) -> tuple[Loss, Array]:
-    return _both(_hinge("hinge_loss_and_grad", True, scores, labels, axis, margin, reduction))
+    return _both(_hinge("hinge_loss_and_grad", True, scores, labels, axis, margin, reduction, out))
 
 
 @public(_ROW["squared_error"])
@@ -317,8 +367,10 @@ def squared_error(x: npt.ArrayLike, target: npt.ArrayLike, *, reduction: str = "
 
 
 @public(_ROW["squared_error_and_grad"])
-def squared_error_and_grad(x: npt.ArrayLike, target: npt.ArrayLike, *, reduction: str = "mean") -> tuple[Loss, Array]:
-    return _both(_squared_error("squared_error_and_grad", True, x, target, reduction))
+def squared_error_and_grad(
+    x: npt.ArrayLike, target: npt.ArrayLike, *, reduction: str = "mean", out: Array | None = None
+) -> tuple[Loss, Array]:
+    return _both(_squared_error("squared_error_and_grad", True, x, target, reduction, out))
 
 
 @public(_ROW["binary_cross_entropy_with_logits"])
@@ -342,6 +394,7 @@ def binary_cross_entropy_with_logits_and_grad(
     weight: npt.ArrayLike | None = None,
     pos_weight: npt.ArrayLike | None = None,
     reduction: str = "mean",
+    out: Array | None = None,
 ) -> tuple[Loss, Array]:
-    options = (weight, pos_weight, reduction)
+    options = (weight, pos_weight, reduction, out)
     return _both(_binary("binary_cross_entropy_with_logits_and_grad", True, logits, target, *options))

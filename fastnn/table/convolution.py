@@ -13,6 +13,7 @@ from fastnn.function import Argument, Function
 from fastnn.oracle import numpy64
 from fastnn.sliding import padding_per_axis, per_axis
 from fastnn.table.activations import OPS
+from fastnn.table.gradients import GRADIENTS, RETURNED, SAVED
 
 AXES = {1: "length", 2: "height, width"}  # the spatial axes
 
@@ -87,14 +88,14 @@ def _by_channel(bias: Any, axes: int) -> Any:
     return np.reshape(bias, (-1, *(1,) * axes))
 
 
-def activated(z: Any, activation: Any) -> Any:
-    """`activation` of z, in float64."""
+def activated(z: Any, activation: Any, derivative: bool = False) -> Any:
+    """`activation` of z, or its derivative in terms of what it saves; in the type of z."""
     if activation is None:
-        return z
+        return np.ones_like(z) if derivative else z
     name, *params = activation if isinstance(activation, tuple) else (activation,)
     op = OPS[name]
     defaults = [param.default for param in op.params[len(params) :]]
-    return op.forward(numpy64, z, *params, *defaults)
+    return (op.gradient if derivative else op.forward)(numpy64, z, *params, *defaults)
 
 
 def _forward(
@@ -106,6 +107,8 @@ def _forward(
     dilation: Any = 1,
     groups: int = 1,
     activation: Any = None,
+    *,
+    z: Any = None,
 ) -> Any:
     z = Sums(x, weight, stride, padding, dilation, groups).forward(x)
     return activated(z if bias is None else z + _by_channel(bias, x.ndim - 2), activation)
@@ -119,15 +122,25 @@ def _backward(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
-    input_gradient: bool = True,
-    weight_gradient: bool = True,
-    bias_gradient: bool = True,
+    saved: Any = None,
+    activation: Any = None,
+    *,
+    need_dx: bool = True,
+    need_dweight: bool = True,
+    need_dbias: bool = True,
+    accumulate: bool = False,
+    dx: Any = None,
+    dweight: Any = None,
+    dbias: Any = None,
+    dz: Any = None,
 ) -> tuple[Any, ...]:
+    inner = dy if activation is None else dy * activated(saved, activation, derivative=True)
     sums = Sums(x, weight, stride, padding, dilation, groups)
+    old_dweight, old_dbias = (dweight, dbias) if accumulate else (0, 0)
     return (
-        sums.input_gradient(dy) if input_gradient else None,
-        sums.weight_gradient(dy, x) if weight_gradient else None,
-        dy.sum(axis=(0, *range(2, dy.ndim))) if bias_gradient else None,
+        sums.input_gradient(inner) if need_dx else None,
+        sums.weight_gradient(inner, x) + old_dweight if need_dweight else None,
+        inner.sum(axis=(0, *range(2, dy.ndim))) + old_dbias if need_dbias else None,
     )
 
 
@@ -140,20 +153,27 @@ def _roundings(channels: int, taps: int) -> float:
     return min(channels, chunk) * taps + math.ceil(channels / chunk) + 3
 
 
-def _scale(result: Any, x: Any, weight: Any, bias: Any = None, activation: Any = None, **options: Any) -> Any:
+def _scale(
+    result: Any, x: Any, weight: Any, bias: Any = None, activation: Any = None, z: Any = None, **options: Any
+) -> Any:
     magnitude = _forward(abs(x), abs(weight), None if bias is None else abs(bias), **options)
     scale = magnitude * _roundings(weight.shape[1], math.prod(weight.shape[2:]))
     return scale if activation is None else np.maximum(scale, 4 * abs(result))
 
 
-def _backward_scale(results: tuple[Any, ...], dy: Any, x: Any, weight: Any, **options: Any) -> tuple[Any, ...]:
-    dx, dweight, dbias = _backward(abs(dy), abs(x), abs(weight), **options)
+def _backward_scale(
+    results: tuple[Any, ...], dy: Any, x: Any, weight: Any, saved: Any = None, activation: Any = None, **options: Any
+) -> tuple[Any, ...]:
+    inner = dy if activation is None else dy * activated(saved, activation, derivative=True)
+    for name in ("dweight", "dbias"):
+        options[name] = None if options.get(name) is None else abs(options[name])
+    dx, dweight, dbias = _backward(abs(inner), abs(x), abs(weight), **options)
     positions = dy.size // max(1, dy.shape[1])
-    groups = options.get("groups", 1)
+    groups, more = options.get("groups", 1), 3 if activation is None else 8  # of those, dz makes five
     return (
-        None if dx is None else dx * _roundings(weight.shape[0] // groups, math.prod(weight.shape[2:])),
-        None if dweight is None else dweight * (positions + 3),
-        None if dbias is None else dbias * (positions / 16 + 6),
+        None if dx is None else dx * (_roundings(weight.shape[0] // groups, math.prod(weight.shape[2:])) + more - 3),
+        None if dweight is None else dweight * (positions + more),
+        None if dbias is None else dbias * (positions / 16 + more + 3),
     )
 
 
@@ -161,12 +181,11 @@ def _gradients(name: str) -> Callable[..., dict[str, Any]]:
     def gradients(dys: tuple[Any, ...], **arguments: Any) -> dict[str, Any]:
         fnn = importlib.import_module("fastnn")
         (dy,) = dys
-        activation = arguments.pop("activation", None)
+        activation, z = arguments.get("activation"), arguments.pop("z", None)
         if activation is not None:
-            chosen, *params = activation if isinstance(activation, tuple) else (activation,)
-            z = getattr(fnn, name)(**arguments)
-            saved = OPS[chosen].saved_for_backward(z, getattr(fnn, chosen)(z, *params))
-            dy = getattr(fnn, f"{chosen}_backward")(dy, saved, *params)
+            chosen = activation[0] if isinstance(activation, tuple) else activation
+            z = np.empty_like(dy)
+            arguments["saved"] = OPS[chosen].saved_for_backward(z, getattr(fnn, name)(z=z, **arguments))
         bias = arguments.pop("bias", None)
         dx, dweight, dbias = getattr(fnn, f"{name}_backward")(dy, **arguments)
         return {"x": dx, "weight": dweight} | ({} if bias is None else {"bias": dbias})
@@ -203,6 +222,8 @@ def _examples(axes: int) -> Callable[[np.random.Generator], Iterable[dict[str, A
             }
             if biased:
                 arguments["bias"] = rng.standard_normal(outputs)
+            if biased == ("activation" in options):
+                arguments["z"] = np.zeros(_forward(**arguments).shape)
             yield arguments
 
     return examples
@@ -210,17 +231,26 @@ def _examples(axes: int) -> Callable[[np.random.Generator], Iterable[dict[str, A
 
 def _backward_examples(axes: int) -> Callable[[np.random.Generator], Iterable[dict[str, Any]]]:
     def examples(rng: np.random.Generator) -> Iterable[dict[str, Any]]:
-        skipped: list[dict[str, bool]] = [
-            {},
-            {"weight_gradient": False},
-            {"bias_gradient": False},
-            {"input_gradient": True, "weight_gradient": True, "bias_gradient": True},
-        ]
         for index, arguments in enumerate(_examples(axes)(rng)):
-            arguments.pop("activation", None)
-            arguments.pop("bias", None)
-            dy = rng.standard_normal(_forward(**arguments).shape)
-            yield {"dy": dy, **arguments, **skipped[index % len(skipped)]}
+            for name in ("activation", "bias", "z"):
+                arguments.pop(name, None)
+            shape, weight = _forward(**arguments).shape, arguments["weight"].shape
+            saved = rng.uniform(-0.9, 0.9, shape)
+            more: list[dict[str, Any]] = [
+                {"saved": saved, "activation": "relu"},
+                {"need_dweight": False, "dx": np.zeros(arguments["x"].shape)},
+                {
+                    "saved": saved,
+                    "activation": ("leaky_relu", 0.2),
+                    "dz": np.zeros(shape),
+                    "accumulate": True,
+                    "dweight": rng.standard_normal(weight),
+                    "dbias": rng.standard_normal(weight[0]),
+                },
+                {"need_dx": False, "accumulate": True, "dweight": np.ones(weight), "need_dbias": False},
+                {"saved": saved, "activation": "tanh", "need_dbias": False},
+            ]
+            yield {"dy": rng.standard_normal(shape), **arguments, **more[index % len(more)]}
 
     return examples
 
@@ -278,6 +308,11 @@ def _rows(axes: int) -> tuple[Function, Function]:
             Argument(name="bias", doc="added to each output channel, (O,), or None", role="parameter"),
             *options,
             _ACTIVATION,
+            _array(
+                "z",
+                "an array of y's shape and dtype that receives the value before the activation, in place: what "
+                "the backward pass wants to see for an activation whose derivative is a function of its input",
+            ),
             Argument(name="out", doc="where the result goes: memory apart from the arguments"),
         ),
         returns=(Argument(name="y", doc=f"(N, O, {spatial}), of x's dtype"),),
@@ -302,40 +337,36 @@ def _rows(axes: int) -> tuple[Function, Function]:
         name=f"{name}_backward",
         family="convolution",
         title=f"Gradients of {name}",
-        formula=f"dx = dy convolved with the turned kernels; dweight[o, c, {tap}] = sum over n, {index} of "
-        f"dy[n, o, {index}] x[n, c, {at}]; dbias[o] = sum over n, {index} of dy[n, o, {index}]",
+        formula=f"dz = dy activation'(z); dx = dz convolved with the turned kernels; dweight[o, c, {tap}] = sum over "
+        f"n, {index} of dz[n, o, {index}] x[n, c, {at}]; dbias[o] = sum over n, {index} of dz[n, o, {index}]",
         arguments=(
-            _array("dy", "gradient of the loss by the result before the activation, in its shape"),
+            _array("dy", "gradient of the loss by y, of y's shape and x's dtype"),
             x,
             weight,
             *options,
-            Argument(name="input_gradient", doc="False leaves dx out, as for the first layer of a network"),
-            Argument(name="weight_gradient", doc="False leaves dweight out, as for frozen weights"),
-            Argument(name="bias_gradient", doc="False leaves dbias out, as where there is no bias"),
-            Argument(name="out", doc="where dx goes: memory apart from the arguments"),
+            *SAVED,
+            *GRADIENTS,
         ),
-        returns=(
-            Argument(name="dx", doc="in the shape and dtype of x, or None"),
-            Argument(name="dweight", doc="in the shape and dtype of weight, or None"),
-            Argument(name="dbias", doc="(O,), in float32, in float64 beside float64 arrays; or None"),
-        ),
+        returns=RETURNED,
         source=_SOURCE,
         notes=(
-            "Where the forward pass had an activation, dy is what that activation's backward function makes of the "
-            "gradient by its result.",
-            "The unit of dx's error is as for the forward pass; that of dweight is of sum |dy x| times the number of "
-            "terms and three, the worst case; dbias is summed in double.",
+            "The unit of dx's error is as for the forward pass; that of dweight is of sum |dz x| times the number of "
+            "terms and three, the worst case; dbias is summed in double. An activation counts as five roundings more.",
             _BITS,
             _ZEROS,
-            _MEMORY + " dweight takes up to 4 MiB more for partial sums that threads share out.",
+            _MEMORY + " dweight takes up to 4 MiB more, likewise kept, for partial sums that threads share out; with "
+            "accumulate, as much as dweight if that is more.",
+            "With an activation dz is an array of dy's shape, float32 beside the 16-bit formats, of which float32 "
+            "copies are made then. With dz, dx, dweight and dbias given nothing else is allocated.",
         ),
         oracle=_backward,
         examples=_backward_examples(axes),
         ulp=1.0,
         scale=_backward_scale,
         gradient_of=name,
-        bytes="reads dy twice, x and weight once, writes dx, dweight and dbias once",
-        operations="4 C / groups * taps and 1 an element of dy",
+        bytes="reads dy three times, x and weight once, writes dx, dweight and dbias once; with an activation dy and "
+        "saved once more, and writes dz",
+        operations="4 C / groups * taps and 1 an element of dy, and those of the activation's derivative",
     )
     return forward, backward
 

@@ -11,20 +11,16 @@ import numpy.typing as npt
 from fastnn.function import Argument, Function
 from fastnn.oracle import numpy64
 from fastnn.table.activations import OPS
+from fastnn.table.gradients import ACTIVATION, GRADIENTS, RETURNED, SAVED
 
 Array = npt.NDArray[Any]
 
 _X = Argument(name="x", role="array", doc="the input, of shape (..., in)")
 _WEIGHT = Argument(name="weight", role="array", doc="the weights, of shape (out, in) as in PyTorch and of x's dtype")
-_ACTIVATION = Argument(
-    name="activation",
-    doc="None, the name of an activation such as 'relu', or a tuple of its name and its parameters: ('leaky_relu', "
-    "0.1)",
-)
 _BLAS = (
     "Products are the work of the BLAS that NumPy brings, whose last bits may depend on its version and threads "
-    "(threadpoolctl sets those). Products of up to 64 rows, and all of the 16-bit formats going forward, are fastnn's "
-    "own."
+    "(threadpoolctl sets those). Going forward, products of up to 64 rows, small ones, those of long sums with few "
+    "results, and all of the 16-bit formats are fastnn's own."
 )
 _HALVES = "float16 and bfloat16 are widened tile by tile and summed in float32; every result is rounded once."
 
@@ -172,7 +168,7 @@ ROWS: tuple[Function, ...] = (
             _X,
             _WEIGHT,
             Argument(name="bias", role="parameter", doc="one number for each output, of shape (out,); None for none"),
-            _ACTIVATION,
+            ACTIVATION,
             Argument(
                 name="z",
                 role="array",
@@ -209,39 +205,10 @@ ROWS: tuple[Function, ...] = (
             Argument(name="dy", role="array", doc="gradient of the loss by y, of y's shape and x's dtype"),
             _X,
             _WEIGHT,
-            Argument(
-                name="saved",
-                role="array",
-                doc="y where the activation's backward pass takes its output (sigmoid, tanh), else z; None without "
-                "activation. For relu, relu6 and hardtanh, and leaky_relu with a slope above 0, y will do as well as z",
-            ),
-            _ACTIVATION,
-            Argument(name="need_dx", doc="False: dx is not computed, as for the first layer of a network"),
-            Argument(name="need_dweight", doc="False: dweight is not computed, as for frozen weights"),
-            Argument(name="need_dbias", doc="False: dbias is not computed, as for a layer without bias"),
-            Argument(
-                name="accumulate", doc="add to the dweight and dbias that are given, in place of overwriting them"
-            ),
-            Argument(name="dx", role="array", doc="memory for dx, of x's shape and dtype, written in place"),
-            Argument(
-                name="dweight", role="array", doc="memory for dweight, of weight's shape and dtype, written in place"
-            ),
-            Argument(name="dbias", role="parameter", doc="memory for dbias, of shape (out,), written in place"),
-            Argument(
-                name="dz",
-                role="parameter",
-                doc="memory for dz, of dy's shape, written in place where there is an activation; it may be dy itself",
-            ),
+            *SAVED,
+            *GRADIENTS,
         ),
-        returns=(
-            Argument(name="dx", role="array", doc="gradient of the loss by x; None where it is not needed"),
-            Argument(name="dweight", role="array", doc="gradient by the weights; None where it is not needed"),
-            Argument(
-                name="dbias",
-                role="parameter",
-                doc="gradient by the bias, float32 beside the 16-bit formats; None where it is not needed",
-            ),
-        ),
+        returns=RETURNED,
         source="Rumelhart, Hinton and Williams (1986), Learning representations by back-propagating errors, Nature 323",
         notes=(
             _BLAS,

@@ -252,6 +252,7 @@ def _loss_rows(
 
     loss = Argument(name="loss", doc="a number, or an array for reduction 'none'")
     slope = Argument(name=f"d{by}", doc=f"gradient of the loss by {by}, of its shape and dtype")
+    out = Argument(name="out", doc=f"where d{by} goes: memory apart from the other arrays")
     common = {"family": "losses", "source": source, "examples": examples, "operations": operations}
     forward = Function(
         name=name,
@@ -271,7 +272,8 @@ def _loss_rows(
         name=f"{name}_and_grad",
         title=f"{title}, with its gradient in the same pass",
         formula=f"{formula}; {gradient}",
-        arguments=arguments,
+        arguments=(*arguments, out),
+        out_result=1,
         returns=(loss, slope),
         notes=(*notes, _ONE, _NONE, _MEMORY),
         oracle=oracle,

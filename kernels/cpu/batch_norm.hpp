@@ -20,9 +20,10 @@ struct Batch {
   // The scratch memory's numbers of every channel.
   enum Constant { hi, lo, scale, beta, mean_dy, slope };
 
-  Batch(const BatchNorm& a, bool reducing)
+  Batch(const BatchNorm& a, const fastnn::PoolApi& pool, bool reducing)
       : args(a),
-        grid(batch_grid(a.outer, a.channels, a.inner, sizeof(T), reducing)),
+        grid(widened(batch_grid(a.outer, a.channels, a.inner, sizeof(T), reducing), a.channels, sizeof(T), reducing,
+                     pool.get_num_threads())),
         backwards(reducing),
         spread(grid.columns ? a.inner : 1),
         x(static_cast<const T*>(a.x)),
@@ -86,7 +87,7 @@ struct Batch {
     const int64_t c0 = first(unit), j0 = c0 * args.inner, n = end(unit) * args.inner - j0;
     const int64_t sample = args.channels * args.inner;
     alignas(64) double sums[Terms::count][max_columns] = {};
-    const auto add = [&](int64_t step, int64_t samples, int64_t j, auto load) {
+    const auto add = [&](int64_t step, auto samples, int64_t j, auto load) {
       lanes16 local[Terms::count];
       for (int k = 0; k < Terms::count; ++k) local[k] = load16<storage<double>>(sums[k] + j);
       load.at = j0 + j;
@@ -99,7 +100,7 @@ struct Batch {
       const int64_t samples = between(1, last - step, together);
       int64_t j = 0;
       if (samples == together)
-        for (; j + sum_lanes <= n; j += sum_lanes) add(step, together, j, load_whole{0});
+        for (; j + sum_lanes <= n; j += sum_lanes) add(step, fixed<together>(), j, load_whole{0});
       for (; j + sum_lanes <= n; j += sum_lanes) add(step, samples, j, load_whole{0});
       if (j < n) add(step, samples, j, load_partial{0, static_cast<int>(n - j)});
     }
@@ -120,8 +121,8 @@ struct Batch {
   }
 
   // run(at, n, constants...) for every run of a piece of a unit
-  template <class Run, class... Constants>
-  FASTNN_FN void write(Writer<T>& to, int64_t unit, int64_t piece, Run run, Constants... which) const {
+  template <class To, class Run, class... Constants>
+  FASTNN_FN void write(To& to, int64_t unit, int64_t piece, Run run, Constants... which) const {
     if (grid.columns) {
       const int64_t j0 = first(unit) * args.inner, n = end(unit) * args.inner - j0;
       for (int64_t step = first_step(piece); step < end_step(piece); ++step)
@@ -134,7 +135,7 @@ struct Batch {
            });
     }
   }
-  void write_forward(Writer<T>& to, int64_t unit, int64_t piece) const {
+  void write_forward(Writer<T, true>& to, int64_t unit, int64_t piece) const {
     const auto f = [](auto... v) { return by_channel::forward(v...); };
     const auto run = [&](int64_t at, int64_t n, const auto&... constants)
                          __attribute__((always_inline)) { to.run(at, n, f, each<T>(x + at), constants...); };
@@ -151,7 +152,8 @@ struct Forward {
   const B b;
   const bool again_for_gradient;
 
-  Forward(const BatchNorm& a, bool in_backward) : b(a, true), again_for_gradient(in_backward) {}
+  Forward(const BatchNorm& a, const fastnn::PoolApi& pool, bool in_backward)
+      : b(a, pool, true), again_for_gradient(in_backward) {}
 
   // A shift for every channel: the mean of its first elements.
   void start(int64_t unit) const {
@@ -207,10 +209,10 @@ struct Forward {
   void write(int64_t unit, int64_t piece) const {
     const BatchNorm& a = b.args;
     if (again_for_gradient) {
-      Writer<T> to(static_cast<P*>(a.dz), b.dy, a.fusion);
+      Writer<T, true> to(static_cast<P*>(a.dz), b.dy, a.fusion);
       b.write_forward(to, unit, piece);
     } else {
-      Writer<T> to(b.y, a.streaming, a.fusion);
+      Writer<T, true> to(b.y, a.streaming, a.fusion);
       b.write_forward(to, unit, piece);
     }
   }
@@ -225,7 +227,8 @@ struct Backward {
   const B b;
   const D* const dy;
 
-  Backward(const BatchNorm& a, const void* incoming) : b(a, true), dy(static_cast<const D*>(incoming)) {}
+  Backward(const BatchNorm& a, const fastnn::PoolApi& pool, const void* incoming)
+      : b(a, pool, true), dy(static_cast<const D*>(incoming)) {}
 
   void start(int64_t unit) const {
     for (int64_t c = b.first(unit); c < b.end(unit); ++c) b.set(B::hi, c, b.parameter(b.args.mean)[c]);
@@ -249,7 +252,7 @@ struct Backward {
     return false;
   }
   void write(int64_t unit, int64_t piece) const {
-    Writer<T> to(b.y, b.args.streaming);
+    Writer<T, false> to(b.y, b.args.streaming);
     const auto f = [](auto... v) { return by_channel::backward(v...); };
     const auto run = [&](int64_t at, int64_t n, const auto&... constants) __attribute__((always_inline)) {
       to.run(at, n, f, each<D>(dy + at), each<T>(b.x + at), constants...);
@@ -299,7 +302,7 @@ void pass_by_pass(const Passes& passes, const fastnn::PoolApi& pool) {
 
 template <class T>
 void batch_train(const BatchNorm& args, const fastnn::PoolApi& pool) {
-  const Forward<T> forward(args, false);
+  const Forward<T> forward(args, pool, false);
   if (forward.b.grid.pieces > 1) return pass_by_pass(forward, pool);
   parallel(pool, forward.b.grid.units, 1, forward.b.threads(), [&](int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; ++unit) unit_at_once(forward, unit);
@@ -308,7 +311,7 @@ void batch_train(const BatchNorm& args, const fastnn::PoolApi& pool) {
 
 template <class T>
 void batch_backward(const BatchNorm& args, const fastnn::PoolApi& pool) {
-  const Backward<T, T> backward(args, args.dy);
+  const Backward<T, T> backward(args, pool, args.dy);
   if (backward.b.grid.pieces > 1) return pass_by_pass(backward, pool);
   parallel(pool, backward.b.grid.units, 1, backward.b.threads(), [&](int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; ++unit) unit_at_once(backward, unit);
@@ -318,8 +321,8 @@ void batch_backward(const BatchNorm& args, const fastnn::PoolApi& pool) {
 // The same behind an activation.
 template <class T>
 void batch_backward_fused(const BatchNorm& args, const fastnn::PoolApi& pool) {
-  const Forward<T> recomputed(args, true);
-  const Backward<T, parameter_of<T>> backward(args, args.dz);
+  const Forward<T> recomputed(args, pool, true);
+  const Backward<T, parameter_of<T>> backward(args, pool, args.dz);
   if (backward.b.grid.pieces > 1) {
     pass_by_pass(recomputed, pool);
     return pass_by_pass(backward, pool);
@@ -336,7 +339,7 @@ template <class T>
 void batch_infer(const BatchNorm& args, const fastnn::PoolApi& pool) {
   using B = Batch<T>;
   using P = typename B::P;
-  const B batch(args, false);
+  const B batch(args, pool, false);
   for (int64_t c = 0; c < args.channels; ++c) {
     batch.set(B::hi, c, B::parameter(args.mean)[c]);
     batch.set(B::lo, c, 0);
@@ -345,7 +348,7 @@ void batch_infer(const BatchNorm& args, const fastnn::PoolApi& pool) {
   }
   const BatchGrid& grid = batch.grid;
   parallel(pool, grid.units * grid.pieces, 1, batch.threads(), [&](int64_t begin, int64_t end) {
-    Writer<T> to(batch.y, args.streaming, args.fusion);
+    Writer<T, true> to(batch.y, args.streaming, args.fusion);
     for (int64_t task = begin; task < end; ++task) batch.write_forward(to, task % grid.units, task / grid.units);
   });
 }

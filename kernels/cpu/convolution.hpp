@@ -57,8 +57,8 @@ struct Layout {
 struct Correlation {
   Window window;
   Layout layout;
-  const void *source, *weight, *bias;  // the bias is of the type computed in; null for none
-  void* result;
+  const void *source, *weight, *bias;         // the bias is of the type computed in; null for none
+  void *result, *before;                      // before: what the result was before the activation; null for none
   std::int64_t images, groups, inner, outer;  // inner, outer: channels of a group, in the source and in the result
   std::int64_t weight_group, weight_outer, weight_inner;  // steps
   std::int64_t result_rows, result_cols, first_row, first_col, row_step, col_step;
@@ -67,6 +67,7 @@ struct Correlation {
   const void* parameter[4];
   bool depthwise;                       // one channel by itself, no steps, and a kernel without gaps
   bool hold;                            // all weights of a task lie in scratch memory, from task to task
+  bool across;                          // the channels of the result are what fills vectors, not the positions
   std::int64_t outputs, output_blocks;  // channels of the result that are one task's
   int failed;                           // set where there is no memory
 };
@@ -77,9 +78,11 @@ struct WeightGradient {
   Window window;
   Layout layout;
   const void *dy, *source;
-  void *weight, *partial;  // weight[g, o, c, tap]; partial sums are of the type computed in
+  void *weight, *partial;  // weight[g, o, c, tap]; partial sums are of the type computed in, null for none
+  bool accumulate;         // adds to weight
   std::int64_t images, groups, inner, outer;
-  bool lanes;                           // one output a group: the positions are what fills vectors
+  bool lanes;                           // few outputs a group: the positions are what fills vectors
+  std::int64_t together;                // tiles, whole images, that are packed and gone through together
   std::int64_t outputs, output_blocks;  // that are one task's
   std::int64_t inner_blocks, slices;
   int failed;
@@ -93,11 +96,13 @@ struct Convolution {
   void (*bias_gradient[dtype_count])(void* gradient, std::int64_t begin, std::int64_t end);    // channels
 };
 
-// total[channel] = sum over images and positions of dy[image, channel, position]
+// total[channel] (+)= sum over images and positions of dy[image, channel, position]
 struct BiasGradient {
   const void* dy;
   void* total;
   std::int64_t images, channels, positions;
+  bool accumulate;
+  int failed;
 };
 
 }  // namespace fastnn_cpu

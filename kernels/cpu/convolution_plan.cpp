@@ -13,6 +13,7 @@ constexpr i64 alignment = 16;                 // numbers: a cache line, or two
 constexpr i64 chunk_terms = 256;
 constexpr i64 gathered_positions = 192;  // a multiple of every width of a register tile
 constexpr i64 output_step = 24;          // likewise of every height
+constexpr i64 panel_step = 32;           // and of what across_tile takes
 constexpr i64 slices_most = 16, partial_bytes = 4 << 20;
 
 i64 divide_up(i64 a, i64 b) { return (a + b - 1) / b; }
@@ -118,12 +119,14 @@ bool gathering_pays(const Layout& l, const Window& w, i64 images, i64 outer, i64
 
 }  // namespace
 
-Layout lay_out(const Window& w, i64 images, i64 inner, i64 outer, i64 positions, i64 size, bool aligned, Tiles& tiles) {
+Layout lay_out(const Window& w, i64 images, i64 inner, i64 outer, i64 positions, i64 size, bool aligned, bool planes,
+               Tiles& tiles) {
   Layout l = {};
   use_planes(l, w, images, inner, positions, size, aligned, tiles);
   const i64 smallest_line = w.taps * 48;
-  if (w.taps > 0 && ((!aligned && gathering_pays(l, w, images, outer, size)) || l.channel > largest_plane_bytes ||
-                     (l.channel * size > largest_plane_bytes && l.channel > smallest_line))) {
+  if (w.taps > 0 &&
+      ((!planes && !aligned && gathering_pays(l, w, images, outer, size)) || l.channel > largest_plane_bytes ||
+       (l.channel * size > largest_plane_bytes && l.channel > smallest_line))) {
     use_lines(l, w, images, std::min(positions, gathered_positions), size, tiles);
   }
   l.plane = reinterpret_cast<const i64(*)[2]>(tiles.planes.data());
@@ -139,17 +142,24 @@ bool is_depthwise(const Correlation& c) {
          c.window.cols >= alignment;
 }
 
+bool is_across(const Correlation& c, i64 size) {
+  const i64 terms = c.inner * c.window.taps;
+  return c.outer % panel_step == 0 && terms >= 96 && c.window.cols >= 5 && c.outer * terms * size <= weight_bytes;
+}
+
 i64 plan_tasks(Correlation& c, i64 size, int threads) {
   const Layout& l = c.layout;
   const i64 terms = std::max<i64>(1, c.inner * c.window.taps);
   c.depthwise = is_depthwise(c) && !l.gathered && l.planes == 1 && c.window.taps == l.kernel_rows * l.kernel_cols;
   c.hold = c.outer * terms * size <= weight_bytes;
+  c.across = is_across(c, size) && c.hold && !l.gathered && l.block == c.inner;
   c.outputs = l.block < c.inner ? at_most(c.outer, total_bytes / (l.line * size), output_step) : c.outer;
   // results of one tile are shared out where there are fewer tiles than would keep the threads busy
   const i64 wanted = threads > 1 ? 4 * threads : 1;
-  while (l.tiles * c.groups * divide_up(c.outer, c.outputs) < wanted && c.outputs > output_step &&
+  const i64 step = c.across ? panel_step : output_step;
+  while (l.tiles * c.groups * divide_up(c.outer, c.outputs) < wanted && c.outputs > step &&
          c.outputs * terms * l.line > (1 << 20))
-    c.outputs = divide_up(divide_up(c.outputs, 2), output_step) * output_step;
+    c.outputs = divide_up(divide_up(c.outputs, 2), step) * step;
   c.output_blocks = divide_up(c.outer, c.outputs);
   return l.tiles * c.groups * c.output_blocks;
 }
@@ -168,7 +178,8 @@ i64 plan_tasks(WeightGradient& g, i64 size) {
   g.output_blocks = divide_up(g.outer, g.outputs);
   const i64 blocks = g.groups * g.inner_blocks * g.output_blocks;
   const i64 room = partial_bytes / std::max<i64>(1, g.groups * g.outer * g.inner * g.window.taps * size);
-  const i64 worth = g.outputs * terms * l.tiles * l.line / (1 << 20);
+  // the sixteen totals of a pair are added up once a slice
+  const i64 worth = g.lanes ? l.tiles * l.line / (1 << 14) : g.outputs * terms * l.tiles * l.line / (1 << 20);
   g.slices = std::clamp<i64>(std::min({slices_most / blocks, room, worth, l.tiles}), 1, slices_most);
   return g.slices * blocks;
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "convolution_plan.hpp"
+#include "scratch.hpp"
 
 namespace fastnn_cpu {
 namespace {
@@ -22,7 +23,8 @@ i64 modulo(i64 a, i64 b) { return ((a % b) + b) % b; }
 bool run(const Runtime& runtime, int dtype, Correlation& c) {
   Tiles tiles;
   const i64 size = number_size(dtype);
-  c.layout = lay_out(c.window, c.images, c.inner, c.outer, tile_positions, size, is_depthwise(c), tiles);
+  c.layout =
+      lay_out(c.window, c.images, c.inner, c.outer, tile_positions, size, is_depthwise(c), is_across(c, size), tiles);
   const int threads = runtime.pool->get_num_threads();
   const i64 tasks = plan_tasks(c, size, threads);
   const auto body = convolution(runtime.active_isa()).correlate[dtype];
@@ -45,6 +47,14 @@ Window window_of(const Geometry& g, const std::vector<Tap>& taps) {
   return {g.out_rows, g.out_cols, g.rows, g.cols, g.stride[0], g.stride[1], static_cast<i64>(taps.size()), taps.data()};
 }
 
+// Do vectors hold more that counts if positions fill them, not outputs? A single vector of outputs is a tile that waits
+// for its sums. Rows of positions end with a vector that is not full.
+bool lanes_pay(const WeightGradient& g) {
+  const auto rounded = [](i64 n) { return (n + 15) / 16 * 16; };
+  const i64 by_outputs = rounded(g.outer) * g.window.cols * (g.outer <= 16 ? 29 : 20);
+  return g.outer * rounded(g.window.cols) * 23 < by_outputs;
+}
+
 // std::bad_alloc is what these functions can meet.
 template <class F>
 bool guarded(F f) {
@@ -58,7 +68,7 @@ bool guarded(F f) {
 }  // namespace
 
 bool convolve(const Runtime& runtime, int dtype, const Geometry& g, const void* x, const void* weight, const void* bias,
-              void* y, const char* activation, const void* const* parameter, int parameters) {
+              void* y, void* z, const char* activation, const void* const* parameter, int parameters) {
   return guarded([&] {
     const std::vector<Tap> taps = taps_of(g);
     Correlation c = {};
@@ -67,6 +77,7 @@ bool convolve(const Runtime& runtime, int dtype, const Geometry& g, const void* 
     c.weight = weight;
     c.bias = bias;
     c.result = y;
+    c.before = z;
     c.images = g.images;
     c.groups = g.groups;
     c.inner = g.inner;
@@ -132,7 +143,7 @@ bool input_gradient(const Runtime& runtime, int dtype, const Geometry& g, const 
 }
 
 bool weight_gradient(const Runtime& runtime, int dtype, const Geometry& geometry, const void* dy, const void* x,
-                     void* dweight) {
+                     void* dweight, bool accumulate) {
   return guarded([&] {
     const std::vector<Tap> taps = taps_of(geometry);
     const i64 size = number_size(dtype);
@@ -141,23 +152,28 @@ bool weight_gradient(const Runtime& runtime, int dtype, const Geometry& geometry
     g.dy = dy;
     g.source = x;
     g.weight = dweight;
+    g.accumulate = accumulate;
     g.images = geometry.images;
     g.groups = geometry.groups;
     g.inner = geometry.inner;
     g.outer = geometry.outer;
-    g.lanes = g.outer == 1;
+    g.lanes = lanes_pay(g);
     g.outputs = std::min(g.outer, gradient_outputs);
-    const i64 width = g.lanes ? 16 : g.outputs;
+    const i64 width = g.lanes ? 16 * g.outputs : g.outputs;
     const i64 positions = g.lanes ? tile_positions : std::max<i64>(16, gradient_bytes / (width * size));
     Tiles tiles;
-    g.layout = lay_out(g.window, g.images, g.inner, 0, positions, size, g.lanes, tiles);
+    g.layout = lay_out(g.window, g.images, g.inner, 0, positions, size, g.lanes, false, tiles);
     const i64 fitting = gradient_total_bytes / (g.window.taps * width * size);
-    g.layout.block = std::min(g.layout.block, std::max<i64>(1, fitting));
+    Layout& l = g.layout;
+    l.block = std::min(l.block, std::max<i64>(1, fitting));
+    const bool whole = g.lanes && !l.gathered && l.row_tiles == 1 && l.col_tiles == 1;
+    const i64 near = (i64(1) << 30) / (g.groups * g.outer * g.window.rows * g.window.cols);  // offsets are 32-bit
+    g.together = whole ? std::clamp<i64>(std::min({tile_positions / l.line, g.images, near}), 1, tile_positions) : 1;
     const i64 tasks = plan_tasks(g, size);
-    std::vector<double> partial;
-    if (g.slices > 1) {
-      partial.resize(g.slices * g.groups * g.inner * g.outer * g.window.taps * size / 8 + 1);
-      g.partial = partial.data();
+    const i64 weights = g.groups * g.outer * g.inner * g.window.taps;
+    if (g.slices > 1 || accumulate) {
+      g.partial = scratch((g.slices * weights + 16) * size, scratch_shared);
+      if (g.partial == nullptr) return false;
     }
     const Convolution& loops = convolution(runtime.active_isa());
     const bool threads = runtime.pool->get_num_threads() > 1;
@@ -166,20 +182,21 @@ bool weight_gradient(const Runtime& runtime, int dtype, const Geometry& geometry
     else
       loops.weight_gradient[dtype](&g, 0, tasks);
     if (g.failed != 0) return false;
-    if (g.slices > 1) loops.add_slices[dtype](&g, 0, g.groups * g.outer * g.inner * g.window.taps);
+    if (g.partial != nullptr) loops.add_slices[dtype](&g, 0, weights);
     return true;
   });
 }
 
-void bias_gradient(const Runtime& runtime, int dtype, const void* dy, i64 images, i64 channels, i64 positions,
-                   void* dbias) {
-  BiasGradient b = {dy, dbias, images, channels, positions};
+bool bias_gradient(const Runtime& runtime, int dtype, const void* dy, i64 images, i64 channels, i64 positions,
+                   void* dbias, bool accumulate) {
+  BiasGradient b = {dy, dbias, images, channels, positions, accumulate, 0};
   const auto body = convolution(runtime.active_isa()).bias_gradient[dtype];
-  const i64 each = std::max<i64>(1, images * positions);
-  if (each * channels >= 128 * 1024)
-    runtime.pool->parallel_for(channels, std::max<i64>(1, 32 * 1024 / each), body, &b);
+  const i64 each = std::max<i64>(1, images * positions), threads = runtime.pool->get_num_threads();
+  if (threads > 1 && each * channels >= 128 * 1024)
+    runtime.pool->parallel_for(channels, std::max(32 * 1024 / each, channels / (4 * threads)), body, &b);
   else
     body(&b, 0, channels);
+  return b.failed == 0;
 }
 
 }  // namespace fastnn_cpu

@@ -4,6 +4,7 @@
 `first` is the number of the array's first element, `threshold` (1 to 65535) what an element's 16 random bits must reach
 for it to be kept. An output may be the input.
 """
+from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -17,6 +18,11 @@ import numpy as np
 from fastnn.kernels.cpu.runtime import api
 
 cnp.import_array()
+
+cdef extern from "ndarray.hpp":
+    bint ndarray_is_plain(PyObject*) nogil
+    bint ndarray_same_type_and_shape(PyObject*, PyObject*) nogil
+    bint ndarray_may_be_written(PyObject*, PyObject*) nogil
 
 cdef extern from "streaming.hpp" namespace "fastnn_cpu" nogil:
     int64_t streaming_from()
@@ -182,3 +188,32 @@ def times(cnp.ndarray x, cnp.ndarray out, double scale) -> None:
     cdef Job job = job_of(x, out)
     job.formula.scale = scale
     run(times_body, &job, out.size)
+
+
+cdef inline bint is_word(object value, object bound):
+    return type(value) is int and 0 <= value < bound
+
+
+cdef object two_to_the_64 = 2**64, two_to_the_63 = 2**63
+
+
+def _short(x, int axes, uint32_t threshold, double scale, seed, offset, start, out):
+    """`scaled`, or `units` of what is behind so many axes, of arguments that need no look at what is wrong with them; else None."""
+    cdef int64_t inner = 1
+    cdef int k
+    if not ndarray_is_plain(<PyObject*> x) or dtype_index(runtime, cnp.PyArray_TYPE(x)) < 0 or cnp.PyArray_NDIM(x) < axes:
+        return None
+    if not (is_word(seed, two_to_the_64) and is_word(offset, two_to_the_64) and is_word(start, two_to_the_63)):
+        return None
+    if out is None:
+        out = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
+    elif not (ndarray_is_plain(<PyObject*> out) and ndarray_same_type_and_shape(<PyObject*> out, <PyObject*> x)
+              and ndarray_may_be_written(<PyObject*> out, <PyObject*> x)):
+        return None
+    if axes == 0:
+        scaled(x, out, start, threshold, scale, seed, offset)
+    else:
+        for k in range(axes, cnp.PyArray_NDIM(x)):
+            inner *= cnp.PyArray_DIM(x, k)
+        units(x, out, inner, start, threshold, scale, seed, offset)
+    return out

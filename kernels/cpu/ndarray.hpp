@@ -71,3 +71,24 @@ static inline bool ndarray_disjoint(PyObject* a, PyObject* b) {
   const ndarray_extent one(reinterpret_cast<PyArrayObject*>(a)), other(reinterpret_cast<PyArrayObject*>(b));
   return one.end <= other.begin || other.end <= one.begin;
 }
+
+// Plain, of this type and shape.
+static inline bool ndarray_is(PyObject* a, int type, int ndim, const npy_intp* dims) {
+  return ndarray_is_plain(a) && ndarray_type(a) == type && ndarray_ndim(a) == ndim &&
+         PyArray_CompareLists(PyArray_DIMS(reinterpret_cast<PyArrayObject*>(a)), dims, ndim);
+}
+// Of `count` plain arrays, or None, the first `written` ones are writeable and share no memory with any other.
+static inline bool ndarray_apart(PyObject* const* arrays, int written, int count) {
+  for (int i = 0; i < written; ++i) {
+    if (arrays[i] == Py_None) continue;
+    if (!ndarray_is_writeable(arrays[i])) return false;
+    const char* const begin = ndarray_data(arrays[i]);
+    const char* const end = begin + PyArray_NBYTES(reinterpret_cast<PyArrayObject*>(arrays[i]));
+    for (int k = i + 1; k < count; ++k) {
+      if (arrays[k] == Py_None) continue;
+      const char* const other = ndarray_data(arrays[k]);
+      if (other < end && begin < other + PyArray_NBYTES(reinterpret_cast<PyArrayObject*>(arrays[k]))) return false;
+    }
+  }
+  return true;
+}

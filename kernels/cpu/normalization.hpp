@@ -52,6 +52,11 @@ struct RowNorm {
   double* scratch = nullptr;  // as many as row_scratch says
 };
 
+// The convention of running averages: see CONVENTION in the table of batch norm.
+static inline double running_average(double old, double batch, double momentum) {
+  return momentum * batch + (1 - momentum) * old;
+}
+
 using BatchPass = void (*)(const BatchNorm&, const fastnn::PoolApi&);
 using RowPass = void (*)(const RowNorm&, const fastnn::PoolApi&);
 
@@ -107,6 +112,18 @@ static inline BatchGrid batch_grid(std::int64_t outer, std::int64_t channels, st
     g.steps_per_piece = cache / step_bytes;
   g.steps_per_piece = between(1, g.steps_per_piece, g.steps);
   g.pieces = ceiling(g.steps, g.steps_per_piece);
+  return g;
+}
+
+// Where one thread takes a unit through all passes, sums are those of a channel, whatever the unit: so there more
+// channels make a unit, for memory likes long runs, as long as there are some units for every thread.
+static inline BatchGrid widened(BatchGrid g, std::int64_t channels, std::int64_t item, bool reducing, int threads) {
+  constexpr std::int64_t cache = 2 << 20, run = 16384, units_of_thread = 4;
+  if (!reducing || g.columns || g.pieces > 1) return g;
+  const std::int64_t most = between(1, channels / (threads > 1 ? units_of_thread * threads : 1), max_rows);
+  const std::int64_t fit = cache / (g.segment * item * g.steps), long_run = run / g.segment;
+  g.block = between(g.block, fit < long_run ? fit : long_run, most > g.block ? most : g.block);
+  g.units = ceiling(channels, g.block);
   return g;
 }
 

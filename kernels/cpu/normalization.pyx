@@ -4,6 +4,7 @@
 x[outer, channels, inner] is normalised by channel, x[samples, groups, channels, inner] by sample and group. gamma, beta and the
 statistics have the dtype that is computed in; dropout is (threshold, scale, seed, offset), or None. Results go to the arrays given; y may be x, dx may be dy or x.
 """
+from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -19,6 +20,13 @@ from fastnn.kernels.cpu.dropout import loops
 from fastnn.kernels.cpu.runtime import api
 
 cnp.import_array()
+
+cdef double largest = np.finfo(np.float64).max, least = np.finfo(np.float64).smallest_subnormal
+
+cdef extern from "ndarray.hpp":
+    bint ndarray_is_plain(PyObject*) nogil
+    bint ndarray_is(PyObject*, int, int, const cnp.npy_intp*) nogil
+    bint ndarray_apart(PyObject* const*, int, int) nogil
 
 cdef extern from "streaming.hpp" namespace "fastnn_cpu" nogil:
     int64_t streaming_from()
@@ -79,6 +87,7 @@ cdef extern from "normalization.hpp" namespace "fastnn_cpu" nogil:
     int64_t batch_scratch(const BatchGrid&, int64_t channels, int64_t inner)
     int64_t row_scratch(int64_t samples, int64_t groups, int64_t channels, int64_t inner)
     int64_t short_row
+    double running_average(double old, double batch, double momentum)
     ctypedef void (*BatchPass)(const BatchNorm&, const PoolApi&) noexcept nogil
     ctypedef void (*RowPass)(const RowNorm&, const PoolApi&) noexcept nogil
     struct Normalization:
@@ -130,20 +139,46 @@ cdef inline bint streams(cnp.ndarray y, cnp.ndarray x) noexcept:
     return cnp.PyArray_NBYTES(y) >= streaming_from() and data(y) != data(x)
 
 
+cdef cnp.ndarray doubles(int64_t n):
+    cdef cnp.npy_intp size = n
+    return cnp.PyArray_EMPTY(1, &size, cnp.NPY_DOUBLE, 0)
+
+
+cdef void store_sums(object to, const double* sums, bint accumulate):
+    """The gradient of gamma or beta, where it is wanted, rounded once."""
+    cdef int64_t i
+    cdef double* wide
+    cdef float* single
+    if to is None:
+        return
+    if dtype_of(to) == dtype_float64:
+        wide = <double*> data(to)
+        for i in range(cnp.PyArray_SIZE(to)):
+            wide[i] = wide[i] + sums[i] if accumulate else sums[i]
+    else:
+        single = <float*> data(to)
+        for i in range(cnp.PyArray_SIZE(to)):
+            single[i] = <float> (single[i] + sums[i] if accumulate else sums[i])
+
+
+# ---- batch norm ----
+
 cdef void shape_of(BatchNorm* args, cnp.ndarray x) noexcept:
-    args.outer, args.channels, args.inner = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1), cnp.PyArray_DIM(x, 2)
+    """x has two axes or more, none of which is 0."""
+    args.outer, args.channels = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1)
+    args.inner = cnp.PyArray_SIZE(x) // (args.outer * args.channels)
 
 
 cdef object scratch_for(BatchNorm* args, cnp.ndarray x, bint reducing):
     cdef BatchGrid grid = batch_grid(args.outer, args.channels, args.inner, cnp.PyArray_ITEMSIZE(x), reducing)
-    cdef cnp.ndarray scratch = np.empty(batch_scratch(grid, args.channels, args.inner))
+    cdef cnp.ndarray scratch = doubles(batch_scratch(grid, args.channels, args.inner))
     args.scratch = <double*> data(scratch)
     return scratch
 
 
 def batch_norm_train(cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarray beta, cnp.ndarray mean, cnp.ndarray inv_std,
                      cnp.ndarray variance, double eps, activation, dropout) -> None:
-    """y, mean, inv_std and the biased variance (float64) of x[outer, channels, inner], none of which may be 0."""
+    """y, mean, inv_std and the biased variance (float64) of x[outer, channels, ...], none of which may be 0."""
     cdef BatchNorm args
     cdef Values values
     cdef int dtype = dtype_of(x)
@@ -160,7 +195,7 @@ def batch_norm_train(cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarra
 
 def batch_norm_infer(cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarray beta, cnp.ndarray mean, cnp.ndarray variance,
                      double eps, activation) -> None:
-    """y of x[outer, channels, inner] by given statistics; variance is float64."""
+    """y of x[outer, channels, ...] by given statistics; variance is float64."""
     cdef BatchNorm args
     cdef Values values
     cdef int dtype = dtype_of(x)
@@ -178,44 +213,77 @@ def batch_norm_infer(cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarra
 
 
 def batch_norm_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray dz, cnp.ndarray gamma, cnp.ndarray beta,
-                        cnp.ndarray mean, cnp.ndarray inv_std, cnp.ndarray dgamma, cnp.ndarray dbeta, activation, dropout) -> None:
-    """dx, dgamma and dbeta. beta matters with an activation only; dz, in the dtype computed in, takes its gradient or dropout's."""
+                        cnp.ndarray mean, cnp.ndarray inv_std, dgamma, dbeta, bint accumulate, activation, dropout) -> None:
+    """dx, and dgamma and dbeta where they are not None. beta matters with an activation only; dz, in the dtype computed in, takes its gradient or dropout's."""
     cdef BatchNorm args
     cdef Values values
     cdef int dtype = dtype_of(x)
     cdef const Normalization* table = &normalization(runtime.active_isa())
     cdef BatchPass call = table.batch_backward[dtype] if activation is None and dropout is None else table.batch_backward_fused[dtype]
-    cdef cnp.ndarray dgamma64 = np.zeros(len(gamma)), dbeta64 = np.zeros(len(gamma))
+    cdef int64_t channels = cnp.PyArray_SIZE(gamma)
+    cdef cnp.ndarray sums = doubles(2 * channels)
+    args.dgamma = <double*> data(sums)
+    args.dbeta = args.dgamma + channels
     if cnp.PyArray_SIZE(x):
         shape_of(&args, x)
         fuse(&args.fusion, &values, activation, dropout, dtype)
         scratch = scratch_for(&args, x, True)
         args.x, args.dy, args.y, args.dz, args.gamma, args.beta = data(x), data(dy), data(dx), data(dz), data(gamma), data(beta)
         args.mean, args.inv_std = data(mean), data(inv_std)
-        args.dgamma, args.dbeta = <double*> data(dgamma64), <double*> data(dbeta64)
         args.streaming = streams(dx, x) and data(dx) != data(dy) and data(dx) != data(dz)
         with nogil:
             call(args, runtime.pool[0])
-    dgamma[...], dbeta[...] = dgamma64, dbeta64
+    else:
+        sums.fill(0)
+    store_sums(dgamma, args.dgamma, accumulate)
+    store_sums(dbeta, args.dbeta, accumulate)
 
 
-cdef tuple merged(cnp.ndarray x, gamma, beta):
-    """x's shape (samples, groups, channels, inner), gamma and beta with short rows made elements of their own."""
-    samples, groups, channels, inner = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
-    if 1 < inner < short_row:
-        gamma, beta = (None if p is None else np.repeat(p, inner) for p in (gamma, beta))
-        channels, inner = channels * inner, 1
-    return (samples, groups, channels, inner), gamma, beta
+def _update(cnp.ndarray average, cnp.ndarray batch, double factor, double momentum) -> None:
+    """A running average, float32 or float64, and the numbers of a batch times a factor, of either dtype; contiguous."""
+    cdef int64_t i
+    cdef bint wide = dtype_of(average) == dtype_float64, from_wide = dtype_of(batch) == dtype_float64
+    cdef double old, new
+    cdef void* to = data(average)
+    cdef void* of = data(batch)
+    for i in range(cnp.PyArray_SIZE(average)):
+        old = (<double*> to)[i] if wide else (<float*> to)[i]
+        new = running_average(old, factor * ((<double*> of)[i] if from_wide else (<float*> of)[i]), momentum)
+        if wide:
+            (<double*> to)[i] = new
+        else:
+            (<float*> to)[i] = <float> new
 
 
-def row_norm(cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarray beta, mean, cnp.ndarray inv_std, double eps) -> None:
-    """y, mean and inv_std of x[samples, groups, channels, inner]; mean None: RMS norm. gamma and beta are [groups * channels]."""
+# ---- norms of rows ----
+
+cdef struct View:
+    int64_t samples, groups, channels, inner
+
+
+cdef cnp.ndarray repeated(cnp.ndarray parameter, View* view, bint short_rows):
+    """gamma or beta, with short rows made elements of their own."""
+    return np.repeat(parameter, view.inner) if short_rows else parameter
+
+
+cdef inline bint merges(View* view) noexcept:
+    return 1 < view.inner < short_row
+
+
+cdef inline void merge(RowNorm* args, View* view, bint short_rows) noexcept:
+    args.samples, args.groups = view.samples, view.groups
+    args.channels = view.channels * view.inner if short_rows else view.channels
+    args.inner = 1 if short_rows else view.inner
+
+
+cdef int forward_rows(View view, cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarray beta, mean, cnp.ndarray inv_std,
+                      double eps) except -1:
     cdef RowNorm args
     cdef int dtype = dtype_of(x)
     cdef RowPass call = normalization(runtime.active_isa()).row_forward[dtype]
-    if cnp.PyArray_SIZE(x) == 0:
-        return
-    (args.samples, args.groups, args.channels, args.inner), gamma, beta = merged(x, gamma, beta)
+    cdef bint short_rows = merges(&view)
+    gamma, beta = repeated(gamma, &view, short_rows), repeated(beta, &view, short_rows)
+    merge(&args, &view, short_rows)
     args.centred = mean is not None
     args.x, args.y, args.gamma, args.beta = data(x), data(y), data(gamma), data(beta)
     args.inv_std = data(inv_std)
@@ -224,21 +292,23 @@ def row_norm(cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarray beta, 
     args.eps, args.streaming = eps, streams(y, x)
     with nogil:
         call(args, runtime.pool[0])
+    return 0
 
 
-def row_norm_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray gamma, mean, cnp.ndarray inv_std, dgamma, dbeta) -> None:
-    """dx, and dgamma and dbeta where they are not None."""
+cdef int backward_rows(View view, cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray gamma, mean, cnp.ndarray inv_std,
+                       dgamma, dbeta, bint accumulate) except -1:
     cdef RowNorm args
     cdef int dtype = dtype_of(x)
     cdef RowPass call = normalization(runtime.active_isa()).row_backward[dtype]
-    cdef cnp.ndarray scratch, sums = np.zeros(0)
-    wanted = dgamma is not None
-    shape, gamma, _ = merged(x, gamma, None)
-    if wanted:
-        sums = np.zeros((2, shape[1] * shape[2]))
+    cdef bint short_rows = merges(&view), wanted = dgamma is not None
+    cdef cnp.ndarray scratch, sums
+    cdef int64_t columns
+    gamma = repeated(gamma, &view, short_rows)
+    merge(&args, &view, short_rows)
+    columns = args.groups * args.channels
+    sums = doubles(2 * columns if wanted else 0)
     if cnp.PyArray_SIZE(x):
-        args.samples, args.groups, args.channels, args.inner = shape
-        scratch = np.empty(row_scratch(args.samples, args.groups, args.channels, args.inner) if wanted or args.inner > 1 else 0)
+        scratch = doubles(row_scratch(args.samples, args.groups, args.channels, args.inner) if wanted or args.inner > 1 else 0)
         args.centred = mean is not None
         args.x, args.dy, args.y, args.gamma = data(x), data(dy), data(dx), data(gamma)
         args.inv_std = data(inv_std)
@@ -246,14 +316,36 @@ def row_norm_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray
             args.mean = data(mean)
         if wanted:
             args.dgamma = <double*> data(sums)
-            args.dbeta = args.dgamma + args.groups * args.channels
+            args.dbeta = args.dgamma + columns
         args.streaming, args.scratch = streams(dx, x) and data(dx) != data(dy), <double*> data(scratch)
         with nogil:
             call(args, runtime.pool[0])
+    else:
+        sums.fill(0)
     if wanted:
-        if x.shape[2] != shape[2]:
+        if short_rows:
             with np.errstate(all="ignore"):
-                sums = sums.reshape(2, -1, x.shape[3]).sum(2)
-        dgamma[...] = sums[0]
-        if dbeta is not None:
-            dbeta[...] = sums[1]
+                sums = sums.reshape(-1, view.inner).sum(1)
+        columns = view.groups * view.channels
+        store_sums(dgamma, <double*> data(sums), accumulate)
+        store_sums(dbeta, <double*> data(sums) + columns, accumulate)
+    return 0
+
+
+cdef View view_of(cnp.ndarray x) noexcept:
+    return View(cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1), cnp.PyArray_DIM(x, 2), cnp.PyArray_DIM(x, 3))
+
+
+def row_norm(cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarray beta, mean, cnp.ndarray inv_std, double eps) -> None:
+    """y, mean and inv_std of x[samples, groups, channels, inner]; mean None: RMS norm. gamma and beta are [groups * channels]."""
+    if cnp.PyArray_SIZE(x):
+        forward_rows(view_of(x), x, y, gamma, beta, mean, inv_std, eps)
+
+
+def row_norm_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray gamma, mean, cnp.ndarray inv_std, dgamma, dbeta,
+                      bint accumulate) -> None:
+    """dx, and dgamma and dbeta where they are not None."""
+    backward_rows(view_of(x), dy, x, dx, gamma, mean, inv_std, dgamma, dbeta, accumulate)
+
+
+include "normalization_short.pxi"

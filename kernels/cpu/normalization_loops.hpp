@@ -48,6 +48,7 @@ struct load_partial {
 FASTNN_FN void add_to(lanes16& sums, int k, vfloat x) {
   const doubles wide = widen(x);
   constexpr int each = lanes<vfloat> / lanes<vdouble>;
+  FASTNN_UNROLL
   for (int j = 0; j < each; ++j) {
     vdouble& part = sums.part[k / lanes<vdouble> + j];
     part = part + wide.part[j];
@@ -58,6 +59,7 @@ FASTNN_FN void add_to(lanes16& sums, int k, vdouble x) {
   part = part + x;
 }
 FASTNN_FN void store16(double* p, const lanes16& a) {
+  FASTNN_UNROLL
   for (int k = 0; k < lanes16::parts; ++k) store(p + k * lanes<vdouble>, a.part[k]);
 }
 
@@ -101,17 +103,35 @@ struct gradient_terms {
   }
 };
 
+// A number that is known when loops over it are compiled.
+template <int64_t n>
+struct fixed {};
+template <int64_t n, class F>
+FASTNN_FN void repeat(fixed<n>, F f) {
+  FASTNN_UNROLL
+  for (int64_t u = 0; u < n; ++u) f(u);
+}
+template <class F>
+FASTNN_FN void repeat(int64_t n, F f) {
+  for (int64_t u = 0; u < n; ++u) f(u);
+}
+
 // Adds `some` times 16 elements, `apart` from each other, to 16 sums each; centre(k) is that of elements from k on.
-template <class Terms, class Load, class Centre>
-FASTNN_FN void add_block(const Terms& terms, lanes16* sums, Load load, int64_t apart, int64_t some, Centre centre) {
+// Loops over sums are unrolled, lest compilers keep the sums in memory.
+template <class Terms, class Load, class Some, class Centre>
+FASTNN_FN void add_block(const Terms& terms, lanes16* sums, Load load, int64_t apart, Some some, Centre centre) {
   using V = typename Terms::V;
   const int64_t begin = load.at;
   for (int k = 0; k < sum_lanes; k += lanes<V>) {
     V block[Terms::count];
+    FASTNN_UNROLL
     for (V& sum : block) sum = V(0.0f);
     const V c = centre(k);
-    load.at = begin;
-    for (int64_t u = 0; u < some; ++u, load.at += apart) terms.add(block, [&](const auto* p) { return load(p, k); }, c);
+    repeat(some, [&](int64_t u) __attribute__((always_inline)) {
+      load.at = begin + u * apart;
+      terms.add(block, [&](const auto* p) { return load(p, k); }, c);
+    });
+    FASTNN_UNROLL
     for (int j = 0; j < Terms::count; ++j) add_to(sums[j], k, block[j]);
   }
 }
@@ -129,7 +149,7 @@ FASTNN_FN void add_run(const Terms& terms, int64_t at, int64_t n, double centre,
   int64_t i = 0;
   for (; i + together * sum_lanes <= n; i += together * sum_lanes) {
     if (ahead != 0) terms.fetch(at + i + ahead);
-    add_block(terms, local, load_whole{at + i}, sum_lanes, together, of_all);
+    add_block(terms, local, load_whole{at + i}, sum_lanes, fixed<together>(), of_all);
   }
   if (const int64_t whole = (n - i) / sum_lanes; whole > 0) {
     add_block(terms, local, load_whole{at + i}, sum_lanes, whole, of_all);
@@ -217,8 +237,9 @@ struct each {
 };
 
 // Where results go: to memory as they are, or by way of an activation and dropout in blocks that a first-level cache
-// holds. In a fused backward pass the results are the activation's input, and what is written is its gradient.
-template <class T>
+// holds, if it fuses. In a fused backward pass the results are the activation's input, and what is written is its
+// gradient.
+template <class T, bool fuses>
 class Writer {
  public:
   using P = parameter_of<T>;
@@ -230,7 +251,7 @@ class Writer {
   FASTNN_FN Writer(P* dz, const T* dy, const Fusion& fusion) : dz_(dz), dy_(dy), fusion_(&fusion) {}
   Writer(const Writer&) = delete;
   FASTNN_FN ~Writer() {
-    if (filled_ > 0) flush();
+    if (fuses && filled_ > 0) flush();
     if (streaming_) stream_fence();
   }
 
@@ -240,16 +261,18 @@ class Writer {
   // f of the operands for n elements, which are those from `at` on.
   template <class F, class... Operands>
   FASTNN_FN void run(int64_t at, int64_t n, F f, const Operands&... operands) {
-    if (!fusion_) return store(out_ + at, 0, n, streaming_, out_ + at + jump_, f, operands...);
-    if (at != begin_ + filled_ && filled_ > 0) flush();
-    for (int64_t from = 0; from < n;) {
-      if (filled_ == 0) begin_ = at + from;
-      const int64_t part = n - from < block - filled_ ? n - from : block - filled_;
-      const P* const next = dz_ ? dz_ + at + from : reinterpret_cast<const P*>(out_ + at + from);
-      store(buffer_ + filled_, from, part, false, next, f, operands...);
-      filled_ += part;
-      from += part;
-      if (filled_ == block) flush();
+    if (!fuses || !fusion_) return store(out_ + at, 0, n, streaming_, out_ + at + jump_, f, operands...);
+    if constexpr (fuses) {
+      if (at != begin_ + filled_ && filled_ > 0) flush();
+      for (int64_t from = 0; from < n;) {
+        if (filled_ == 0) begin_ = at + from;
+        const int64_t part = n - from < block - filled_ ? n - from : block - filled_;
+        const P* const next = dz_ ? dz_ + at + from : reinterpret_cast<const P*>(out_ + at + from);
+        store(buffer_ + filled_, from, part, false, next, f, operands...);
+        filled_ += part;
+        from += part;
+        if (filled_ == block) flush();
+      }
     }
   }
 
@@ -322,7 +345,7 @@ class Writer {
   const Fusion* fusion_ = nullptr;
   const bool streaming_ = false;
   int64_t begin_ = 0, filled_ = 0, jump_ = 0;
-  alignas(64) P buffer_[block];
+  alignas(64) P buffer_[fuses ? block : 1];
 };
 
 }  // namespace

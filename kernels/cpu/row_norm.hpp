@@ -47,7 +47,7 @@ void row_forward(const RowNorm& args, const fastnn::PoolApi& pool) {
   const RowsOf<T> r(args);
   const auto f = [](auto... v) { return by_row::forward(v...); };
   parallel(pool, r.rows, r.rows_per_task(), r.threads(), [&](int64_t begin, int64_t end) {
-    Writer<T> to(r.y(), args.streaming);
+    Writer<T, false> to(r.y(), args.streaming);
     for (int64_t row = begin; row < end; ++row) {
       const moments m = r.moments_of_row(row);
       const centre<P> mean = centre_of<P>(m.mean, m.rest);
@@ -89,7 +89,10 @@ struct weighted_terms {
     sums[1] = fmadd(g, d, sums[1]);
     sums[2] = sums[2] + d;
   }
-  FASTNN_FN void fetch(int64_t) const {}
+  FASTNN_FN void fetch(int64_t at) const {
+    prefetch_block(x + at);
+    prefetch_block(dy + at);
+  }
 };
 
 template <class T>
@@ -106,7 +109,7 @@ struct RowBackward : RowsOf<T> {
     return {hi(row), rest, inv_std, a.centred ? g / n : 0.0, gt * inv_std * inv_std / n};
   }
 
-  void write(Writer<T>& to, int64_t row, const row_gradient& r) const {
+  void write(Writer<T, false>& to, int64_t row, const row_gradient& r) const {
     const RowNorm& a = this->args;
     const auto f = [](auto... v) { return by_row::backward(v...); };
     const auto number = [](double x) { return same<P, V>(static_cast<P>(x)); };
@@ -127,53 +130,80 @@ struct RowBackward : RowsOf<T> {
     lanes16 sums[3] = {broadcast16(0.0), broadcast16(0.0), broadcast16(0.0)};
     const int64_t at = row * this->length;
     const weighted_terms<T> terms{this->dy + at, this->x + at, this->parameter(this->args.gamma, row)};
-    add_run(terms, 0, this->length, hi(row), sums);
+    // The rows of the next samples: those of these are read once more before, and the processor forgets where it was.
+    constexpr int64_t cache = 1 << 20;
+    const bool far = this->rows * this->length * static_cast<int64_t>(sizeof(T)) > cache;
+    add_run(terms, 0, this->length, hi(row), sums, far ? together * this->args.groups * this->length : 0);
     const double g = total(sums[0]);
     const double rest = this->args.centred ? total(sums[2]) / static_cast<double>(this->length) : 0.0;
     return gradient(row, g, total(sums[1]) - rest * g, rest);
   }
 
-  // Adds some samples' dy (x - mean) inv_std and dy, rows of one group, to the sums of their columns.
-  void add_columns(const row_gradient* of, int64_t row, int64_t samples, double* dgamma, double* dbeta) const {
-    const int64_t n = this->length, apart = this->args.groups * n;
-    V hi[together], lo[together], inv_std[together];
+  // dx of some samples' rows of one group, and their dy (x - mean) inv_std and dy added to the sums of their columns.
+  void columns(const row_gradient* of, int64_t row, int64_t samples, double* dgamma, double* dbeta) const {
+    const RowNorm& a = this->args;
+    const int64_t n = this->length, apart = a.groups * n, first = row * n;
+    const P* const gamma = this->parameter(a.gamma, row);
+    const T *const x = this->x + first, *const incoming = this->dy + first;
+    T* const dx = this->y() + first;
+    V hi[together], lo[together], inv_std[together], mean_g[together], slope[together];
     for (int64_t q = 0; q < samples; ++q) {
       hi[q] = V(static_cast<P>(of[q].hi));
       lo[q] = V(static_cast<P>(of[q].rest));
       inv_std[q] = V(static_cast<P>(of[q].inv_std));
+      mean_g[q] = V(static_cast<P>(of[q].mean_g));
+      slope[q] = V(static_cast<P>(of[q].slope));
     }
-    const auto add = [&](int64_t j, auto load, int64_t some, double* to_dgamma, double* to_dbeta) {
+    // put(dx, k, result) stores the results of elements from k on, of 16
+    const auto add = [&](int64_t j, auto load, auto some, double* to_dgamma, double* to_dbeta, auto put) {
       lanes16 weighted_sums = load16<storage<double>>(to_dgamma), sums = load16<storage<double>>(to_dbeta);
       for (int k = 0; k < sum_lanes; k += lanes<V>) {
         V weighted_sum(0.0f), sum(0.0f);
-        load.at = row * n + j;
-        for (int64_t q = 0; q < some; ++q, load.at += apart) {
-          const V dy = load(this->dy, k);
+        load.at = j;
+        const V weight = load(gamma, k);
+        repeat(some, [&](int64_t q) __attribute__((always_inline)) {
+          load.at = q * apart + j;
+          const V dy = load(incoming, k), t = centred(load(x, k), hi[q], lo[q]);
           sum = sum + dy;
-          weighted_sum = fmadd(dy, centred(load(this->x, k), hi[q], lo[q]) * inv_std[q], weighted_sum);
-        }
+          weighted_sum = fmadd(dy, t * inv_std[q], weighted_sum);
+          put(dx + load.at, k, by_row::backward_of(dy, t, inv_std[q], weight, mean_g[q], slope[q]));
+        });
         add_to(weighted_sums, k, weighted_sum);
         add_to(sums, k, sum);
       }
       store16(to_dgamma, weighted_sums);
       store16(to_dbeta, sums);
     };
+    // Less than 16 elements, all from `at` on.
+    const auto add_few = [&](int64_t at, int few) {
+      double lane[2][sum_lanes] = {};
+      for (int k = 0; k < few; ++k) {
+        lane[0][k] = dgamma[at + k];
+        lane[1][k] = dbeta[at + k];
+      }
+      add(at, load_partial{0, few}, samples, lane[0], lane[1], [few](T* to, int k, V v) {
+        if (few > k) storage<T>::store_first(to + k, v, few - k < lanes<V> ? few - k : lanes<V>);
+      });
+      for (int k = 0; k < few; ++k) {
+        dgamma[at + k] = lane[0][k];
+        dbeta[at + k] = lane[1][k];
+      }
+    };
+    const auto put = [](T* to, int k, V v) { storage<T>::store(to + k, v); };
+    const auto stream = [](T* to, int k, V v) { storage<T>::stream(to + k, v); };
     int64_t j = 0;
-    if (samples == together)
-      for (; j + sum_lanes <= n; j += sum_lanes) add(j, load_whole{0}, together, dgamma + j, dbeta + j);
-    for (; j + sum_lanes <= n; j += sum_lanes) add(j, load_whole{0}, samples, dgamma + j, dbeta + j);
-    if (j == n) return;
-    const int left = static_cast<int>(n - j);
-    double lane[2][sum_lanes] = {};
-    for (int k = 0; k < left; ++k) {
-      lane[0][k] = dgamma[j + k];
-      lane[1][k] = dbeta[j + k];
+    if (const int64_t head = head_of(dx); head > 0 && n >= 4 * sum_lanes) {
+      add_few(0, static_cast<int>(head));
+      j = head;
     }
-    add(j, load_partial{0, left}, samples, lane[0], lane[1]);
-    for (int k = 0; k < left; ++k) {
-      dgamma[j + k] = lane[0][k];
-      dbeta[j + k] = lane[1][k];
+    if (samples == together) {
+      if (a.streaming && can_stream(dx + j) && apart * sizeof(T) % sizeof(V) == 0)
+        for (; j + sum_lanes <= n; j += sum_lanes)
+          add(j, load_whole{0}, fixed<together>(), dgamma + j, dbeta + j, stream);
+      for (; j + sum_lanes <= n; j += sum_lanes) add(j, load_whole{0}, fixed<together>(), dgamma + j, dbeta + j, put);
     }
+    for (; j + sum_lanes <= n; j += sum_lanes) add(j, load_whole{0}, samples, dgamma + j, dbeta + j, put);
+    if (j < n) add_few(j, static_cast<int>(n - j));
   }
 
   void blocks(const fastnn::PoolApi& pool) const {
@@ -183,7 +213,7 @@ struct RowBackward : RowsOf<T> {
     if (a.dgamma)
       for (int64_t i = 0; i < 2 * columns * count; ++i) a.scratch[i] = 0;
     parallel(pool, a.samples, grain, this->threads(), [&](int64_t begin, int64_t end) {
-      Writer<T> to(this->y(), a.streaming);
+      Writer<T, false> to(this->y(), a.streaming);
       double* const dgamma = a.scratch + 2 * columns * (begin / grain);
       for (int64_t n = begin; n < end; n += together) {
         const int64_t samples = between(1, end - n, together);
@@ -193,11 +223,13 @@ struct RowBackward : RowsOf<T> {
           for (int64_t q = 0; q < samples; ++q) of[q] = weighted(row + q * a.groups);
           if (a.dgamma) {
             double* const first = dgamma + g * a.channels;
-            add_columns(of, row, samples, first, first + columns);
+            this->columns(of, row, samples, first, first + columns);
+          } else {
+            for (int64_t q = 0; q < samples; ++q) write(to, row + q * a.groups, of[q]);
           }
-          for (int64_t q = 0; q < samples; ++q) write(to, row + q * a.groups, of[q]);
         }
       }
+      if (a.streaming) stream_fence();
     });
     if (!a.dgamma) return;
     add_up(a.dgamma, a.scratch, columns, count, 2 * columns);
@@ -218,7 +250,7 @@ struct RowBackward : RowsOf<T> {
     const int64_t columns = a.groups * a.channels;
     double *const by_dgamma = a.scratch, *const by_dbeta = a.scratch + a.samples * columns;
     parallel(pool, this->rows, this->rows_per_task(), this->threads(), [&](int64_t begin, int64_t end) {
-      Writer<T> to(this->y(), a.streaming);
+      Writer<T, false> to(this->y(), a.streaming);
       for (int64_t row = begin; row < end; ++row) {
         const P* gamma = this->parameter(a.gamma, row);
         double *const gt = by_dgamma + row * a.channels, *const g = by_dbeta + row * a.channels;

@@ -14,11 +14,12 @@ struct Block {
   std::int64_t size = 0;
   ~Block() { std::free(memory); }
 };
-thread_local Block block;
+thread_local Block blocks[2];
 
 }  // namespace
 
-void* scratch(std::int64_t bytes) noexcept {
+void* scratch(std::int64_t bytes, ScratchUse use) noexcept {
+  Block& block = blocks[use];
   bytes = (bytes + line - 1) / line * line;
   std::int64_t known = peak.load(std::memory_order_relaxed);
   while (bytes > known && !peak.compare_exchange_weak(known, bytes, std::memory_order_relaxed)) {

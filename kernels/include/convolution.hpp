@@ -30,6 +30,8 @@ constexpr int tile_rows = 6;
 constexpr int tile_columns(int rows) { return rows == 1 ? 8 : rows == 2 ? 4 : rows <= 4 ? 3 : 2; }
 #endif
 
+constexpr int across_columns = 2;
+
 template <class V, int rows, int columns>
 struct registers {
   using number = scalar_t<V>;
@@ -81,6 +83,29 @@ void correlation_tile(const scalar_t<V>* x, const int* offset, const scalar_t<V>
   registers<V, rows, columns> tile;
   for (long long k = 0; k < terms; ++k, w += rows) tile.add(x + offset[k], [w](int a) { return w[a]; });
   tile.flush(total, pitch, first, bias);
+}
+
+// The same the other way round: the results of `rows` neighbouring positions, whose vectors are channels. Nothing is
+// computed past the ends of rows, but the results are to be turned over. Term k takes the `columns` vectors of weights
+// at w + k * columns * lanes; a bias is one number a channel.
+template <class V, int rows>
+void across_tile(const scalar_t<V>* x, const int* offset, const scalar_t<V>* w, long long terms, scalar_t<V>* total,
+                 bool first, const scalar_t<V>* bias) {
+  constexpr int columns = across_columns;
+  registers<V, rows, columns> tile;
+  for (long long k = 0; k < terms; ++k, w += columns * lanes<V>) {
+    const scalar_t<V>* const at = x + offset[k];
+    tile.add(w, [at](int a) { return at[a]; });
+  }
+  if (bias != nullptr)
+#pragma GCC unroll 16
+    for (int a = 0; a < rows; ++a)
+#pragma GCC unroll 16
+      for (int j = 0; j < columns; ++j) {
+        scalar_t<V>* const p = total + (a * columns + j) * lanes<V>;
+        tile.sum[a][j] = (first ? tile.sum[a][j] : load<V>(p) + tile.sum[a][j]) + load<V>(bias + j * lanes<V>);
+      }
+  tile.flush(total, columns * lanes<V>, first || bias != nullptr, nullptr);
 }
 
 // Results of one channel convolved by itself, depthwise: `rows` rows times `columns` vectors. Neighbouring rows see the
@@ -154,54 +179,70 @@ void gradient_tile(const scalar_t<V>* dy, long long dy_pitch, const scalar_t<V>*
   tile.flush(total, pitch, first, nullptr);
 }
 
-// The same where there is one channel of dy: the positions fill sixteen lanes, whatever the width of V; to the
-// sixteen totals of a row is added.
+// The same where there are few channels of dy: the positions fill sixteen lanes, whatever the width of V, one vector of
+// them after the other. `rows` channels of dy meet what `columns` weights see; to the sixteen totals of each pair is
+// added. Gone through are blocks of sixteen positions, then those of `rest` at the ends of rows.
 constexpr int gradient_lanes = 16;
+constexpr int lanes_columns(int rows) {
 #if defined(FASTNN_ISA_v4) || defined(FASTNN_ISA_neon)
-constexpr int gradient_registers = 24;
+  return rows == 4 ? 6 : 9;
 #else
-constexpr int gradient_registers = 12;
+  return rows == 4 ? 2 : rows == 2 ? 5 : 9;
 #endif
-template <class V>
-constexpr int gradient_rows =
-    gradient_registers * lanes<V> / gradient_lanes > 9   ? 9
-    : gradient_registers * lanes<V> / gradient_lanes < 1 ? 1
-                                                         : gradient_registers * lanes<V> / gradient_lanes;
+}
+struct LanesBlocks {
+  const int *dy, *x;  // where each block is
+  long long whole, all;
+  int rest;
+  long long dy_channel, total_row, total_column;
+};
 
-template <class V, int rows>
-void gradient_lanes_tile(const scalar_t<V>* dy, const scalar_t<V>* const* x, long long x_pitch, long long height,
-                         long long width, scalar_t<V>* total) {
-  constexpr int parts = gradient_lanes / lanes<V>;
+template <class V, int rows, int columns>
+void gradient_lanes_tile(const LanesBlocks& s, const scalar_t<V>* dy, const scalar_t<V>* const* x, scalar_t<V>* total) {
   const V zero(scalar_t<V>(0));
-  V sum[rows][parts];
-  const scalar_t<V>* at[rows];
-  for (int a = 0; a < rows; ++a) {
-    at[a] = x[a];
-    for (int k = 0; k < parts; ++k) sum[a][k] = zero;
-  }
-  for (long long i = 0; i < height; ++i, dy += width) {
-    long long j = 0;
-    for (; j + gradient_lanes <= width; j += gradient_lanes)
+  for (int first = 0; first < gradient_lanes; first += lanes<V>) {
+    registers<V, rows, columns> tile;
+    const scalar_t<V>*d[rows], *at[columns];
 #pragma GCC unroll 16
-      for (int k = 0; k < parts; ++k) {
-        const V d = load<V>(dy + j + k * lanes<V>);
+    for (int a = 0; a < rows; ++a) d[a] = dy + a * s.dy_channel + first;
 #pragma GCC unroll 16
-        for (int a = 0; a < rows; ++a) sum[a][k] = fmadd(d, load<V>(at[a] + j + k * lanes<V>), sum[a][k]);
+    for (int c = 0; c < columns; ++c) at[c] = x[c] + first;
+    const auto add = [&](long long k, auto get) {
+      const long long i = s.dy[k], j = s.x[k];
+      V v[rows];
+#pragma GCC unroll 16
+      for (int a = 0; a < rows; ++a) v[a] = get(d[a] + i);
+#pragma GCC unroll 16
+      for (int c = 0; c < columns; ++c) {
+        const V u = get(at[c] + j);
+#pragma GCC unroll 16
+        for (int a = 0; a < rows; ++a) tile.sum[a][c] = fmadd(v[a], u, tile.sum[a][c]);
       }
+    };
+    for (long long k = 0; k < s.whole; ++k) add(k, [](const scalar_t<V>* p) { return load<V>(p); });
     // what is past the end of a row belongs to the next one, and 0 times it need not be 0
-    for (int k = 0; k < parts && j < width; ++k, j += lanes<V>) {
-      const int n = width - j < lanes<V> ? static_cast<int>(width - j) : lanes<V>;
-      const V d = load_first<V>(dy + j, n, zero);
+    const int left = s.rest - first < lanes<V> ? s.rest - first : lanes<V>;
+    for (long long k = s.whole; k < s.all && left > 0; ++k)
+      add(k, [left, zero](const scalar_t<V>* p) { return load_first<V>(p, left, zero); });
 #pragma GCC unroll 16
-      for (int a = 0; a < rows; ++a) sum[a][k] = fmadd(d, load_first<V>(at[a] + j, n, zero), sum[a][k]);
-    }
-    for (int a = 0; a < rows; ++a) at[a] += x_pitch;
+    for (int a = 0; a < rows; ++a)
+#pragma GCC unroll 16
+      for (int c = 0; c < columns; ++c) {
+        scalar_t<V>* const p = total + a * s.total_row + c * s.total_column + first;
+        store(p, load<V>(p) + tile.sum[a][c]);
+      }
   }
-  for (int a = 0; a < rows; ++a)
-    for (int k = 0; k < parts; ++k) {
-      scalar_t<V>* const p = total + a * gradient_lanes + k * lanes<V>;
-      store(p, load<V>(p) + sum[a][k]);
-    }
+}
+
+// The sixteen totals of a pair, added up by halves.
+template <class V>
+FASTNN_FN scalar_t<V> lanes_sum(const scalar_t<V>* total) {
+  constexpr int parts = gradient_lanes / lanes<V>;
+  V sum[parts];
+  for (int k = 0; k < parts; ++k) sum[k] = load<V>(total + k * lanes<V>);
+  for (int half = parts / 2; half > 0; half /= 2)
+    for (int k = 0; k < half; ++k) sum[k] = sum[k] + sum[k + half];
+  return fold_sum(sum[0]);
 }
 
 FASTNN_END

@@ -70,7 +70,11 @@ struct by_row {
   // The same gradient for g = dy gamma, which is what the normalised row receives.
   template <class V>
   static FASTNN_FN V backward(V dy, V x, V hi, V lo, V inv_std, V gamma, V mean_g, V slope) {
-    return inv_std * fnmadd(centred(x, hi, lo), slope, fmsub(dy, gamma, mean_g));
+    return backward_of(dy, centred(x, hi, lo), inv_std, gamma, mean_g, slope);
+  }
+  template <class V>
+  static FASTNN_FN V backward_of(V dy, V t, V inv_std, V gamma, V mean_g, V slope) {
+    return inv_std * fnmadd(t, slope, fmsub(dy, gamma, mean_g));
   }
 };
 

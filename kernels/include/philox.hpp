@@ -91,7 +91,7 @@ class philox {
 // index `head` (below run_step), so that vectors begin where the caller needs them to, but for the last one.
 //
 // Ranges are short, so that the processor draws the numbers of the next one while it waits for the memory of this one.
-constexpr int run_length = 512, run_step = 64;
+constexpr int run_length = 256, run_step = 64;
 
 template <class F>
 FASTNN_FN void for_each_run(const philox<vwords>& generator, u64 first, long long n, long long head, F f) {

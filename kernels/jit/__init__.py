@@ -27,7 +27,7 @@ from fastnn.kernels.jit import activations
 from fastnn.kernels.jit.loops import MEMORY, Entry, entry
 from fastnn.kernels.jit.parallel import run
 
-__all__ = ["activations", "backward", "forward"]
+__all__ = ["activations", "backward", "evaluate", "forward"]
 
 Array = npt.NDArray[Any]
 
@@ -36,7 +36,7 @@ _BLOCK = 1 << 14  # elements that are gathered at a time where arrays are not co
 
 def forward(name: str, x: Array, *params: Any, out: Array | None = None) -> Array:
     """Evaluate the activation `name` at `x`."""
-    return _evaluate(name, "forward", (x,), _parameters(name, x, params), out, x.dtype)
+    return evaluate(name, "forward", (x,), _parameters(name, x, params), out, x.dtype)
 
 
 def backward(name: str, dy: Array, saved: Array, *params: Any, out: Array | None = None) -> Array | tuple[Array, Array]:
@@ -44,11 +44,11 @@ def backward(name: str, dy: Array, saved: Array, *params: Any, out: Array | None
     aligned = _parameters(name, saved, params)
     learned = OPS[name].learned
     if learned is None:
-        return _evaluate(name, "backward", (dy, saved), aligned, out, saved.dtype)
+        return evaluate(name, "backward", (dy, saved), aligned, out, saved.dtype)
     # First, for `out` may be one of the operands
-    elements = _evaluate(name, "parameter_gradient", (dy, saved), aligned, None, _single(saved.dtype))
+    elements = evaluate(name, "parameter_gradient", (dy, saved), aligned, None, _single(saved.dtype))
     dparam = reduce_to(elements, np.shape(params[learned]))
-    return _evaluate(name, "backward", (dy, saved), aligned, out, saved.dtype), dparam
+    return evaluate(name, "backward", (dy, saved), aligned, out, saved.dtype), dparam
 
 
 def _parameters(name: str, x: Array, params: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -74,7 +74,7 @@ def _kind(dtype: np.dtype[Any]) -> str | None:
     return dtype.name if dtype.name in MEMORY and dtype.isnative else None
 
 
-def _evaluate(
+def evaluate(
     name: str,
     direction: str,
     arrays: tuple[Array, ...],

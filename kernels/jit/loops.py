@@ -23,7 +23,7 @@ from numba.extending import NativeValue, intrinsic, register_model, unbox
 
 from fastnn.kernels.jit.half import load_half, store_half
 from fastnn.kernels.jit.intrinsics import constant_of
-from fastnn.kernels.jit.registry import ACTIVATIONS
+from fastnn.kernels.jit.registry import ACTIVATIONS, CUSTOM, block
 
 BLOCK = 256  # elements for which the near or the general form is chosen together
 
@@ -56,7 +56,7 @@ class Kernel(types.Opaque):  # type: ignore[misc]
     @property
     def formula(self) -> Any:
         """The compiled formula of scalars."""
-        return getattr(ACTIVATIONS[self.op], self.direction)
+        return getattr(block(self.op), self.direction)
 
     @property
     def splits(self) -> bool:
@@ -90,16 +90,20 @@ def entry(op: str, direction: str, dtype: str, out: str, arrays: tuple[bool, ...
     parameters = [types.Array(kernel.number, 1, "C") if array else kernel.number for array in arrays]
     operands = types.Tuple([*[vector] * ARRAYS[direction], *parameters])
     loop = _split_loop if kernel.splits else _loop
+    if op in CUSTOM:  # of whose sources the digest knows nothing
+        loop = njit(**_OPTIONS)(loop.py_func)
     compiled: Entry = loop.compile((kernel, types.Array(MEMORY[out], 1, "C"), operands))
     return compiled
 
 
+_OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": False, "boundscheck": False}
+
+
 def _cached(function: Any) -> Any:
-    options = {"nogil": True, "error_model": "numpy", "fastmath": False, "boundscheck": False}
     try:
-        return njit(cache=True, **options)(function)
+        return njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # no folder to write to
-        return njit(**options)(function)
+        return njit(**_OPTIONS)(function)
 
 
 def _element(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:

@@ -22,6 +22,12 @@ class Activation:
 
 
 ACTIVATIONS: dict[str, Activation] = {}
+CUSTOM: dict[str, Activation] = {}  # users' own, see custom.py
+
+
+def block(name: str) -> Activation:
+    """The formulas of an op of the table, or of a user's."""
+    return ACTIVATIONS[name] if name in ACTIVATIONS else CUSTOM[name]
 
 
 def activation(block: Any) -> Activation:

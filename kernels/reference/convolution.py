@@ -25,12 +25,18 @@ def forward(
     groups: int,
     activation: str | None,
     params: tuple[float, ...],
+    before: Array | None,
 ) -> None:
-    """y = activation(the convolution of x with weight, + bias); padding is that before the first row and column."""
+    """y = activation(z), z = the convolution of x with weight, + bias; padding is that before the first row and column.
+
+    `before` receives z, unless it is None.
+    """
     with np.errstate(all="ignore"):
         z = _sums(x, weight, y, stride, padding, dilation, groups).forward(widen(x))
         if bias is not None:
             z += bias.astype(np.float64)[:, None, None]
+        if before is not None:
+            store(z, before)
         store(z if activation is None else activated(z, (activation, *params)), y)
 
 
@@ -43,17 +49,19 @@ def input_gradient(
 
 
 def weight_gradient(
-    dy: Array, x: Array, dweight: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    dy: Array, x: Array, dweight: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int, accumulate: bool
 ) -> None:
-    """dweight = the gradient by the weights."""
+    """dweight = the gradient by the weights, which is added to what is there where `accumulate`."""
     with np.errstate(all="ignore"):
-        store(_sums(x, dweight, dy, stride, padding, dilation, groups).weight_gradient(widen(dy), widen(x)), dweight)
+        sums = _sums(x, dweight, dy, stride, padding, dilation, groups).weight_gradient(widen(dy), widen(x))
+        store(widen(dweight) + sums if accumulate else sums, dweight)
 
 
-def bias_gradient(dy: Array, dbias: Array) -> None:
-    """dbias = the sum of dy over images and positions, in the dtype computed in."""
+def bias_gradient(dy: Array, dbias: Array, accumulate: bool) -> None:
+    """dbias = the sum of dy over images and positions, in the dtype computed in; `accumulate` as for the weights."""
     with np.errstate(all="ignore"):
-        dbias[...] = widen(dy).sum(axis=(0, 2, 3))
+        sums = widen(dy).sum(axis=(0, 2, 3))
+        dbias[...] = dbias + sums if accumulate else sums
 
 
 def _sums(x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Sums:

@@ -59,19 +59,21 @@ def batch_norm_backward(
     beta: Array,
     mean: Array,
     inv_std: Array,
-    dgamma: Array,
-    dbeta: Array,
+    dgamma: Array | None,
+    dbeta: Array | None,
+    accumulate: bool,
     activation: Fused | None,
     dropout: tuple[int, float, int, int] | None,
 ) -> None:
-    """dx, dgamma and dbeta. beta matters with an activation only, dz not at all."""
+    """dx, and dgamma and dbeta where they are not None. beta matters with an activation only, dz not at all."""
     with np.errstate(all="ignore"):
         _, d, _ = moments(_widen(x), (0, 2)) if x.size else (None, _widen(x), None)
         xhat = d * _channel(inv_std)
         wide = _dropped(dropout, _widen(dy))
         if activation is not None:
             wide = activation_gradient(_plain(activation), xhat * _channel(gamma) + _channel(beta), wide)
-        dgamma[...], dbeta[...] = (wide * xhat).sum(axis=(0, 2)), wide.sum(axis=(0, 2))
+        _store_sum(dgamma, (wide * xhat).sum(axis=(0, 2)), accumulate)
+        _store_sum(dbeta, wide.sum(axis=(0, 2)), accumulate)
         if x.size:
             _store(dx, gradient(wide, d, _channel(inv_std), _channel(gamma), (0, 2))[0])
 
@@ -101,16 +103,15 @@ def row_norm_backward(
     inv_std: Array,
     dgamma: Array | None,
     dbeta: Array | None,
+    accumulate: bool,
 ) -> None:
     """dx, and dgamma and dbeta where they are not None."""
     with np.errstate(all="ignore"):
         wide, wide_dy = _widen(x), _widen(dy)
         d = moments(wide, (2, 3))[1] if mean is not None and x.size else wide
         inv = _widen(inv_std).reshape(*x.shape[:2], 1, 1)
-        if dgamma is not None:
-            dgamma[...] = (wide_dy * d * inv).sum(axis=(0, 3)).reshape(-1)
-        if dbeta is not None:
-            dbeta[...] = wide_dy.sum(axis=(0, 3)).reshape(-1)
+        _store_sum(dgamma, (wide_dy * d * inv).sum(axis=(0, 3)).reshape(-1), accumulate)
+        _store_sum(dbeta, wide_dy.sum(axis=(0, 3)).reshape(-1), accumulate)
         if x.size:
             _store(dx, gradient(wide_dy, d, inv, _of_groups(gamma, x), (2, 3), mean is not None)[0])
 
@@ -146,3 +147,8 @@ def _store(out: Array, value: Array) -> None:
     """Round once; the 16-bit formats from what float32 would be."""
     single = np.float64 if out.dtype == np.float64 else np.float32
     out[...] = value.astype(single)
+
+
+def _store_sum(out: Array | None, value: Array, accumulate: bool) -> None:
+    if out is not None:
+        out[...] = value + out if accumulate else value

@@ -112,8 +112,9 @@ FASTNN_FN maskd at_least16<vdouble>(const u16* p, u32 bound) {
 FASTNN_FN __m256i merge_words(__m256i even, __m256i odd) {
   return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
 }
+FASTNN_FN __m256i odd_words(__m256i p) { return _mm256_shuffle_epi32(p, 0xf5); }
 FASTNN_X86_WORDS(__m256i, 4, _mm256, si256)
-FASTNN_FN vwords xor3(vwords a, vwords b, vwords c) { return a ^ b ^ c; }
+FASTNN_FN vwords xor3(vwords a, vwords b, vwords c) { return a ^ (b ^ c); }
 template <>
 FASTNN_FN vwords rising<vwords>(u32 first) {
   return _mm256_add_epi64(vwords(first).v, _mm256_setr_epi64x(0, 2, 1, 3));

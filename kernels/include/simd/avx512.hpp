@@ -122,7 +122,8 @@ FASTNN_FN void store64(void* p, vbits64 u, long long base) {
 
 template <>
 FASTNN_FN mask16 at_least16<vfloat>(const u16* p, u32 bound) {
-  return {_mm512_cmpge_epu32_mask(widen16(p).v, _mm512_set1_epi32(static_cast<int>(bound)))};
+  const __m256i wanted = _mm256_set1_epi16(static_cast<short>(bound));
+  return {_mm256_cmpge_epu16_mask(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), wanted)};
 }
 template <>
 FASTNN_FN mask8 at_least16<vdouble>(const u16* p, u32 bound) {
@@ -142,6 +143,7 @@ FASTNN_FN vdouble fetched(vdouble x) {
 FASTNN_FN __m512i merge_words(__m512i even, __m512i odd) {
   return _mm512_mask_shuffle_epi32(even, 0xaaaa, odd, _MM_PERM_CCAA);
 }
+FASTNN_FN __m512i odd_words(__m512i p) { return _mm512_shuffle_epi32(p, _MM_PERM_DDBB); }
 FASTNN_X86_WORDS(__m512i, 8, _mm512, si512)
 FASTNN_FN vwords xor3(vwords a, vwords b, vwords c) { return _mm512_ternarylogic_epi64(a.v, b.v, c.v, 0x96); }
 template <>

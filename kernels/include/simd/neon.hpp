@@ -163,7 +163,7 @@ FASTNN_FN word_products product(vwords a, vwords b) {
 FASTNN_FN vwords high(word_products p) { return vuzp2q_u32(p.first, p.last); }
 FASTNN_FN vwords low(word_products p) { return vuzp1q_u32(p.first, p.last); }
 FASTNN_FN vwords operator^(vwords a, vwords b) { return veorq_u32(a.v, b.v); }
-FASTNN_FN vwords xor3(vwords a, vwords b, vwords c) { return a ^ b ^ c; }
+FASTNN_FN vwords xor3(vwords a, vwords b, vwords c) { return a ^ (b ^ c); }
 FASTNN_FN void store_blocks(void* p, vwords a, vwords b, vwords c, vwords d) {
   vst4q_u32(static_cast<uint32_t*>(p), {{a.v, b.v, c.v, d.v}});
 }

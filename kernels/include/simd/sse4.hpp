@@ -96,8 +96,9 @@ FASTNN_FN maskd at_least16<vdouble>(const u16* p, u32 bound) {
 FASTNN_FN __m128i merge_words(__m128i even, __m128i odd) {
   return _mm_blend_epi16(even, _mm_slli_epi64(odd, 32), 0xcc);
 }
+FASTNN_FN __m128i odd_words(__m128i p) { return _mm_shuffle_epi32(p, 0xf5); }
 FASTNN_X86_WORDS(__m128i, 2, _mm, si128)
-FASTNN_FN vwords xor3(vwords a, vwords b, vwords c) { return a ^ b ^ c; }
+FASTNN_FN vwords xor3(vwords a, vwords b, vwords c) { return a ^ (b ^ c); }
 template <>
 FASTNN_FN vwords rising<vwords>(u32 first) {
   return _mm_add_epi64(vwords(first).v, _mm_set_epi64x(1, 0));

@@ -96,7 +96,7 @@
     static constexpr int lanes = N;                                                                           \
   };                                                                                                          \
   FASTNN_FN vwords product(vwords a, vwords b) { return P##_mul_epu32(a.v, b.v); }                            \
-  FASTNN_FN vwords high(vwords p) { return P##_srli_epi64(p.v, 32); }                                         \
+  FASTNN_FN vwords high(vwords p) { return odd_words(p.v); }                                                  \
   FASTNN_FN vwords low(vwords p) { return p; }                                                                \
   FASTNN_FN vwords operator^(vwords a, vwords b) { return P##_xor_##SI(a.v, b.v); }                           \
   /* The two 64-bit halves of a block side by side; rising() numbers the lanes so that these are in order. */ \

@@ -1,0 +1,28 @@
+"""The commands that train and use networks: `fastnn train`, `evaluate`, `predict`, `search`.
+
+What they import, they import when they run: the command line itself must start quickly.
+"""
+
+from __future__ import annotations
+
+import argparse
+from types import ModuleType
+
+from fastnn.commands import evaluate, predict, search, train
+
+COMMANDS: tuple[tuple[str, ModuleType, str], ...] = (
+    ("train", train, "train a network on MNIST, CIFAR-10, generated points or data of your own"),
+    ("evaluate", evaluate, "loss and accuracy of a trained network"),
+    ("predict", predict, "what a trained network sees in image files"),
+    ("search", search, "search for hyper-parameters"),
+)
+
+
+def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the commands and their options."""
+    for name, module, text in COMMANDS:
+        parser = commands.add_parser(
+            name, help=text, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.add_arguments(parser)
+        parser.set_defaults(run=module.run)

@@ -1,0 +1,71 @@
+"""A trained model on disk: `model.safetensors`, its weights; `model.json`, what it is and what goes before it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastnn import data, models, nn
+from fastnn.data import Preprocessor
+from fastnn.nn.serialization import write_atomically
+
+FORMAT = 1
+WEIGHTS, ABOUT = "model.safetensors", "model.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A model, what goes before it, and what is known about it."""
+
+    model: nn.Module
+    preprocess: Preprocessor
+    about: dict[str, Any]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of a sample."""
+        return tuple(self.about["model"]["input_shape"])
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes' names, or numbers."""
+        return self.about["classes"] or [str(number) for number in range(self.about["model"]["classes"])]
+
+
+def save(folder: Path, model: nn.Module, preprocess: Preprocessor, about: dict[str, Any]) -> None:
+    """Write both files, each whole or not at all; `about` has "model", the arguments of `fnn.models.create`."""
+    state = {key: np.asarray(value).tolist() for key, value in preprocess.state_dict().items()}
+    nn.save(model, folder / WEIGHTS, {"fastnn": json.dumps(about["model"])})
+    text = json.dumps({"format": FORMAT} | about | {"preprocess": state}, indent=1, allow_nan=False)
+    write_atomically(folder / ABOUT, text.encode() + b"\n")
+
+
+def load(path: Path) -> Saved:
+    """A model from its folder or one of its files; ValueError that says what is wrong with them."""
+    folder = path if path.is_dir() else path.parent
+    file = folder / ABOUT
+    try:
+        about: Any = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path}: there is no {ABOUT}; expected a folder that `fastnn train` has written"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from None
+    if not isinstance(about, dict) or not {"format", "model", "preprocess", "classes", "data"} <= about.keys():
+        raise ValueError(f"{file} does not describe a model of `fastnn train`")
+    if about["format"] != FORMAT:
+        raise ValueError(f"{file} has format {about['format']}; this version of fastnn reads format {FORMAT}")
+    model = create(about["model"])
+    nn.load(model, folder / WEIGHTS)
+    return Saved(model.eval(), data.from_state(about["preprocess"]), about)
+
+
+def create(about: dict[str, Any]) -> nn.Module:
+    """The network that was described, with new weights."""
+    options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in about.items()}
+    return models.create(options.pop("name"), **options)

@@ -1,0 +1,93 @@
+"""What the builders of networks are given, and the pieces that they share.
+
+A builder is written over `nn`, a namespace of layers with PyTorch's names and arguments: `fastnn.nn`, or any other that
+has them. One description then makes the network here and its twin in another library, with the same keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Part = tuple[str, Any]  # a layer and its name
+
+# Class and arguments by the op's name in fastnn.table; ops with a learned parameter come as layers that learn it.
+ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "relu": ("ReLU", {}),
+    "leaky_relu": ("LeakyReLU", {}),
+    "prelu": ("PReLU", {}),
+    "elu": ("ELU", {}),
+    "parametric_elu": ("ParametricELU", {}),
+    "selu": ("SELU", {}),
+    "celu": ("CELU", {}),
+    "gelu": ("GELU", {}),
+    "gelu_tanh": ("GELU", {"approximate": "tanh"}),
+    "silu": ("SiLU", {}),
+    "swish": ("Swish", {"beta": 1.0}),
+    "softplus": ("Softplus", {}),
+    "mish": ("Mish", {}),
+    "sigmoid": ("Sigmoid", {}),
+    "tanh": ("Tanh", {}),
+    "log_sigmoid": ("LogSigmoid", {}),
+    "hardsigmoid": ("Hardsigmoid", {}),
+    "hardswish": ("Hardswish", {}),
+    "hardtanh": ("Hardtanh", {}),
+    "relu6": ("ReLU6", {}),
+    "softsign": ("Softsign", {}),
+    "sin": ("Sin", {}),
+    "cos": ("Cos", {}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a network is built of and for."""
+
+    nn: Any
+    input_shape: tuple[int, ...]  # of one sample
+    classes: int
+    activation: str | Callable[[], Any]
+    batch_norm: bool
+    dropout: float  # the probability of dropping; 0: no dropout layers
+
+    def act(self, place: object) -> Part:
+        """The activation, a layer of its own for each place."""
+        if callable(self.activation):
+            return f"act{place}", self.activation()
+        kind, arguments = ACTIVATIONS[self.activation]
+        if not hasattr(self.nn, kind):
+            raise ValueError(f"activation {self.activation!r}: {self.nn.__name__} has no layer {kind}")
+        made = getattr(self.nn, kind)
+        return f"act{place}", made(**arguments)
+
+    def norm(self, place: object, channels: int, dims: int) -> list[Part]:
+        """Batch norm over feature vectors (dims 1) or images (dims 2), or nothing."""
+        kind = self.nn.BatchNorm1d if dims == 1 else self.nn.BatchNorm2d
+        return [(f"norm{place}", kind(channels))] if self.batch_norm else []
+
+    def drop(self, place: object = "") -> list[Part]:
+        """Dropout, or nothing."""
+        return [(f"drop{place}", self.nn.Dropout(self.dropout))] if self.dropout else []
+
+    def linear(self, place: object, inputs: int, outputs: int) -> list[Part]:
+        """Linear, batch norm, activation; a bias only without batch norm, which would take it away again."""
+        layer = self.nn.Linear(inputs, outputs, bias=not self.batch_norm)
+        return [(f"fc{place}", layer), *self.norm(place, outputs, 1), self.act(place)]
+
+    def conv(
+        self, place: object, inputs: int, outputs: int, size: int, padding: int, stride: int = 1, act: bool = True
+    ) -> list[Part]:
+        """Convolution, batch norm, activation; the bias as in `linear`."""
+        layer = self.nn.Conv2d(inputs, outputs, size, stride=stride, padding=padding, bias=not self.batch_norm)
+        return [(f"conv{place}", layer), *self.norm(place, outputs, 2), *([self.act(place)] if act else [])]
+
+    def image(self, smallest: int) -> tuple[int, int, int]:
+        """The input shape as channels, height and width, both at least `smallest`."""
+        if len(self.input_shape) != 3 or min(self.input_shape[1:]) < smallest:
+            raise ValueError(
+                f"input_shape is {self.input_shape}; expected (channels, height, width) "
+                f"with images of at least {smallest}x{smallest}"
+            )
+        channels, height, width = self.input_shape
+        return channels, height, width

@@ -1,0 +1,103 @@
+"""A learned array and its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnn.nn.changes import CHANGES
+
+Array = npt.NDArray[Any]
+
+
+class Parameter:
+    """An array `.data` that a layer learns, and the gradient `.grad` of the loss, of the same shape.
+
+    `.grad` is None until a backward pass has run and after `zero_grad`; its memory is kept and used again.
+    """
+
+    __slots__ = ("_buffer", "_filled", "_requires_grad", "data")
+
+    def __init__(self, data: npt.ArrayLike, requires_grad: bool = True) -> None:
+        self.data: Array = np.ascontiguousarray(data).reshape(np.shape(data))
+        if self.data.dtype.kind in "biucOSUmM":
+            raise TypeError(f"Parameter: data has dtype {self.data.dtype}; expected a floating-point dtype")
+        self.requires_grad = requires_grad
+        self._buffer: Array | None = None
+        self._filled = False
+
+    @property
+    def requires_grad(self) -> bool:
+        """False for a parameter that is frozen: no gradient is computed for it."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self._requires_grad = value
+        CHANGES.count += 1
+
+    @property
+    def grad(self) -> Array | None:
+        """The gradient; None where there is none."""
+        return self._buffer if self._filled else None
+
+    @grad.setter
+    def grad(self, value: Array | None) -> None:
+        if value is None:
+            self._filled = False
+            return
+        if value.shape != self.data.shape:
+            raise ValueError(f"Parameter: grad has shape {value.shape}; expected that of data, {self.data.shape}")
+        self._buffer, self._filled = value, True
+
+    def zero_grad(self) -> None:
+        """Forget the gradient; the next backward pass overwrites it instead of adding to it."""
+        self._filled = False
+
+    def claim_grad(self) -> tuple[Array, bool]:
+        """The array that a backward pass is to write the gradient into, and whether it must add to what is there."""
+        accumulate = self._filled
+        if self._buffer is None or self._buffer.shape != self.data.shape or self._buffer.dtype != self.data.dtype:
+            self._buffer, accumulate = np.zeros_like(self.data), False
+        self._filled = True
+        return self._buffer, accumulate
+
+    def add_grad(self, grad: Array) -> None:
+        """Take `grad` as the gradient, or add it to the one that is there."""
+        if grad.shape != self.data.shape:
+            raise ValueError(f"Parameter: grad has shape {grad.shape}; expected that of data, {self.data.shape}")
+        buffer, accumulate = self.claim_grad()
+        if accumulate:
+            np.add(buffer, grad, out=buffer)
+        else:
+            buffer[...] = grad
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of data."""
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of data."""
+        return self.data.dtype
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self.data.size
+
+    def __repr__(self) -> str:
+        """Shape and dtype; the numbers are in data."""
+        return f"Parameter(shape={self.shape}, dtype={self.dtype})"
+
+    def __getstate__(self) -> tuple[Array, bool]:
+        """Data without the gradient, for pickle and copy."""
+        return self.data, self.requires_grad
+
+    def __setstate__(self, state: tuple[Array, bool]) -> None:
+        """See __getstate__."""
+        self.data, self.requires_grad = state
+        self._buffer, self._filled = None, False

@@ -1,0 +1,51 @@
+"""The shortcut without parameters of residual networks."""
+
+from __future__ import annotations
+
+import operator
+from typing import SupportsIndex
+
+import numpy as np
+
+from fastnn.nn.memory import Array
+from fastnn.nn.module import Module
+
+
+class PadShortcut(Module):
+    """Every `stride`-th pixel, and zeros for the new channels: option A of He, Zhang, Ren, Sun 2015.
+
+    (N, C, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride)), any floating dtype; nothing is learned.
+    """
+
+    def __init__(self, out_channels: SupportsIndex, stride: SupportsIndex = 1) -> None:
+        self.out_channels, self.stride = operator.index(out_channels), operator.index(stride)
+        if self.out_channels < 1 or self.stride < 1:
+            raise ValueError(f"PadShortcut: got out_channels={out_channels}, stride={stride}; expected at least 1")
+
+    def forward(self, x: Array) -> Array:
+        if x.ndim != 4 or x.shape[1] > self.out_channels:
+            raise ValueError(
+                f"PadShortcut: x has shape {x.shape}; expected (N, C, H, W), C at most {self.out_channels}"
+            )
+        self.save(x.shape)
+        step = self.stride
+        taken = x[:, :, ::step, ::step]
+        shape = (len(x), self.out_channels, *taken.shape[2:])
+        y = self.workspace("y", shape, x.dtype) if self.training else np.empty(shape, x.dtype)
+        y[:, : x.shape[1]] = taken
+        y[:, x.shape[1] :] = 0
+        return y
+
+    def backward(self, dy: Array) -> Array | None:
+        (shape,) = self.saved
+        if not self.needs_input_grad:
+            return None
+        dx = self.workspace("dx", shape, dy.dtype)
+        if self.stride != 1:
+            dx[...] = 0
+        dx[:, :, :: self.stride, :: self.stride] = dy[:, : shape[1]]
+        return dx
+
+    def extra_repr(self) -> str:
+        """See Module."""
+        return f"out_channels={self.out_channels}, stride={self.stride}"

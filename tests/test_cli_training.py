@@ -1,0 +1,290 @@
+"""`fastnn train`, `evaluate`, `predict` and `search`, as somebody types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastnn as fnn
+from fastnn.cli import main
+
+for module in ("safetensors", "matplotlib", "tqdm", "threadpoolctl"):
+    pytest.importorskip(module, reason='training needs pip install "fastnn[train]"')
+
+QUICK = ("--option", "hidden=16", "--batch-size", "128")
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("FASTNN_DATA", ROOT.parent / "shared" / "data"))
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main([str(each) for each in arguments])
+    told = capsys.readouterr()
+    return code, told.out, told.err
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Grey images of 20x20 in an .npz file: the class is the quarter that is bright."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 4, 400)
+    x = rng.integers(0, 60, (400, 1, 20, 20), np.uint8)
+    for image, label in zip(x, y, strict=True):
+        image[:, 10 * (label // 2) :][:, :10, 10 * (label % 2) :][:, :, :10] += 150
+    path = tmp_path_factory.mktemp("data") / "quarters.npz"
+    names = np.array(["upper left", "upper right", "lower left", "lower right"])
+    np.savez(path, x=x[:300], y=y[:300], x_test=x[300:], y_test=y[300:], classes=names)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lenet5 that has learned them."""
+    folder = tmp_path_factory.mktemp("model")
+    options = ["--model", "lenet5", "--epochs", "6", "--lr", "0.03", "--batch-size", "32", "--quiet"]
+    assert main(["train", "--data", str(images), *options, "--out", str(folder)]) == 0
+    return folder
+
+
+def test_without_options_it_learns_spirals_and_draws_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "train", "--out", tmp_path)
+    assert code == 0 and err == ""
+    accuracy = re.search(r"^Test accuracy: (\S+) % \(loss \S+\) after 30 epochs", out, re.MULTILINE)
+    assert accuracy and float(accuracy[1]) > 98
+    assert out.startswith("mlp, 4,675 parameters, on spirals: 2,700 training, 300 validation, 1,000 test samples\n")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"model.safetensors", "model.json", "history.json", "history.png", "regions.png"}
+    assert (tmp_path / "regions.png").read_bytes().startswith(b"\x89PNG")
+    code, out, _ = run(capsys, "evaluate", tmp_path, "--json")
+    found = json.loads(out)
+    assert code == 0 and 100 * found["accuracy"] == pytest.approx(float(accuracy[1]))
+
+
+def test_a_seed_repeats_a_run_at_any_number_of_threads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def weights(name: str, *arguments: object) -> bytes:
+        assert run(capsys, "train", *QUICK, "--quiet", *arguments, "--out", tmp_path / name)[0] == 0
+        return (tmp_path / name / "model.safetensors").read_bytes()
+
+    whole = weights("whole", "--epochs", 3, "--dropout", 0.3)
+    assert weights("again", "--epochs", 3, "--dropout", 0.3, "--threads", 1) == whole
+    assert weights("other", "--epochs", 3, "--dropout", 0.3, "--seed", 1) != whole
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fastnn.cli", "train", "--epochs", "20"]
+    kept = ["--checkpoint", str(tmp_path / "kept"), "--out"]
+    process = subprocess.Popen(
+        [*command, *kept, str(tmp_path / "first")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not list((tmp_path / "kept").glob("*/state.json")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130 and "Traceback" not in err
+    assert err.endswith(f"interrupted; the same command goes on from {tmp_path / 'kept'}\n")
+    assert not (tmp_path / "first").exists()
+    for options in ([*kept, str(tmp_path / "second")], ["--out", str(tmp_path / "whole")]):
+        assert subprocess.run([*command, "--quiet", *options], capture_output=True).returncode == 0
+    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("second", "whole"))
+    assert first == second
+
+
+def test_images_from_a_file_are_learned_evaluated_and_predicted(
+    trained: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    about = json.loads((trained / "model.json").read_text())
+    assert about["model"] == {"name": "lenet5", "input_shape": [1, 20, 20], "classes": 4, "dtype": "float32"}
+    assert about["classes"][3] == "lower right" and about["test"]["accuracy"] > 0.95
+    code, out, _ = run(capsys, "evaluate", trained)
+    assert code == 0 and f"accuracy {100 * about['test']['accuracy']:.2f} %" in out and "upper left " in out
+    code, out, _ = run(capsys, "evaluate", trained / "model.safetensors", "--data", images, "--json")
+    assert json.loads(out)["accuracy"] == about["test"]["accuracy"]
+    with np.load(images) as archive:
+        sample, label = archive["x_test"][0, 0], int(archive["y_test"][0])
+    Image.fromarray(sample).save(tmp_path / "one.png")
+    code, out, _ = run(capsys, "predict", trained, tmp_path / "one.png", tmp_path / "one.png", "--top", 2, "--json")
+    found = json.loads(out)
+    assert code == 0 and len(found) == 2 and found[0]["classes"][0]["class"] == about["classes"][label]
+    code, out, _ = run(capsys, "predict", trained, tmp_path / "one.png", "--average")
+    assert code == 0 and len(out.splitlines()) == 1 and out.count(" %") == 3
+
+
+def test_saved_weights_are_what_the_zoo_loads(trained: Path) -> None:
+    model = fnn.models.create("lenet5", input_shape=(1, 20, 20), classes=4)
+    fnn.nn.load(model, trained / "model.safetensors")
+    assert fnn.nn.load_metadata(trained / "model.safetensors")["fastnn"].startswith('{"name": "lenet5"')
+
+
+def test_check_prints_the_lectures_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "train", "--check", "--out", tmp_path / "none")
+    assert code == 0 and "overfits a tiny set" in out and "initial loss" in out and "All is as it should be." in out
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_run_that_goes_wrong_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wild = ("--optimizer", "sgd", "--lr", 1e9, "--schedule", "constant", "--warmup", 0)
+    options = (*wild, "--no-batch-norm", "--epochs", 2)
+    code, out, err = run(capsys, "train", *QUICK, *options, "--out", tmp_path)
+    assert code == 1 and "The run went wrong: " in out and err == ""
+    assert json.loads((tmp_path / "model.json").read_text())["diverged"] is True
+
+
+def test_results_are_recorded_by_data_and_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "results.json"
+    for seed in (0, 1):
+        options = ("--data", "moons", *QUICK, "--epochs", 2, "--seed", seed)
+        code, out, _ = run(capsys, "train", *options, "--record", file, "--out", tmp_path)
+        assert code == 0 and out.endswith(f"Recorded in {file}\n")
+    (key, found), *others = json.loads(file.read_text())["results"].items()
+    assert key == "moons/mlp" and not others and found["seed"] == 1 and found["epochs"] == 2
+    assert 0 < found["test_accuracy"] <= 1 and found["samples_per_s"] > 0 and len(found["curve"]["loss"]) == 2
+    file.write_text("[]")
+    code, _, err = run(capsys, "train", "--data", "moons", *QUICK, "--record", file, "--out", tmp_path / "no")
+    assert code == 2 and "is not a file of `fastnn train --record`" in err and not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--data", "mnst"], "unknown data 'mnst'. Did you mean 'mnist'?"),
+        (["train", "--data", "what"], "unknown data 'what'; expected spirals, clouds"),
+        (["train", "--data", "none.npz"], "none.npz"),
+        (["train", "--model", "lenet"], "unknown model 'lenet'. Did you mean 'lenet5'?"),
+        (["train", "--model", "resnet8"], "input_shape is (2,); expected (channels, height, width)"),
+        (["train", "--activation", "rellu"], "unknown activation 'rellu'. Did you mean 'relu'?"),
+        (["train", "--optimizer", "sdg"], "optimizer is 'sdg'; expected one of sgd, adam"),
+        (["train", "--schedule", "cosin"], "schedule is 'cosin'; expected one of cosine"),
+        (["train", "--option", "pool=avg"], "mlp has no option pool"),
+        (["train", "--augment"], "--augment is for images"),
+        (["evaluate", "nowhere"], "nowhere"),
+        (["predict", "nowhere", "x.png"], "nowhere"),
+        (["search", "--range", "lr=1:0.1"], "got low=1.0, high=0.1; expected finite numbers, 0 < low < high"),
+        (["search", "--range", "breadth=1:2", "--trials", "1"], "mlp has no option breadth"),
+        (["search", "--lr", "0.1", "--weight-decay", "0"], "there is nothing to search"),
+    ],
+)
+def test_errors_say_what_is_wrong_without_a_traceback(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, *arguments)
+    assert code == 2 and message in err and err.startswith(f"fastnn {arguments[0]}: ") and "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "0"], "argument --epochs: 0; expected an integer, at least 1"),
+        (["--epochs", "many"], "argument --epochs: invalid integer value: 'many'"),
+        (["--lr", "0"], "argument --lr: 0; expected a number above 0"),
+        (["--lr", "nan"], "argument --lr: nan; expected a number above 0"),
+        (["--dropout", "1"], "argument --dropout: 1; expected a number at least 0, at most 0.999"),
+        (["--option", "hidden"], "argument --option: hidden; expected NAME=VALUE"),
+        (["--dtype", "int8"], "argument --dtype: invalid choice"),
+    ],
+)
+def test_wrong_values_of_options_are_named(arguments: list[str], message: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["train", *arguments])
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "search"])
+def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    out = capsys.readouterr().out
+    assert stop.value.code == 0 and "examples:" in out and f"  fastnn {command} " in out
+
+
+def test_damaged_models_are_named(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, data, message in (
+        ("model.json", b"{", "is not JSON"),
+        ("model.json", b"[]", "does not describe a model"),
+        ("model.json", b'{"format": 9, "model": 0, "preprocess": 0, "classes": 0, "data": 0}', "has format 9"),
+        ("model.safetensors", b"123", "model.safetensors"),
+    ):
+        for file in ("model.json", "model.safetensors"):
+            (tmp_path / file).write_bytes(data if file == name else (trained / file).read_bytes())
+        code, _, err = run(capsys, "evaluate", tmp_path)
+        assert code == 2 and message in err
+
+
+def test_evaluate_refuses_other_data(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "evaluate", trained, "--data", "spirals")
+    assert code == 2 and "spirals has samples of shape (2,); the model takes (1, 20, 20)" in err
+
+
+def test_search_finds_a_rate_warns_of_edges_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("optuna", reason='the search needs pip install "fastnn[search]"')
+    common = ("search", *QUICK, "--samples", 600, "--epochs", 2, "--processes", 1, "--optimizer", "adam")
+    ranges = ("--range", "lr=1e-7:1e-2", "--range", "activation=relu,tanh")
+    storage = ("--storage", tmp_path / "search.journal")
+    code, out, err = run(capsys, *common, *ranges, *storage, "--trials", 3, "--out", tmp_path / "three")
+    assert code == 0 and err == "" and "3 trials of 2 epochs by random search: lr 1e-07 to 0.01, activation" in out
+    code, out, _ = run(capsys, *common, *ranges, *storage, "--trials", 6, "--out", tmp_path / "six")
+    assert code == 0 and "4/6" in out and "3/6" not in out and "Where to look next, more finely: lr " in out
+    assert {path.name for path in (tmp_path / "six").iterdir()} == {"search.json", "values.png", "layout.png"}
+    found = json.loads((tmp_path / "six" / "search.json").read_text())
+    values = [trial["value"] or 0 for trial in found["trials"]]
+    assert values[found["best"]] == max(values) > 0.4
+
+
+def alive(group: int) -> list[str]:
+    """The processes of a group that still run, as Linux tells."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, rest = file.read_text().rpartition(")")
+        except OSError:
+            continue
+        state, _, its_group = rest.split()[:3]
+        if int(its_group) == group and state not in "ZX":
+            found.append(name)
+    return found
+
+
+def test_an_interrupted_search_ends_its_processes_and_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason='the search needs pip install "fastnn[search]"')
+    storage = tmp_path / "search.journal"
+    command = [sys.executable, "-m", "fastnn.cli", "search", "--trials", "40", "--epochs", "4", "--processes", "2"]
+    command += ["--storage", str(storage), "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    while not process.stdout.readline().startswith(" 1/40"):
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    _, err = process.communicate()
+    assert process.returncode == 130 and err == f"interrupted; the same command goes on with {storage}\n"
+    for _ in range(200):
+        if not alive(process.pid):
+            break
+        time.sleep(0.05)
+    assert not alive(process.pid)
+    journal = storage.read_text()
+    assert main(["search", "--trials", "2", *command[6:8], "--processes", "1", *command[10:], "--quiet"]) == 0
+    assert storage.read_text().startswith(journal.rpartition("\n")[0])
+
+
+def test_real_digits_are_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if not any(DATA.glob("**/train-images*")):
+        pytest.skip("needs the idx files of MNIST: set FASTNN_DATA to the folder that holds them")
+    options = ("--data", "mnist", "--folder", DATA, "--model", "mlp", "--epochs", 1, "--quiet", "--threads", 1)
+    code, out, _ = run(capsys, "train", *options, "--out", tmp_path)
+    accuracy = re.search(r"Test accuracy: (\S+) %", out)
+    assert code == 0 and accuracy and float(accuracy[1]) > 95
