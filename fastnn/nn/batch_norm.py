@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import functional
 from fastnn.arguments import parameter_dtype, real_number
 from fastnn.functions import normalization as functions
 from fastnn.nn.checks import check_gradient, count, float_dtype_of
-from fastnn.nn.fused import Fused, before_dropout, drop, is_run, saves_output
+from fastnn.nn.fused import Fused, before_activation, before_dropout, drop, is_run, saves_output
 from fastnn.nn.memory import Array
 from fastnn.nn.module import Module
 from fastnn.nn.normalization import Norm
@@ -159,12 +158,8 @@ class _BatchNorm(_ChannelNorm):
         x, y, then, scale, *statistics = self.saved_with(followers)
         if then is not None:
             check_gradient(type(self).__name__, dy, x.shape, x.dtype)
-            dy = before_dropout(self, dy, scale)
-            name, *params = (then,) if isinstance(then, str) else then
-            dz = self.gradient(dy)
             saved = y if saves_output(then) else self._infer(x)
-            getattr(functional, f"{name}_backward")(dy, saved, *params, out=dz)
-            vars(self)["dy_is_scratch"], dy = True, dz
+            dy = before_activation(self, before_dropout(self, dy, scale), saved, then)
         if not statistics:
             return self._infer_backward(dy, x)
         return self._backward(functions.batch_norm_backward, dy, x, self._affine[0], *statistics)

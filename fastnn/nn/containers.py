@@ -9,6 +9,7 @@ from typing import Any, overload
 import numpy as np
 
 from fastnn.nn.activations import activation_layer
+from fastnn.nn.arena import Arena
 from fastnn.nn.changes import CHANGES
 from fastnn.nn.checks import check_gradient
 from fastnn.nn.module import Module
@@ -17,9 +18,12 @@ from fastnn.nn.module import Module
 class Sequential(Module):
     """Modules one after the other: `Sequential(a, b, c)`, or an OrderedDict of names and modules.
 
-    Neighbours that can share a pass over memory do: a linear layer, a convolution or a batch norm and the activation
-    after it, a batch norm also with the dropout after that (`Module.fuses`). Results keep their bits. A module with
-    hooks runs by itself, so that hooks see what goes in and out.
+    Neighbours that can share a pass over memory do: a linear layer, a convolution or a batch norm, the activation after
+    it, and dropout behind relu (`Module.fuses`). Results keep their bits. A module with hooks runs by itself, so that
+    hooks see what goes in and out; those registered between forward and backward count from the next pass on.
+
+    With `needs_input_grad=False`, for a network whose input is data, backward ends at the first module that learns
+    something. What a module's backward returns is memory that the modules share: copy what must outlive the pass.
     """
 
     def __init__(self, *modules: Module | OrderedDict[str, Module]) -> None:
@@ -76,9 +80,9 @@ class Sequential(Module):
         plan = self.__dict__.get("_ran")
         if plan is None:
             raise RuntimeError("Sequential.backward: there is no forward pass to go back through; call it first")
-        first, scratch = self._start(plan), self.dy_is_scratch
+        first, scratch, arena = self._start(plan), self.dy_is_scratch, _arena(self)
         for module, followers in reversed(plan.steps[first:]):
-            dy = _backward(module, followers, dy, scratch)
+            dy = _backward(module, followers, dy, scratch, arena)
             scratch = module.dx_is_scratch
         vars(self)["dx_is_scratch"] = scratch
         return dy if self.needs_input_grad else None
@@ -183,16 +187,16 @@ class Residual(Module):
     def backward(self, dy: Any) -> Any:
         shape, dtype = self.saved
         check_gradient("Residual", dy, shape, dtype)
-        scratch = self.dy_is_scratch and not self._backward_hooks
+        scratch, arena = self.dy_is_scratch, _arena(self)
         if self.activation is not None:
-            dy = _backward(self.activation, (), dy, scratch)
+            dy = _backward(self.activation, (), dy, scratch, arena)
             scratch = self.activation.dx_is_scratch
         for module in (self.body, self.shortcut):
             if module is not None and module.needs_input_grad is not self.needs_input_grad:
                 module.needs_input_grad = self.needs_input_grad
-        db = dy if self.shortcut is None else _backward(self.shortcut, (), dy, False)
+        db = dy if self.shortcut is None else _backward(self.shortcut, (), dy, False, arena)
         free = db is not None and not np.may_share_memory(db, dy)
-        da = _backward(self.body, (), dy, scratch and (free or db is None))
+        da = _backward(self.body, (), dy, scratch and (free or db is None), arena)
         if not self.needs_input_grad:
             return None
         if self.body.dx_is_scratch and not np.may_share_memory(da, dy):
@@ -201,7 +205,10 @@ class Residual(Module):
             out = db
         else:
             out = self.workspace("dx", da.shape, da.dtype)
-        return np.add(da, db, out=out)
+        np.add(da, db, out=out)
+        for each in (da, db) if scratch else (da, *([db] if free else [])):
+            arena.give_back(each, out)
+        return out
 
 
 def _forward(module: Module, followers: tuple[Module, ...], x: Any, keeps_input: bool) -> Any:
@@ -218,11 +225,27 @@ def _forward(module: Module, followers: tuple[Module, ...], x: Any, keeps_input:
         own["keeps_input"] = False
 
 
-def _backward(module: Module, followers: tuple[Module, ...], dy: Any, scratch: bool) -> Any:
-    """`backward` of a module, and whether it may write over dy."""
+def _arena(module: Module) -> Arena:
+    """The arena of the pass: that of the container around this one, or at the outermost its own."""
+    if module._arena is not None:
+        return module._arena
+    own: Arena | None = vars(module).get("_own_arena")
+    if own is None:
+        own = vars(module)["_own_arena"] = Arena()
+    own.take_all_back()
+    return own
+
+
+def _backward(module: Module, followers: tuple[Module, ...], dy: Any, scratch: bool, arena: Arena) -> Any:
+    """`backward` of a module, with memory for dx; nobody reads dy any more behind it where it is scratch."""
     own = vars(module)
     own["dy_is_scratch"] = scratch and not module._backward_hooks
+    own["_arena"] = arena
     try:
-        return module.backward_fused(dy, followers) if followers else module.backward(dy)
+        dx = module.backward_fused(dy, followers) if followers else module.backward(dy)
     finally:
         own["dy_is_scratch"] = False  # called by itself, it gets a dy that is the caller's
+        own["_arena"] = None
+    if scratch:
+        arena.give_back(dy, dx)
+    return dx

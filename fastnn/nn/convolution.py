@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fastnn.arguments import parameter_dtype
 from fastnn.functions.convolution import conv1d, conv1d_backward, conv2d, conv2d_backward
 from fastnn.nn.checks import check_gradient, count, float_dtype_of, matches, refuse
-from fastnn.nn.fused import before_dropout, drop, is_run, saves_output
+from fastnn.nn.fused import before_activation, before_dropout, drop, is_run, saves_output
 from fastnn.nn.linear import uniform
 from fastnn.nn.module import Module
 from fastnn.sliding import padding_per_axis, per_axis, window_count
@@ -119,7 +119,7 @@ class _Convolution(Module):
     def backward_fused(self, dy: Any, followers: tuple[Module, ...]) -> Any:
         x, result, then, scale = self.saved_with(followers)
         check_gradient(type(self).__name__, dy, result.shape, x.dtype)
-        dy = before_dropout(self, dy, scale)
+        dy = before_activation(self, before_dropout(self, dy, scale), result, then)
         (dweight, dbias), accumulate = self.claim_grads(self.weight, self.bias)
         dx = self.workspace("dx", x.shape, x.dtype) if self.needs_input_grad else None
         type(self)._backward(
@@ -127,8 +127,6 @@ class _Convolution(Module):
             x,
             self.weight.data,
             *self._options(),
-            None if then is None else result,
-            then,
             need_dx=dx is not None,
             need_dweight=dweight is not None,
             need_dbias=dbias is not None,
@@ -136,7 +134,6 @@ class _Convolution(Module):
             dx=dx,
             dweight=dweight,
             dbias=dbias,
-            dz=None if then is None else self.gradient(dy, "dz"),
         )
         return dx
 

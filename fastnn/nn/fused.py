@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import functional
 from fastnn.nn.memory import Array
 from fastnn.nn.module import Module
 from fastnn.table import OPS
@@ -49,5 +50,16 @@ def before_dropout(module: Module, dy: Array, scale: float) -> Array:
     if scale == 1.0:
         return dy
     dz: Array = np.multiply(dy, dy.dtype.type(scale), out=module.gradient(dy, "dz"))
+    vars(module)["dy_is_scratch"] = True
+    return dz
+
+
+def before_activation(module: Module, dy: Array, saved: Array, activation: Fused) -> Array:
+    """The gradient by what the activation got, for layers whose function does no better in a pass of its own."""
+    if activation is None:
+        return dy
+    name, *params = (activation,) if isinstance(activation, str) else activation
+    dz = module.gradient(dy, "dz")
+    getattr(functional, f"{name}_backward")(dy, saved, *params, out=dz)
     vars(module)["dy_is_scratch"] = True
     return dz

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn.nn.arena import Arena
+
 Array = npt.NDArray[Any]
 _VIEWS = 64  # of workspaces, beyond which they are made anew
 
@@ -48,6 +50,7 @@ class Memory:
 
     _workspaces: dict[Any, Array]  # by name the memory, by name, shape and dtype the views of it
     _saved: tuple[Any, ...] | None
+    _arena: Arena | None  # of the container whose backward pass this is
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Set here, so that a layer of one's own works without calling `super().__init__()`."""
@@ -59,6 +62,7 @@ class Memory:
             keeps_input=False,
             _workspaces={},
             _saved=None,
+            _arena=None,
         )
         return self
 
@@ -92,7 +96,12 @@ class Memory:
         return tuple(values)
 
     def workspace(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-        """Memory of the layer's own, the same at every call; it grows to the largest shape asked for."""
+        """Memory of the layer's own, the same at every call; it grows to the largest shape asked for.
+
+        In the backward pass of a container "dx" is memory that layers share.
+        """
+        if name == "dx" and self._arena is not None:
+            return self._arena.lend(shape, np.dtype(dtype))
         key = (name, shape, np.dtype(dtype))
         found = self._workspaces.get(key)
         if found is not None:

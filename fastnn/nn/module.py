@@ -48,6 +48,9 @@ class Module(Memory):
 
     In training mode results live in memory that the next forward pass uses again: copy what must outlive it. In
     evaluation mode every result is a new array. An input must not change between forward and backward.
+
+    A layer that is to allocate nothing writes to `self.output("y", shape, dtype)` and, in backward, to
+    `self.gradient(dy)` or `self.workspace("dx", shape, dtype)`; where gradients of parameters go `claim_grads` says.
     """
 
     _parameters: dict[str, Parameter | None]
@@ -287,6 +290,7 @@ class Module(Memory):
     def __getstate__(self) -> dict[str, Any]:
         """Everything but what a step leaves behind, for pickle and copy."""
         state = self.__dict__ | {"_workspaces": {}, "_saved": None, "_forward_hooks": {}, "_backward_hooks": {}}
+        state |= {"_arena": None, "_own_arena": None}
         state.pop("backward", None)  # of the hooks
         return state
 
