@@ -254,13 +254,9 @@ def check_out(title: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
 
 def takes(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array) -> bool:
     """Can kernels write the result to `out` as it is, apart from all inputs? Then it needs no other check."""
-    return (
-        type(out) is np.ndarray
-        and out.dtype is dtype
-        and out.shape == shape
-        and out.flags.carray
-        and not any([np.may_share_memory(out, array) for array in inputs])
-    )
+    if type(out) is not np.ndarray or out.dtype is not dtype or out.shape != shape or not out.flags.carray:
+        return False
+    return not any([np.may_share_memory(out, array) for array in inputs])
 
 
 def check_apart(title: str, out: Array | None, inputs: Mapping[str, Array | None]) -> None:
@@ -355,6 +351,8 @@ def check_updated(
     title: str, name: str, array: Any, shape: tuple[int, ...] | None = None, dtype: np.dtype[Any] | None = None
 ) -> None:
     """An argument that is updated in place must be an array that can take the result as it is."""
+    if type(array) is np.ndarray and array.dtype is dtype and array.shape == shape and array.flags.carray:
+        return
     wanted = "float16, bfloat16, float32 or float64" if dtype is None else str(dtype)
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{title}: {name} is {_kind(array)}; expected a numpy.ndarray of {wanted} to update in place")
@@ -366,7 +364,7 @@ def check_updated(
         raise ValueError(f"{title}: {name} has shape {array.shape}; expected {shape}")
     if not array.flags.writeable:
         raise ValueError(f"{title}: {name} is read-only; expected a writeable array")
-    if array.size and 0 in _steps(array):
+    if array.size and not array.flags.c_contiguous and 0 in _steps(array):
         raise ValueError(
             f"{title}: {name} has strides {array.strides}, so that its elements share memory; "
             "expected one place for each"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import math
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, overload
 
 import numpy as np
@@ -69,6 +68,9 @@ class CustomActivation:
         self.__qualname__, self.__wrapped__ = function.__qualname__, function
         self.__signature__ = self._signature
         self._names = tuple(self._signature.parameters)[1:]
+        self._defaults: tuple[float, ...] | None = None
+        if all(each.default is not inspect.Parameter.empty for each in list(self._signature.parameters.values())[1:]):
+            self._defaults = self._values((), {})
         self._lock = threading.Lock()
         self._key: str | None = None
         if derivative is not None:
@@ -117,9 +119,24 @@ class CustomActivation:
     def _run(self, direction: str, arrays: tuple[Array, ...], values: tuple[float, ...], out: Array | None) -> Array:
         from fastnn.kernels import jit
 
-        with self._explained(direction):
+        try:
             result: Array = jit.evaluate(self._entry(), direction, arrays, values, out, arrays[-1].dtype)
+        except Exception as error:
+            self._explain(error, direction)
+            raise
         return result
+
+    def _explain(self, error: Exception, direction: str) -> None:
+        """Say of what Numba cannot compile which function it is."""
+        from numba.core.errors import NumbaError
+
+        if isinstance(error, NumbaError):
+            which = "its derivative" if direction == "backward" else "it"
+            raise TypeError(
+                f"{self.__name__}: Numba cannot compile {which} for one number. Expected arithmetic, comparisons, "
+                "functions of math and those that Numba has compiled, and a real number for the result. "
+                f"Numba says: {error}"
+            ) from None
 
     def _entry(self) -> str:
         """The name under which the compiled loops know the functions."""
@@ -133,23 +150,10 @@ class CustomActivation:
                     self._key = key
         return self._key
 
-    @contextlib.contextmanager
-    def _explained(self, direction: str) -> Iterator[None]:
-        """Say of what Numba cannot compile which function it is."""
-        from numba.core.errors import NumbaError
-
-        try:
-            yield
-        except NumbaError as error:
-            which = "its derivative" if direction == "backward" else "it"
-            raise TypeError(
-                f"{self.__name__}: Numba cannot compile {which} for one number. Expected arithmetic, comparisons, "
-                "functions of math and those that Numba has compiled, and a real number for the result. "
-                f"Numba says: {error}"
-            ) from None
-
     def _values(self, params: tuple[Any, ...], named: dict[str, Any]) -> tuple[float, ...]:
         """The parameters as numbers, default ones where none are given."""
+        if not params and not named and self._defaults is not None:
+            return self._defaults
         try:
             bound = self._signature.bind(None, *params, **named)
         except TypeError as error:
@@ -164,8 +168,11 @@ class CustomActivation:
         """f as a numpy.ufunc of x and the parameters, over the four dtypes."""
         from fastnn.kernels.jit import custom
 
-        with self._explained("forward"):
+        try:
             return custom.ufunc(self.__name__, self._function, len(self._names), self.__doc__ or "")
+        except Exception as error:
+            self._explain(error, "forward")
+            raise
 
     # Layers, and the proof
 

@@ -5,7 +5,6 @@ What follows from shapes and options alone is a plan, made once and kept: a call
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -19,6 +18,7 @@ from fastnn.windows import MOST, Axis, adaptive, counts, for_kernels, pairs, siz
 _SPACE = {None: "(N, C, *spatial)", 1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
 _MOST = 1 << 59  # elements: their bytes fit 64 bits
 _LONG = 1 << 16  # a plan may hold some numbers for every element of an axis: those of longer axes are not kept
+_MOST_KEPT = 256
 Shape = tuple[int, ...]
 Pooled = Array | tuple[Array, Array]
 _P = TypeVar("_P", bound=Callable[..., Any])
@@ -39,10 +39,17 @@ class Plan(NamedTuple):
 
 def planned(make: _P) -> _P:
     """Keep the plans that `make(title, shape, ...)` makes, of exact ints, bools and strings."""
-    kept = functools.lru_cache(maxsize=256)(make)
+    kept: dict[Any, Plan] = {}
 
-    def plan(title: str, shape: Shape, *options: Any) -> Any:
-        return (make if max(shape, default=0) > _LONG else kept)(title, shape, *options)
+    def plan(*key: Any) -> Plan:
+        found = kept.get(key)
+        if found is None:
+            found = make(*key)
+            if max(found.x + found.y, default=0) <= _LONG:
+                if len(kept) >= _MOST_KEPT:
+                    kept.clear()
+                kept[key] = found
+        return found
 
     return plan  # type: ignore[return-value]
 
@@ -65,17 +72,18 @@ def _result(title: str, shape: Shape) -> Shape:
 Options = tuple[Any, Any, Any, Any, bool]  # kernel_size, stride, padding, dilation, ceil_mode
 
 
-def _options(title: str, dims: int, *given: Any) -> Options:
+def _options(
+    title: str, dims: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
+) -> Options:
     """Of ints, or tuples of them, whatever sequences came."""
-    kernel_size, stride, padding, dilation, ceil_mode = given
     if type(kernel_size) is not int:
-        kernel_size = sizes(title, "kernel_size", kernel_size, dims, 1)
+        kernel_size = sizes(title, "kernel_size", kernel_size, dims)
     if stride is not None and type(stride) is not int:
-        stride = sizes(title, "stride", stride, dims, 1)
+        stride = sizes(title, "stride", stride, dims)
     if type(padding) is not int:
-        padding = pairs(title, "padding", padding, dims)
+        padding = pairs(title, padding, dims)
     if type(dilation) is not int:
-        dilation = sizes(title, "dilation", dilation, dims, 1)
+        dilation = sizes(title, "dilation", dilation, dims)
     return kernel_size, stride, padding, dilation, flag(title, "ceil_mode", ceil_mode)
 
 
@@ -119,7 +127,7 @@ def _average_plan(title: str, shape: Shape, dims: int, name: str, include: bool,
 @planned
 def _adaptive_plan(title: str, shape: Shape, dims: int, name: str, output: Any) -> Plan:
     spatial = checked_spatial(title, name, shape, dims)
-    found = sizes(title, "output_size", output, dims, 1)
+    found = sizes(title, "output_size", output, dims)
     y = _result(title, (*shape[:2], *found))
     if math.prod(found) == 1:
         return Plan(shape, y, "average_whole", ())
@@ -151,15 +159,15 @@ def checked_shape(title: str, x_shape: Any, dims: int | None) -> Shape:
     return sizes(title, "x_shape", tuple(x_shape), len(x_shape), 0)
 
 
-def receiving(title: str, out: Any, shape: Shape, dtype: np.dtype[Any], **inputs: Array) -> Array:
-    """Where a result is computed: `out`, which is checked here, or an array beside it."""
+def receiving(out: Any, title: str, shape: Shape, dtype: np.dtype[Any], *inputs: Array) -> Array:
+    """Where a result is computed: `out`, which is checked here, or an array beside it where it shares memory."""
     if out is None:
         return np.empty(shape, dtype)
-    if takes(out, shape, dtype, *inputs.values()):
-        return out
-    check_out(title, out, shape, dtype, inputs)
-    shares = any(np.may_share_memory(out, array) for array in inputs.values())
-    return receiver(None if shares else out, shape, dtype)
+    if takes(out, shape, dtype, *inputs):
+        found: Array = out
+        return found
+    check_out(title, out, shape, dtype, {})
+    return receiver(None if any(np.may_share_memory(out, array) for array in inputs) else out, shape, dtype)
 
 
 def positions(title: str, indices: Any, shape: Shape, **others: Array | None) -> Array:
@@ -202,7 +210,7 @@ def maxima(title: str, plan: Plan, x: Array, return_indices: Any, indices: Any, 
             f"{title}: a window's rows span {plan.reach} elements of x; expected less than 2^32 with return_indices, "
             "or x in float64"
         )
-    y = receiving(title, out, plan.y, x.dtype, x=x)
+    y = receiving(out, title, plan.y, x.dtype, x)
     if not indexed:
         run(plan.kernel, plain(x), y, None, *plan.arguments)
         return stored(y, out)
@@ -224,11 +232,11 @@ def max_backward(title: str, dims: int, dy: Any, indices: Any, x_shape: Any, out
         raise TypeError(f"{title}: indices has dtype {where.dtype}; expected int64, or another integer dtype")
     if where.shape != array.shape:
         raise ValueError(f"{title}: indices has shape {where.shape}; expected that of dy, {array.shape}")
-    dx = receiving(title, out, _result(title, shape), array.dtype, dy=array, indices=where)
+    dx = receiving(out, title, _result(title, shape), array.dtype, array, where)
     if where.size == 0:
         dx[...] = 0
         return stored(dx, out)
-    places = plain(where.astype(np.int64, copy=False))
+    places = plain(where if where.dtype == np.int64 else where.astype(np.int64))
     if (out is not None and not run("inside", places, size)) or not run("max_backward", plain(array), places, dx):
         raise ValueError(
             f"{title}: indices reach from {where.min()} to {where.max()}; expected places in a plane of "
@@ -239,7 +247,7 @@ def max_backward(title: str, dims: int, dy: Any, indices: Any, x_shape: Any, out
 
 def average(title: str, plan: Plan, x: Array, out: Array | None) -> Array:
     """The averages of a plan."""
-    y = receiving(title, out, plan.y, x.dtype, x=x)
+    y = receiving(out, title, plan.y, x.dtype, x)
     run(plan.kernel, plain(x), y, *plan.arguments)
     return stored(y, out)
 
@@ -249,7 +257,7 @@ def average_backward(title: str, plan: Plan, dy: Any, out: Array | None) -> Arra
     array = real_array(title, "dy", dy)
     if array.shape != plan.y:
         raise ValueError(f"{title}: dy has shape {array.shape}; expected {plan.y}, the shape of the forward pass's y")
-    dx = receiving(title, out, _result(title, plan.x), array.dtype, dy=array)
+    dx = receiving(out, title, _result(title, plan.x), array.dtype, array)
     run(f"{plan.kernel}_backward", plain(array), dx, *plan.arguments)
     return stored(dx, out)
 
@@ -279,7 +287,7 @@ def adaptive_pool(dims: int, x: Any, output_size: Any, out: Array | None) -> Arr
         spatial = checked_spatial(title, "x has shape", x.shape, dims)
         given = output_size if isinstance(output_size, Sequence) else (output_size,) * dims
         wanted = [length if size is None else size for size, length in zip(given, spatial, strict=False)]
-        output_size = sizes(title, "output_size", (*wanted, *given[dims:]), dims, 1)
+        output_size = sizes(title, "output_size", (*wanted, *given[dims:]), dims)
     return average(title, _adaptive_plan(title, x.shape, dims, "x has shape", output_size), x, out)
 
 

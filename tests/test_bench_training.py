@@ -116,3 +116,16 @@ def test_every_network_is_of_the_zoo() -> None:
 
     for name, network in problems.NETWORKS.items():
         assert network.shape == fnn.models.input_shape(name)
+
+
+def test_recorded_runs_make_a_table_too(tmp_path: Path) -> None:
+    one = {"data": "mnist", "model": {"name": "mlp"}, "seed": 3, "parameters": 235530, "epochs": 12}
+    one |= {"test_accuracy": 0.98765, "seconds": 12.4, "samples_per_s": 65432.1, "peak_bytes": 2**28, "threads": 2}
+    one |= {"machine": {"cpu": "a processor", "date": "2026-11-20T10:00:00+00:00"}}
+    (tmp_path / "runs.json").write_text(json.dumps({"kind": "trained", "format": 1, "results": {"mnist/mlp": one}}))
+    text = readme.filled("<!-- trained: runs.json -->\n<!-- end -->", tmp_path)
+    assert "Trained on a processor, 2 threads, 2026-11-20." in text
+    assert (
+        "| `fastnn train --data mnist --model mlp --seed 3` | 235,530 | 12 | 98.77 % | 12 s | 65,432 | 256 MiB |"
+        in text
+    )

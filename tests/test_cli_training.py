@@ -243,6 +243,44 @@ def test_search_finds_a_rate_warns_of_edges_and_goes_on(tmp_path: Path, capsys: 
     assert values[found["best"]] == max(values) > 0.4
 
 
+def alive(group: int) -> list[str]:
+    """The processes of a group that still run, as Linux tells."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, rest = file.read_text().rpartition(")")
+        except OSError:
+            continue
+        state, _, its_group = rest.split()[:3]
+        if int(its_group) == group and state not in "ZX":
+            found.append(name)
+    return found
+
+
+def test_an_interrupted_search_ends_its_processes_and_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason='the search needs pip install "fastnn[search]"')
+    storage = tmp_path / "search.journal"
+    command = [sys.executable, "-m", "fastnn.cli", "search", "--trials", "40", "--epochs", "4", "--processes", "2"]
+    command += ["--storage", str(storage), "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    while not process.stdout.readline().startswith(" 1/40"):
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    _, err = process.communicate()
+    assert process.returncode == 130 and err == f"interrupted; the same command goes on with {storage}\n"
+    for _ in range(200):
+        if not alive(process.pid):
+            break
+        time.sleep(0.05)
+    assert not alive(process.pid)
+    journal = storage.read_text()
+    assert main(["search", "--trials", "2", *command[6:8], "--processes", "1", *command[10:], "--quiet"]) == 0
+    assert storage.read_text().startswith(journal.rpartition("\n")[0])
+
+
 def test_real_digits_are_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if not any(DATA.glob("**/train-images*")):
         pytest.skip("needs the idx files of MNIST: set FASTNN_DATA to the folder that holds them")

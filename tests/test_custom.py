@@ -6,6 +6,7 @@ import copy
 import math
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from math import log1p
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,45 @@ def test_helpers_compiled_by_numba_and_results_of_other_types() -> None:
     compiled = fnn.activation(softly)
     assert compiled.__name__ == "softly"
     np.testing.assert_allclose(compiled(x), fnn.softplus(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["exp", "expm1", "log", "log1p", "tanh"])
+def test_mathematics_is_accurate_for_every_x(name: str, dtype: Any) -> None:
+    bits = {np.float32: np.uint32, np.float64: np.uint64}[dtype]
+    anything = RNG.integers(0, np.iinfo(bits).max, 20_000, bits, endpoint=True).view(dtype)
+    near = [scale * RNG.normal(size=5000) + centre for scale in (1e-9, 1e-3, 1, 30) for centre in (0, 1)]
+    special = np.array([0.0, -0.0, 1, -1, np.inf, -np.inf, np.nan, np.finfo(dtype).max, np.finfo(dtype).tiny / 8])
+    x = np.concatenate([anything, *(each.astype(dtype) for each in (*near, special))])
+    y = {
+        "exp": fnn.activation(lambda x: math.exp(x)),
+        "expm1": fnn.activation(lambda x: np.expm1(x)),
+        "log": fnn.activation(lambda x: math.log(x)),
+        "log1p": fnn.activation(lambda x: log1p(x)),
+        "tanh": fnn.activation(lambda x: np.tanh(x)),
+    }[name](x)
+    with np.errstate(all="ignore"):
+        exactly = getattr(np, name)(x.astype(np.longdouble))
+        rounded = exactly.astype(dtype)
+        normal = np.isfinite(rounded) & (np.abs(rounded) >= np.finfo(dtype).tiny)
+        off = np.abs((y[normal] - exactly[normal]) / np.spacing(np.abs(rounded[normal])))
+        small = np.abs(rounded) < np.finfo(dtype).tiny
+        assert (np.abs(y[small] - exactly[small]) <= np.finfo(dtype).tiny * np.finfo(dtype).eps).all()
+    assert off.max() <= 2
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(exactly))
+    np.testing.assert_array_equal(y[np.isinf(rounded)], rounded[np.isinf(rounded)])
+    zeros = rounded == 0
+    np.testing.assert_array_equal(np.signbit(y[zeros]), np.signbit(rounded[zeros]))
+
+
+def test_names_of_a_users_source() -> None:
+    """NumPy's functions, closures, constants and integers; what has no vector code is called as it is."""
+    weight = 3
+    made = fnn.activation(lambda x: np.maximum(x, 0) * weight + math.exp(1) - math.pi + np.where(x > 0, 1.0, 2.0))
+    x = RNG.normal(size=50)
+    np.testing.assert_allclose(made(x), np.maximum(x, 0) * 3 + math.e - math.pi + np.where(x > 0, 1, 2), rtol=1e-14)
+    odd = fnn.activation(lambda x: math.erf(x) + np.arctan(x) + math.atan2(x, 2))
+    np.testing.assert_allclose(odd(x[:3]), [math.erf(v) + math.atan(v) + math.atan2(v, 2) for v in x[:3]], rtol=1e-14)
 
 
 def test_the_derivative_can_be_replaced() -> None:

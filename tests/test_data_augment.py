@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rows import RUNS, using
 
 import fastnn as fnn
 from fastnn.data import moments
@@ -384,7 +385,35 @@ def test_wrong_arguments(make: Any, message: str) -> None:
 def test_arguments_of_a_wrong_kind() -> None:
     with pytest.raises(TypeError, match="expected both"):
         data.PCAColor(eigenvalues=[1])
-    with pytest.raises(TypeError, match=r"scale is 0.5; expected a pair \(low, high\)"):
+    with pytest.raises(TypeError, match="scale is 0.5; expected two numbers"):
         data.RandomResizedCrop(8, 0.5)
+    with pytest.raises(TypeError, match="translate is 0.1; expected two numbers"):
+        data.RandomAffine(5, 0.1)
     with pytest.raises(RuntimeError, match=r"there are no eigenvectors; call fit\(x\) first"):
         data.PCAColor()(batch(), rng())
+
+
+@pytest.mark.parametrize(
+    ("run", "dtype"),
+    [(run, dtype) for run in RUNS for dtype in (np.float32, np.float64) if (run, dtype) != ("numba", np.float64)],
+)
+def test_kernels_agree_on_every_backend_and_instruction_set(run: str, dtype: Any) -> None:
+    """The same bits from every instruction set, and from Numba."""
+    transforms = [
+        *TRANSFORMS[:4],
+        data.RandomResizedCrop((90, 5)),
+        data.RandomAffine(70, (0.3, 0.3), (0.3, 2), 40, fill=0.7),
+        data.LensDistortion((-0.3, 2.0)),
+    ]
+    for shape in ((40, 3, 40, 70), (3, 1, 12, 130), (2, 1, 1, 12)):
+        x = np.random.default_rng(0).random(shape).astype(dtype)
+        for transform in transforms:
+            if isinstance(transform, data.RandomCrop) and shape[2] == 1:
+                continue
+            expected = transform(x, rng())
+            with using(run):
+                found = transform(x, rng())
+            if run == "reference":  # in float64
+                np.testing.assert_allclose(found, expected, atol=1e-6)
+            else:
+                np.testing.assert_array_equal(found, expected)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
+import sys
 import threading
 import time
 import traceback
@@ -62,7 +65,8 @@ def loader_threads() -> int:
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Any:
     yield
-    gc.collect()
+    if loader_threads():
+        gc.collect()
     assert loader_threads() == 0
 
 
@@ -238,6 +242,23 @@ def test_transforms_of_every_kind_get_what_they_expect() -> None:
     assert number == 2
 
 
+def test_what_a_callable_returns_is_brought_back_to_the_dtype() -> None:
+    steps = [lambda x, rng: x.astype(np.float64) * 2, data.RandomCrop(6), data.Normalize(0.5, 1)]
+    for prefetch in (0, 2):
+        x, _ = next(iter(data.Loader(photos(), 8, transforms=steps, prefetch=prefetch)))
+        assert x.dtype == np.float32 and x.max() > 1
+    with pytest.raises(TypeError, match="the transform <function.* made a NoneType of x; expected an array"):
+        copies(data.Loader(photos(), transforms=[lambda x, rng: None]))
+
+
+def test_copies_have_memory_of_their_own() -> None:
+    loader = data.Loader(photos(), 8, transforms=[data.RandomCrop(6, 1)], seed=3)
+    first = copies(loader)
+    for other in (copy.deepcopy(loader), pickle.loads(pickle.dumps(loader))):
+        assert other.state == loader.state and other._idle == []
+        same(copies(other.batches(0)), first)
+
+
 def test_a_pca_makes_rows_of_images() -> None:
     samples = photos()
     step = data.PCA(5).fit(samples.x)
@@ -410,3 +431,37 @@ def test_positions_are_checked_before_the_first_batch() -> None:
 def test_repr() -> None:
     text = repr(data.Loader(numbers(4), 2, transforms=[data.RandomCrop(3)]))
     assert "4 samples" in text and "batch_size=2" in text and "RandomCrop(size=(3, 3)" in text
+
+
+def test_an_iteration_may_be_collected_in_its_own_thread() -> None:
+    """Garbage is collected in any thread: in the loader's, the end of an iteration must not wait for that thread."""
+    calls, begin, errors = [], threading.Event(), []
+
+    def collect(x: Array, rng: np.random.Generator) -> Array:
+        calls.append(len(x))
+        if len(calls) == 2:
+            begin.wait(10)
+            gc.collect()
+        return x
+
+    class Cycle:
+        def __init__(self) -> None:
+            self.me = self
+            self.batches = data.Loader(numbers(4), 1, transforms=[collect], prefetch=1).batches(0)
+
+    hook, sys.unraisablehook = sys.unraisablehook, errors.append
+    gc.disable()
+    try:
+        held = Cycle()
+        next(held.batches)
+        del held
+        assert loader_threads() == 1
+        begin.set()
+        for _ in range(1000):
+            if loader_threads() == 0:
+                break
+            time.sleep(0.01)
+    finally:
+        gc.enable()
+        sys.unraisablehook = hook
+    assert errors == [] and len(calls) == 2

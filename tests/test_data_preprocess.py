@@ -246,8 +246,9 @@ def test_beside_sklearn() -> None:
 
 
 @pytest.mark.parametrize("step", [data.PerChannelStandardize(), data.Standardize(), data.PCA(2)], ids=repr)
-def test_a_large_set_is_not_converted_as_a_whole(step: Any) -> None:
-    x = np.random.default_rng(0).integers(0, 256, (50000, 3, 8, 8), dtype=np.uint8)
+def test_a_large_set_is_not_converted_as_a_whole(step: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moments, "CHUNK", 1 << 17)
+    x = np.random.default_rng(0).integers(0, 256, (10000, 3, 8, 8), dtype=np.uint8)
     tracemalloc.start()
     step.fit(x)
     peak = tracemalloc.get_traced_memory()[1]

@@ -84,6 +84,11 @@ def test_predictions_are_averaged() -> None:
     np.testing.assert_array_equal(plain, mean)
 
 
+def test_images_as_they_are_stored() -> None:
+    x, model = np.random.default_rng(0).integers(0, 256, (3, 3, 6, 6), dtype=np.uint8), Scores()
+    np.testing.assert_array_equal(data.average_over(model, x), data.average_over(model, data.ToFloat()(x)))
+
+
 def test_flips_by_default() -> None:
     x, model = batch(3, 6, 6), Scores()
     expected = (model(x) + model(np.ascontiguousarray(x[..., ::-1]))) / 2
@@ -115,7 +120,8 @@ def test_the_model_is_left_as_it_was() -> None:
         (lambda: data.average_over(len, batch(0)), ValueError, "expected samples"),
         (lambda: data.average_over(len, batch(), lambda x: []), ValueError, "made no view"),
         (lambda: data.average_over(len, batch(), lambda x: x), ValueError, "views made 3 images of 5"),
-        (lambda: data.average_over(len, np.zeros((1, 1, 2, 2), np.uint8)), TypeError, "x has dtype uint8"),
+        (lambda: data.average_over(len, np.zeros((1, 1, 2, 2), np.int32)), TypeError, "x has dtype int32"),
+        (lambda: data.average_over(len, np.zeros((1, 2, 2), np.uint8)), ValueError, r"x has shape"),
     ],
 )
 def test_wrong_arguments(call: Any, error: type[Exception], message: str) -> None:

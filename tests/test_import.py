@@ -75,6 +75,15 @@ def test_names() -> None:
         fnn.rleu  # noqa: B018
 
 
+def test_guests_are_themselves_whatever_was_imported_before() -> None:
+    done = python(
+        "import fastnn.custom, fastnn.finite_differences, fastnn as fnn; from fastnn import activation, gradcheck; "
+        "print(callable(fnn.gradcheck), fnn.gradcheck is gradcheck, fnn.activation is activation, "
+        "issubclass(fnn.GradientError, AssertionError), {'activation', 'gradcheck', 'init'} < set(dir(fnn)))"
+    )
+    assert done.stdout.split() == ["True"] * 5, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)
 def test_signature_and_help(op: Any) -> None:
     for name, arrays, doc in (

@@ -281,3 +281,20 @@ def test_a_refused_batch_is_not_counted() -> None:
     with pytest.raises(ValueError, match="read-only"):
         layer(x)
     assert layer.calls == 0
+
+
+def test_dy_of_another_shape_is_refused() -> None:
+    layer = nn.Dropout()
+    layer(np.ones((3, 4), np.float32))
+    with pytest.raises(ValueError, match=r"Dropout\.backward: dy has shape \(4, 3\); expected \(3, 4\)"):
+        layer.backward(np.ones((4, 3), np.float32))
+
+
+def test_all_layers_with_masks_are_in_the_random_state() -> None:
+    model = nn.Sequential(
+        nn.DropConnect(nn.Linear(3, 3), seed=1),
+        nn.FractionalMaxPool2d(output_size=2, seed=2),
+        nn.Dropout(seed=3),
+        nn.ReLU(),
+    )
+    assert nn.random_state(model) == {"0": (1, 0), "1": (2, 0), "2": (3, 0)}

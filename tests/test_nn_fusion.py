@@ -78,10 +78,52 @@ def test_what_is_planned() -> None:
     )
     model(normal(6, 7))
     assert sum(steps(model)) == len(model)
-    assert steps(model) == [1, 2, 1, 2, 1, 1, 1]
+    assert steps(model) == [1, 3, 2, 1, 1, 1]
     same_bits(model, normal(6, 7))
     model.eval()
     same_bits(model, normal(6, 7))
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+def test_bits_of_a_layer_relu_and_dropout(head: Any, p: float) -> None:
+    """Backward needs neither mask nor relu's result; what is dropped gets no gradient, of either sign."""
+    model = nn.Sequential(head[0](), nn.ReLU(), nn.Dropout(p), nn.Identity())
+    same_bits(model, normal(*head[1]))
+    assert steps(model) == ([3, 1] if p else [2, 1, 1])
+    assert model[2].calls == (2 if p else 0)
+    model.eval()
+    same_bits(model, normal(*head[1]))
+    assert steps(model) == [2, 1, 1]
+    model[2].train()  # a Monte-Carlo average
+    same_bits(model, normal(*head[1]))
+
+
+def test_only_dropout_behind_relu_runs_over_its_result() -> None:
+    for layer in (nn.LeakyReLU(), nn.Sigmoid(), nn.GELU()):
+        assert steps(nn.Sequential(nn.Linear(3, 4), layer, nn.Dropout())) == [2, 1]
+    for dropout in (nn.Dropout(mode="vanilla"), nn.AlphaDropout(), nn.Dropout2d()):
+        assert steps(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), dropout)) == [2, 1]
+
+
+OWN = [nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Softmax(), nn.PReLU(), nn.Dropout()]
+
+
+@pytest.mark.parametrize("layer", OWN, ids=lambda layer: type(layer).__name__)
+def test_by_itself_a_layer_leaves_the_callers_arrays_alone(layer: nn.Module) -> None:
+    """Also after it has been a part of something, which let it write over them."""
+    inside = nn.Sequential(nn.Linear(4, 4), nn.Sigmoid(), layer, nn.Linear(4, 4), nn.Sigmoid())
+    x = normal(5, 4)
+    inside.backward(inside(x))
+    dy = normal(5, 4)
+    kept = dy.copy()
+    layer(x)
+    layer.backward(dy)
+    np.testing.assert_array_equal(dy, kept)
+    over = nn.ReLU(inplace=True)
+    inside = nn.Sequential(nn.Sigmoid(), over)
+    inside(x)
+    assert over(x) is x
 
 
 def test_plans_follow_changes() -> None:

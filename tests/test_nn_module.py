@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fastnn import nn
+from fastnn.nn.arena import Arena
 
 
 class Scale(nn.Module):
@@ -169,3 +170,55 @@ def test_a_parameter_is_a_floating_array() -> None:
         nn.Parameter([1, 2])
     with pytest.raises(ValueError, match="grad has shape"):
         nn.Parameter(np.zeros(3)).grad = np.zeros(2)
+
+
+def test_views_of_memory_do_not_pile_up() -> None:
+    layer = Scale()
+    base = layer.workspace("y", (1000,), np.float32)
+    for length in range(1, 500):
+        assert np.shares_memory(layer.workspace("y", (length,), np.float32), base)
+    assert len(layer._workspaces) < 100
+    assert np.shares_memory(layer.workspace("y", (1000,), np.float32), base)
+    assert layer.workspace("y", (10,), np.float64).dtype == np.float64
+
+
+def test_only_floats_are_converted_to() -> None:
+    with pytest.raises(TypeError, match="Scale.to: dtype is int32; expected a floating-point dtype"):
+        Scale().to(np.int32)
+    with pytest.raises(TypeError, match="dtype is complex64"):
+        Scale().to(np.complex64)
+
+
+def test_attributes_may_have_the_names_of_methods() -> None:
+    """As layers of one's own, written for PyTorch, have them."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            self.output, self.drop, self.activation, self.result = nn.Linear(3, 2), nn.Dropout(), nn.ReLU(), 1
+
+        def forward(self, x: Any) -> Any:
+            return self.output(self.activation(x))
+
+        def backward(self, dy: Any) -> Any:
+            return self.activation.backward(self.output.backward(dy))
+
+    model = Net()
+    x = np.ones((4, 3), np.float32)
+    assert model.backward(model(x)).shape == (4, 3)
+    assert copy.deepcopy(model).to(np.float64)(x.astype(np.float64)).dtype == np.float64
+
+
+def test_memory_is_lent_to_one_at_a_time() -> None:
+    arena, kind = Arena(), np.dtype(np.float32)
+    a, b = arena.lend((10,), kind), arena.lend((2, 3), kind)
+    assert not np.shares_memory(a, b)
+    arena.give_back(a[2:], None)
+    assert np.shares_memory(arena.lend((9,), kind), a)
+    arena.give_back(b, b.reshape(3, 2))  # which still lies there
+    assert not np.shares_memory(arena.lend((6,), kind), b)
+    arena.give_back(np.zeros(3), None)
+    arena.take_all_back()
+    taken = [arena.lend(shape, kind) for shape in ((10,), (6,), (6,))]
+    assert np.shares_memory(taken[0], a) and sum(np.shares_memory(each, b) for each in taken) == 1
+    arena.take_all_back()
+    assert arena.lend((10,), kind) is taken[0]

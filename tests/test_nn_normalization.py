@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,37 @@ def test_training_uses_its_memory_again(case: Any) -> None:
     layer.train().needs_input_grad = False
     layer(x)
     assert layer.backward(x) is None
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.BatchNorm2d(16),
+        nn.InstanceNorm2d(16, affine=True),
+        nn.InstanceNorm2d(16, track_running_stats=True),
+        nn.GroupNorm(4, 16),
+        nn.LayerNorm(32),
+        nn.RMSNorm(32),
+        nn.Sequential(nn.BatchNorm2d(16), nn.ReLU(), nn.Dropout(0.5)),
+        nn.Sequential(nn.Dropout2d(0.5), nn.AlphaDropout(0.1), nn.StochasticDepth(0.5, "row")),
+        nn.DropConnect(nn.Linear(32, 256), 0.5),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_training_step_allocates_nothing(layer: Any) -> None:
+    x = normal((16, 16, 32, 32))
+
+    dy = layer(x).copy()
+    for _ in range(2):
+        layer(x)
+        layer.backward(dy)
+    layer.zero_grad()
+    tracemalloc.start()
+    layer(x)
+    layer.backward(dy)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < x.nbytes / 20
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastnn.bench.report import readme
+from fastnn.cli import main
 from fastnn.table import FUNCTIONS, OPS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +31,25 @@ def test_the_program_runs(tmp_path: Path) -> None:
     program = "\n".join(re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("fastnn ")])
+def test_commands_are_understood(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they do is tested where the commands are; here that each option exists and takes such a value."""
+    seen = []
+
+    def note(parser: argparse.ArgumentParser, *arguments: object) -> None:
+        seen.append(plain(parser, *arguments))
+        raise SystemExit(0)
+
+    plain = argparse.ArgumentParser.parse_args
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", note)
+    with pytest.raises(SystemExit) as stop:
+        main(line.split()[1:])
+    assert stop.value.code == 0 and seen
 
 
 def test_every_function_is_named() -> None:

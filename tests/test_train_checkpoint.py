@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -200,7 +201,8 @@ def test_another_run_is_told_so(tmp_path: Path) -> None:
     run(checkpoint=tmp_path)
     for options, message in [
         ({"kind": "SGD"}, "optimizer was Adam; now it is SGD"),
-        ({"train": data.Loader(TRAIN, 60)}, "train was 15 batches; now it is 8 batches"),
+        ({"train": data.Loader(TRAIN, 60)}, "batches of train was 15; now it is 8"),
+        ({"train": data.Loader(TRAIN, 32, seed=6)}, "seed of train was 5; now it is 6"),
         ({"scheduler": None}, "scheduler was True; now it is False"),
         ({"early_stopping": None}, "callbacks was"),
     ]:
@@ -325,9 +327,9 @@ for line in sys.stdin:  # one run each, in a process of its own that has everyth
 def long_run(folder: str, out: str) -> None:
     """What is killed."""
     fnn.manual_seed(11)
-    model, given, draws = make(epochs=12, early_stopping=train.EarlyStopping(20), monitor=9)
+    model, given, draws = make(epochs=5, early_stopping=train.EarlyStopping(20), monitor=9)
     if folder != "none":
-        given["checkpoint"] = train.Checkpoints(folder, steps=2)
+        given["checkpoint"] = train.Checkpoints(folder, steps=3)
     result = outcome(model, train.fit(model, **given), draws)
     Path(out).write_bytes(result["weights"] + result["history"].encode() + repr(result["drawn"]).encode())
 
@@ -352,11 +354,15 @@ def test_killed_twenty_times_and_resumed_it_ends_with_the_same_bits(tmp_path: Pa
 
         assert launch("none", "expected", 0) == (0, False)
         expected = (tmp_path / "expected").read_bytes()
+        begin = time.perf_counter()
+        assert launch("whole", "saving", 0) == (0, False)
+        length = time.perf_counter() - begin
+        assert (tmp_path / "saving").read_bytes() == expected
         kills = run_number = 0
         positions = []
         while kills < 20:
             folder = f"run{run_number}"
-            code, killed = launch(folder, f"out{run_number}", chance.uniform(0.02, 0.15))
+            code, killed = launch(folder, f"out{run_number}", length * chance.uniform(0.03, 0.4))
             kills += killed
             if killed:
                 with warnings.catch_warnings():
@@ -369,5 +375,5 @@ def test_killed_twenty_times_and_resumed_it_ends_with_the_same_bits(tmp_path: Pa
                 run_number += 1
         assert launch(f"run{run_number}", "last", 0) == (0, False)
         assert (tmp_path / "last").read_bytes() == expected
-        assert len(set(positions)) > 5, positions
+        assert len(set(positions)) > 5, positions  # killed here and there
         helper.stdin.close()

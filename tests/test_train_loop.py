@@ -68,6 +68,7 @@ def test_it_is_the_plain_loop() -> None:
 
 def test_losses_are_those_of_torch() -> None:
     torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
     model = mlp(2, 32, 32, 3, act=nn.Tanh)
     other = torch.nn.Sequential(
         torch.nn.Linear(2, 32), torch.nn.Tanh(), torch.nn.Linear(32, 32), torch.nn.Tanh(), torch.nn.Linear(32, 3)
@@ -99,7 +100,7 @@ def test_one_seed_and_any_number_of_threads_give_the_same_bits(dropout: float) -
     seen = set()
     for threads, prefetch in ((1, 2), (2, 2), (2, 0)):
         fnn.set_num_threads(threads)
-        model = mlp(2, 256, 256, 3, dropout=dropout)
+        model = mlp(2, 128, 128, 3, dropout=dropout)
         loader = data.Loader(TRAIN, 160, seed=0, prefetch=prefetch)
         history = train.fit(model, loader, epochs=3, progress=False)
         seen.add((weights(model), history.steps["loss"].tobytes()))
@@ -240,6 +241,18 @@ def test_modes_are_what_they_were() -> None:
     assert not any(module.training for module in model.modules())
 
 
+def test_a_run_that_is_interrupted_leaves_no_hooks() -> None:
+    class Interrupt(train.Callback):
+        def on_batch_begin(self, trainer: train.Trainer) -> None:
+            if trainer.step == 4:
+                raise KeyboardInterrupt
+
+    model = mlp(2, 8, 3).eval()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, monitor=2, callbacks=[Interrupt()])
+    assert not any(module.hooked or module.training for module in model.modules()) and model.needs_input_grad
+
+
 def test_predictions_are_those_of_evaluation_mode() -> None:
     model = mlp(2, 8, 3, dropout=0.5)
     calls = nn.random_state(model)
@@ -284,8 +297,8 @@ def test_the_monitor_changes_no_bit() -> None:
 
 
 def test_a_step_allocates_nothing_of_the_size_of_the_network() -> None:
-    model = mlp(2, 512, 512, 3)
-    trainer = train.Trainer(model, TRAIN, batch_size=96, monitor=False, progress=False)
+    model = mlp(2, 256, 256, 3)
+    trainer = train.Trainer(model, TRAIN, epochs=3, batch_size=96, monitor=False, progress=False)
     peaks: list[int] = []
 
     class Measure(train.Callback):
@@ -300,7 +313,7 @@ def test_a_step_allocates_nothing_of_the_size_of_the_network() -> None:
 
     trainer.callbacks = [Measure()]
     trainer.run()
-    assert peaks and max(peaks) < 32 * 1024, peaks  # an activation has 96 x 512 x 4 bytes, a weight a MiB
+    assert peaks and max(peaks) < 32 * 1024, peaks  # an activation has 96 x 256 x 4 bytes, a weight 256 x 256 x 4
 
 
 def test_history_survives_json_with_every_bit(tmp_path: Path) -> None:
@@ -359,6 +372,7 @@ def test_no_terminal_no_bar(capfd: pytest.CaptureFixture[str]) -> None:
         ({"epochs": 0}, ValueError, "fit: epochs is 0; expected 1 or more"),
         ({"batch_size": 2.5}, TypeError, "fit: batch_size is 2.5"),
         ({"loss": "mse"}, TypeError, "fit: loss is of type str"),
+        ({"loss": nn.CrossEntropyLoss(reduction="sum")}, ValueError, "fit: loss has reduction='sum'; expected 'mean'"),
         ({"optimizer": "sgd"}, TypeError, "fit: optimizer is of type str"),
         ({"scheduler": 3}, TypeError, "fit: scheduler is of type int"),
         ({"schedule": "batch"}, ValueError, "schedule is 'batch'; expected 'epoch' or 'step'"),
@@ -383,5 +397,59 @@ def test_a_schedule_must_be_over_the_optimizer() -> None:
     model = mlp(2, 3)
     with pytest.raises(ValueError, match="over another optimizer"):
         fit(model, scheduler=LR.StepLR(optim.SGD(model.parameters()), 1))
+    with pytest.raises(ValueError, match="optimizer has none of the model's parameters"):
+        fit(model, optimizer=optim.SGD(mlp(2, 3).parameters()))
     with pytest.raises(TypeError, match="model is of type int"):
         fit(3)  # type: ignore[arg-type]
+
+
+def test_yes_or_no_has_an_accuracy() -> None:
+    y = (TRAIN.y == 0).astype(np.float32)[:, None]
+    model = mlp(2, 16, 1)
+    history = train.fit(model, (TRAIN.x, y), loss=nn.BCEWithLogitsLoss(), epochs=3, progress=False)
+    found = train.evaluate(model, (TRAIN.x, y), nn.BCEWithLogitsLoss())
+    assert found.accuracy == np.mean((train.predict(model, TRAIN.x) > 0) == (y > 0.5))
+    assert 0.3 < history.epochs["accuracy"][-1] <= 1
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_other_dtypes_train(dtype: str) -> None:
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    model = mlp(2, 32, 3, act=nn.Tanh).to(dtype)
+    optimizer = optim.SGD(model.parameters(), 0.3, momentum=0.9)
+    history = fit(model, optimizer=optimizer, validation=VALIDATION, epochs=4, clip_grad_norm=1.0, monitor=5)
+    assert history.epochs["loss"][-1] < 0.8 * history.steps["loss"][0]
+    assert str(model[0].weight.dtype) == dtype
+    assert train.predict(model, VALIDATION.x).dtype == model[0].weight.dtype
+
+
+def test_early_stopping_begins_anew_with_each_run() -> None:
+    stopper = train.EarlyStopping(1, min_delta=10.0)
+    for validation in (VALIDATION, None):
+        history = fit(mlp(2, 3), early_stopping=stopper, epochs=5, validation=validation)
+        assert len(history) == 2 and history.best_epoch == 0
+
+
+class Pair(nn.Module):
+    """A layer that returns no array."""
+
+    def forward(self, x: Any) -> Any:
+        return x, x
+
+    def backward(self, dy: Any) -> Any:
+        return dy[0] + dy[1]
+
+
+class Sum(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x[0] + x[1]
+
+    def backward(self, dy: Any) -> Any:
+        return dy, dy
+
+
+def test_layers_that_pass_other_things_than_arrays() -> None:
+    fnn.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 8), Pair(), Sum(), nn.Linear(8, 3))
+    assert list(fit(model, monitor=1).layers) == ["0 Linear", "2 Sum", "3 Linear"]

@@ -18,6 +18,7 @@ from search_objectives import KillsItsWorker, bowl, broken, points_network
 
 pytest.importorskip("optuna", reason='the search needs pip install "fastnn[search]"')
 
+from fastnn.cli import main
 from fastnn.train.search import Study, search
 from fastnn.train.search import spaces as spaces_
 
@@ -247,6 +248,8 @@ def test_a_killed_worker_of_dask_loses_no_trial(tmp_path: Path) -> None:
     ):
         client.run(sys.path.append, str(Path(__file__).parent))
         study = search(KillsItsWorker(tmp_path, 2), SPACE, trials=6, executor=client)
+        options = ["--trials", "2", "--epochs", "1", "--samples", "200", "--out", str(tmp_path / "out"), "--quiet"]
+        assert main(["search", "--dask", str(cluster.scheduler_address), *options]) == 0
     assert [(record.number, record.state) for record in study.trials] == [(n, "complete") for n in range(6)]
     assert parameters(study) == parameters(search(bowl, SPACE, trials=6, processes=1))
     assert (tmp_path / "2-1").exists()
@@ -381,3 +384,28 @@ def test_a_network_of_the_zoo_is_searched_in_other_processes_for_accuracy() -> N
 def test_wrong_models_and_data_are_named(pair: Any, options: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         search(pair, SPACE, trials=1, processes=1, **options)
+
+
+def test_pictures_show_values_and_layout(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason='plots need pip install "fastnn[search]"')
+    from fastnn.train.search import plots
+
+    space = SPACE | {"kind": search.choice(["a", "b"])}
+    studies = [search(bowl, space, strategy=each, trials=8, processes=1) for each in ("grid", "random")]
+    written = [plots.layout(studies, tmp_path / "both.png"), *plots.draw(studies[1], tmp_path)]
+    assert [path.name for path in written] == ["both.png", "values.png", "layout.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+    with pytest.raises(ValueError, match="there is one hyper-parameter; expected at least two"):
+        plots.layout(search(lambda trial: 1.0, {"a": search.uniform(0, 1)}, trials=1, processes=1), tmp_path / "no.png")
+
+
+def test_the_example_finds_more_at_random_than_on_a_grid(tmp_path: Path) -> None:
+    for module in ("matplotlib", "threadpoolctl"):
+        pytest.importorskip(module, reason='the example needs pip install "fastnn[train,search]"')
+    example = Path(__file__).resolve().parents[1] / "examples" / "search_learning_rate.py"
+    done = subprocess.run([sys.executable, example, tmp_path], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    grid, drawn, finer = (float(line.split()[1].strip(",")) for line in done.stdout.splitlines() if "Best:" in line)
+    assert finer < drawn < grid
+    assert "The best dropout, 0, lies at the lower edge of its range" in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"grid-and-random.png", "values.png"}

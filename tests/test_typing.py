@@ -17,7 +17,7 @@ import fastnn as fnn
 from fastnn.kernels.cpu import activations, runtime, threads
 
 ROOT = Path(__file__).resolve().parents[1]
-PROGRAMS = (ROOT / "tests" / "typing_sample.py", ROOT / "examples" / "mnist_numpy.py")
+PROGRAMS = (ROOT / "tests" / "typing_sample.py", *sorted((ROOT / "examples").glob("*.py")))
 
 
 @pytest.fixture(scope="module")

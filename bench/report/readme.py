@@ -4,7 +4,7 @@
 
 A table stands between `<!-- KIND: FILE -->` and `<!-- end -->`; the file is relative to the README. Kinds: claim, speed
 targets and functions, from a result file of `fastnn bench`; training, from one of `fastnn bench --training`;
-accuracy, from a certificate.
+trained, from one of `fastnn train --record`; accuracy, from a certificate.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from fastnn.accuracy import Certificate
+from fastnn.commands import record
 
 from . import training
 from .results import Result, load
 from .rows import Row, bytes_text, families, function_rows, main_size, rate_text, rows, ulp_text, us_text
 from .verdicts import held
 
-TABLE = re.compile(r"(<!-- (claim|speed|targets|functions|accuracy|training): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+KINDS = "claim|speed|targets|functions|accuracy|training|trained"
+TABLE = re.compile(rf"(<!-- ({KINDS}): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(text: str, folder: Path) -> str:
@@ -36,6 +38,8 @@ def filled(text: str, folder: Path) -> str:
             return begin + accuracy(Certificate.load(path)) + end
         if kind == "training":
             return begin + steps(training.load(path)) + end
+        if kind == "trained":
+            return begin + trained(record.load(path)) + end
         make = {"claim": claim, "speed": speed, "targets": targets, "functions": functions}[kind]
         return begin + make(load(path)) + end
 
@@ -149,6 +153,29 @@ def steps(result: Result) -> str:
     """A training step of each network: fastnn and PyTorch's fastest form, with memory, against the target."""
     table = _markdown(training.HEADS, (step.cells() for step in training.steps(result)))
     return "\n".join((machine(result), "", *table, ""))
+
+
+def trained(result: Result) -> str:
+    """What each recorded training run came to, and the command that repeats it."""
+    lines = [
+        (
+            f"`fastnn train --data {one['data']} --model {one['model']['name']} --seed {one['seed']}`",
+            f"{one['parameters']:,}",
+            str(one["epochs"]),
+            f"{100 * one['test_accuracy']:.2f} %",
+            f"{one['seconds']:,.0f} s",
+            f"{one['samples_per_s']:,.0f}",
+            f"{one['peak_bytes'] / 2**20:,.0f} MiB",
+        )
+        for one in result["results"].values()
+    ]
+    machines = {
+        f"{one['machine']['cpu']}, {one['threads']} thread{'s' * (one['threads'] != 1)}, "
+        f"{datetime.datetime.fromisoformat(one['machine']['date']).date()}": None
+        for one in result["results"].values()
+    }
+    head = ("command", "parameters", "epochs", "test accuracy", "time", "samples/s", "memory")
+    return "\n".join((f"Trained on {'; '.join(machines)}.", "", *_markdown(head, lines), ""))
 
 
 def accuracy(certificate: Certificate) -> str:

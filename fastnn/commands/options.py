@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import datetime
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,23 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add("--warmup", type=number(0), metavar="EPOCHS", help="epochs over which the learning rate rises")
     add("--label-smoothing", type=number(0, 0.999), metavar="E", help="share of a label that all classes get")
     add("--augment", action=yes_or_no, default=None, help="images: random crops (pad 4), flips (not of digits)")
+
+
+@contextlib.contextmanager
+def output_folder(given: Path | None, what: str) -> Iterator[Path]:
+    """The folder for results, made now, so that no run is in vain; it goes again if nothing has come into it."""
+    folder = given or Path(f"fastnn-{what}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+    there = folder.is_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out: cannot create {folder}: {error.strerror}") from error
+    try:
+        yield folder
+    finally:
+        if not there:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 TRAINING = (

@@ -32,7 +32,7 @@ _MNIST = {
     "lenet5": Recipe("lenet5", 12, 0.05, 64),
 }
 _CIFAR = {
-    "alexnet4": Recipe("alexnet4", 20, augment=True),
+    "alexnet4": Recipe("alexnet4", 16, augment=True),
     "vgg-small": Recipe("vgg-small", 15, augment=True),
     "resnet8": Recipe("resnet8", 30, 0.2, weight_decay=2e-4, augment=True),
     "resnet14": Recipe("resnet14", 30, 0.2, augment=True),

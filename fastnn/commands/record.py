@@ -9,9 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastnn.bench import machine
-from fastnn.nn.serialization import write_atomically
-
 if TYPE_CHECKING:
     from fastnn.commands.training import Job, Result
 
@@ -26,19 +23,23 @@ def load(path: Path) -> dict[str, Any]:
         return {"format": FORMAT, "kind": KIND, "results": {}}
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(found, dict) or found.get("kind") != KIND or found.get("format") != FORMAT:
+    known = isinstance(found, dict) and (found.get("kind"), found.get("format")) == (KIND, FORMAT)
+    if not known or not isinstance(found.get("results"), dict):
         raise ValueError(f"{path} is not a file of `fastnn train --record`, format {FORMAT}")
-    return found
+    return dict(found)
 
 
 def add(path: Path, job: Job, result: Result) -> None:
     """Put a run in, in place of one of the same data and model."""
+    from fastnn.bench import machine
+    from fastnn.nn.serialization import write_atomically
     from fastnn.threads import get_num_threads
 
     found = load(path)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     history = result.history
     found["results"][f"{job.data.name}/{job.about['name']}"] = {
+        "data": job.data.name,
         "model": job.about,
         "parameters": sum(parameter.size for parameter in job.model.parameters()),
         "training": asdict(job.recipe),

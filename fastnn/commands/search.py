@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
 import sys
 from collections.abc import Iterator
@@ -68,15 +67,9 @@ def _range(text: str) -> tuple[str, Any]:
 def run(args: argparse.Namespace) -> int:
     """Search."""
     from fastnn.commands import trials
-    from fastnn.train.search import plots, search
 
     space = _space(args)
     job, epochs = trials.job(args, space)
-    folder = args.out or Path(f"fastnn-search-{datetime.datetime.now():%Y%m%d-%H%M%S}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"--out: cannot create {folder}: {error.strerror}") from error
     if not args.quiet:
         ranges = ", ".join(f"{name} {each}" for name, each in space.items())
         print(f"{args.trials} trials of {epochs} epochs by {args.strategy} search: {ranges}", flush=True)
@@ -88,29 +81,39 @@ def run(args: argparse.Namespace) -> int:
         came = f"{args.measure} {record.value:.4g}" if record.value is not None else f"{record.state}: {record.reason}"
         print(f"{finished:>{len(str(wanted))}}/{wanted}  {values}  {came}  {record.seconds:.1f} s", flush=True)
 
-    try:
-        with _executor(args.dask) as executor:
-            study = search(
-                job,
-                space,
-                strategy=args.strategy,
-                trials=args.trials,
-                processes=args.processes,
-                executor=executor,
-                storage=args.storage,
-                pruning=args.pruning,
-                seed=args.seed,
-                direction="maximize" if args.measure == "accuracy" else "minimize",
-                callbacks=() if args.quiet else (tell,),
-            )
-    except KeyboardInterrupt:
-        again = (
-            f"the same command goes on with {args.storage}" if args.storage else "--storage FILE lets a search go on"
+    with options.output_folder(args.out, "search") as folder:
+        try:
+            study = _searched(args, job, space, () if args.quiet else (tell,))
+        except KeyboardInterrupt:
+            kept = args.storage
+            again = f"the same command goes on with {kept}" if kept else "with --storage FILE it can go on"
+            print(f"interrupted; {again}", file=sys.stderr)
+            return 130
+        return _report(study, folder)
+
+
+def _searched(args: argparse.Namespace, job: Any, space: dict[str, Any], callbacks: tuple[Any, ...]) -> Any:
+    from fastnn.train.search import search
+
+    with _executor(args.dask) as executor:
+        return search(
+            job,
+            space,
+            strategy=args.strategy,
+            trials=args.trials,
+            processes=args.processes,
+            executor=executor,
+            storage=args.storage,
+            pruning=args.pruning,
+            seed=args.seed,
+            direction="maximize" if args.measure == "accuracy" else "minimize",
+            callbacks=callbacks,
         )
-        print(f"interrupted; {again}", file=sys.stderr)
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-        return 130
+
+
+def _report(study: Any, folder: Path) -> int:
+    from fastnn.train.search import plots, search
+
     print(*study.summary(), sep="\n")
     if not study.complete:
         return 1

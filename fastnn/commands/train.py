@@ -14,7 +14,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import datetime
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,20 +60,15 @@ def run(args: argparse.Namespace) -> int:
         from fastnn.commands import record
 
         record.load(args.record)  # what is wrong with it is better said now than after the run
-    folder = args.out or Path(f"fastnn-train-{datetime.datetime.now():%Y%m%d-%H%M%S}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"--out: cannot create {folder}: {error.strerror}") from error
-    try:
-        result = job.train(args, say)
-    except KeyboardInterrupt:
-        kept = args.checkpoint
-        again = f"the same command goes on from {kept}" if kept else "with --checkpoint DIR a run can go on"
-        print(f"interrupted; {again}", file=sys.stderr)
-        _remove_if_empty(folder)
-        return 130
-    written = job.save(folder, result)
+    with options.output_folder(args.out, "train") as folder:
+        try:
+            result = job.train(args, say)
+        except KeyboardInterrupt:
+            kept = args.checkpoint
+            again = f"the same command goes on from {kept}" if kept else "with --checkpoint DIR a run can go on"
+            print(f"interrupted; {again}", file=sys.stderr)
+            return 130
+        written = job.save(folder, result)
     for finding in result.history.findings:
         say(f"- {finding}")
     print(result.sentence)
@@ -92,8 +86,3 @@ def _say(*lines: Any) -> None:
 
 def _silent(*lines: Any) -> None:
     pass
-
-
-def _remove_if_empty(folder: Path) -> None:
-    if not any(folder.iterdir()):
-        folder.rmdir()

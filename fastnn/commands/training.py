@@ -161,6 +161,8 @@ def prepare(args: argparse.Namespace) -> Job:
     if given.get("optimizer", plan.optimizer) != plan.optimizer and "lr" not in given:
         given["lr"] = 0.1 if given["optimizer"] == "sgd" else 1e-3  # one optimiser's rate is nothing to another
     plan = replace(plan, **given)
+    if "warmup" not in given:
+        plan = replace(plan, warmup=min(plan.warmup, plan.epochs / 4))
     if plan.augment and not data.images:
         raise ValueError(f"--augment is for images; {data.name} has samples of shape {data.input_shape}")
     if plan.augment and data.input_shape[1] != data.input_shape[2]:

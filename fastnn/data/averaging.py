@@ -10,8 +10,11 @@ import numpy.typing as npt
 
 from fastnn.arguments import flag, whole_number
 from fastnn.data.crops import check_room, pair
+from fastnn.data.moments import scaled
 from fastnn.data.resizing import resize
 from fastnn.data.transform import check_images
+from fastnn.functions.softmax import softmax as probability
+from fastnn.nn import Module, no_grad
 
 Array = npt.NDArray[Any]
 Views = Callable[[Array], Iterable[Array]]
@@ -69,7 +72,7 @@ def scaled_crops(
 
 
 def average_over(model: Any, x: Array, views: Views = flips, *, softmax: bool = True, batch_size: int = 128) -> Array:
-    """The mean prediction for images `x` (N, C, H, W) over their views: array (N, classes).
+    """The mean prediction for images `x` (N, C, H, W), of floats or uint8, over their views: array (N, classes).
 
         probabilities = fnn.data.average_over(model, x, lambda x: fnn.data.ten_crop(x, 32, padding=4))
 
@@ -78,9 +81,7 @@ def average_over(model: Any, x: Array, views: Views = flips, *, softmax: bool = 
     `ten_crop`, `scaled_crops` with their arguments. softmax: average probabilities, the softmax of what the model
     gives, as AlexNet does; False averages what it gives. batch_size: images at a time. Sums are float64.
     """
-    from fastnn.nn import Module, no_grad
-
-    check_images("average_over", x)
+    check_images("average_over", x[:0].astype(np.float32) if getattr(x, "dtype", None) == np.uint8 else x)
     probabilities = flag("average_over", "softmax", softmax)
     step = whole_number("average_over", "batch_size", batch_size)
     if step < 1 or len(x) == 0:
@@ -100,14 +101,13 @@ def average_over(model: Any, x: Array, views: Views = flips, *, softmax: bool = 
 
 
 def _mean(model: Callable[[Array], Any], x: Array, views: Views, softmax: bool) -> Array:
-    from fastnn.functions.softmax import softmax as probabilities
-
+    x = scaled(x, np.float32) if x.dtype == np.uint8 else x
     total, count, dtype = np.zeros(()), 0, x.dtype
     for view in views(x):
         if len(view) != len(x):
             raise ValueError(f"average_over: views made {len(view)} images of {len(x)}; expected as many")
         y = np.asarray(model(view))
-        total, count, dtype = total + (probabilities(y) if softmax else y).astype(np.float64), count + 1, y.dtype
+        total, count, dtype = total + (probability(y, axis=1) if softmax else y).astype(np.float64), count + 1, y.dtype
     if count == 0:
         raise ValueError("average_over: views made no view of x; expected at least one")
     return (total / count).astype(dtype)

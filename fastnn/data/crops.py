@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastnn.arguments import real_number, whole_number
 from fastnn.data.resizing import resize_boxes
-from fastnn.data.transform import Transform, interval, log_uniform
+from fastnn.data.transform import Transform, interval, log_uniform, run_kernel
 
 Array = npt.NDArray[Any]
 
@@ -23,8 +23,9 @@ class RandomHorizontalFlip(Transform):
 
     def apply(self, x: Array, rng: np.random.Generator, out: Array) -> None:
         """See the class."""
-        for image, target, flip in zip(x, out, (rng.random(len(x)) < self.p).tolist(), strict=True):
-            target[...] = image[..., ::-1] if flip else image
+        places = np.zeros((len(x), 3), np.int64)
+        places[:, 2] = rng.random(len(x)) < self.p
+        run_kernel("crop", x, out, places)
 
 
 class RandomCrop(Transform):
@@ -50,16 +51,11 @@ class RandomCrop(Transform):
 
     def apply(self, x: Array, rng: np.random.Generator, out: Array) -> None:
         """See the class."""
-        padding, (height, width), (h, w) = self.padding, x.shape[2:], self.size
-        tops, lefts = (
-            (rng.integers(length + 2 * padding - size + 1, size=len(x)) - padding).tolist()
-            for length, size in ((height, h), (width, w))
-        )
-        if padding:
-            out.fill(self.fill)  # what lies outside the image; it is not padded, which would copy it once more
-        for image, target, top, left in zip(x, out, tops, lefts, strict=True):
-            y0, y1, x0, x1 = max(top, 0), min(top + h, height), max(left, 0), min(left + w, width)
-            target[:, y0 - top : y1 - top, x0 - left : x1 - left] = image[:, y0:y1, x0:x1]
+        places = np.zeros((len(x), 3), np.int64)
+        for axis in (0, 1):
+            room = x.shape[2 + axis] + 2 * self.padding - self.size[axis]
+            places[:, axis] = rng.integers(room + 1, size=len(x)) - self.padding
+        run_kernel("crop", x, out, places, self.fill)
 
 
 class RandomResizedCrop(Transform):
@@ -94,7 +90,7 @@ class RandomResizedCrop(Transform):
             )
         self.short_side = None
         if short_side is not None:
-            low, high = (whole_number(title, "short_side", value) for value in short_side)
+            low, high = pair(title, "short_side", short_side)
             if not max(self.size) <= low <= high:
                 raise ValueError(
                     f"{title}: short_side is {short_side!r}; expected (low, high) of at least size, {size!r}"

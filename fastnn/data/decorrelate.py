@@ -22,7 +22,8 @@ class PCA(Preprocessor):
     along them in `explained_variance_` (k,); divisor N - 1, as scikit-learn's PCA has it. `inverse_transform` gives
     samples of the fitted shape, the best approximation there is if k < D.
 
-    n_components: k; None keeps all D. Fitting takes D x D numbers of float64 and O(N D^2 + D^3) operations.
+    n_components: k; None keeps all D. Fitting takes D x D numbers of float64 and O(N D^2 + D^3) operations. Products
+    and eigenvectors are NumPy's: their last bits may depend on the number of threads of its BLAS.
     """
 
     in_place = False

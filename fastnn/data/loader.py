@@ -151,7 +151,8 @@ class Loader:
             numbers = range(start, len(self))
             yield from _ahead(prepare, numbers, self.prefetch, epoch) if self.prefetch else map(prepare, numbers)
         finally:
-            self._idle.append(buffers)
+            if not getattr(_thread, "prepares", False):  # else this is the collection of garbage, and they are in use
+                self._idle.append(buffers)
 
     def _order(self, epoch: int) -> npt.NDArray[np.intp]:
         if not self.shuffle:
@@ -187,11 +188,15 @@ class Loader:
                 else:
                     place = 1 - place
                     options["out"] = target(left == 0, shape)
-            ours = bool(options)
             if getattr(step, "labels", False):
                 x, y = step(x, y, rng, **options)
             else:
                 x = step(x, rng, **options)
+            if not isinstance(x, np.ndarray):
+                raise TypeError(f"Loader: the transform {step!r} made a {type(x).__name__} of x; expected an array")
+            ours = bool(options)
+            if not ours and left:
+                x = x.astype(self._work, copy=False)
         if len(x) != len(rows) or len(y) != len(rows):
             raise ValueError(f"Loader: of {len(rows)} samples the transforms make {len(x)} of x and {len(y)} of y")
         result = buffers.get("x", slot, x.shape, self.dtype)
@@ -208,6 +213,10 @@ class Loader:
         raw = buffers.get("raw", 0, shape, source.dtype)
         return scaled(np.take(source, rows, axis=0, out=raw, mode="clip"), x.dtype, x)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the buffers, for pickle and copy."""
+        return self.__dict__ | {"_idle": [], "_now": None}
+
     def __repr__(self) -> str:
         """The data set and how it is cut."""
         return (
@@ -215,6 +224,9 @@ class Loader:
             f"transforms={list(self.transforms)!r}, drop_last={self.drop_last}, prefetch={self.prefetch}, "
             f"dtype={self.dtype})"
         )
+
+
+_thread = threading.local()
 
 
 class _Buffers:
@@ -261,6 +273,7 @@ def _ahead(prepare: Callable[[int], Batch], numbers: range, prefetch: int, epoch
     stopped = threading.Event()
 
     def run() -> None:
+        _thread.prepares = True
         for number in numbers:
             free.acquire()
             if stopped.is_set():
@@ -286,4 +299,5 @@ def _ahead(prepare: Callable[[int], Batch], numbers: range, prefetch: int, epoch
     finally:
         stopped.set()
         free.release()
-        thread.join()
+        if not getattr(_thread, "prepares", False):
+            thread.join()

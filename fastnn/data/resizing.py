@@ -1,4 +1,4 @@
-"""Resizing batches of images, or a box of each, by products with two matrices of weights."""
+"""Resizing batches of images, or a box of each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn.arguments import plain, receiver, stored
 from fastnn.data.transform import check_images
+from fastnn.dispatch import implementation
 
 Array = npt.NDArray[Any]
 
@@ -36,19 +38,28 @@ def resize_boxes(x: Array, rows: Array, columns: Array, out: Array) -> None:
 
     rows, columns: arrays (N, 2), or (1, 2) for all alike: where the box begins, and its length, in pixels of x.
     """
-    down = _weights(rows, x.shape[2], out.shape[2]).astype(x.dtype)[:, None]
-    across = _weights(columns, x.shape[3], out.shape[3]).astype(x.dtype)[:, None]
-    np.matmul(down @ x, across.swapaxes(2, 3), out=out)
+    parts = []
+    for spans, length, size in ((rows, x.shape[2], out.shape[2]), (columns, x.shape[3], out.shape[3])):
+        starts, weights = _weights(spans, length, size)
+        parts += [
+            np.ascontiguousarray(np.broadcast_to(array.astype(dtype), (len(x), *array.shape[1:])))
+            for array, dtype in ((starts, np.int32), (weights, x.dtype))
+        ]
+    y = receiver(out, out.shape, out.dtype)
+    implementation("augmentation").resize(plain(x), y, *parts)
+    stored(y, out)
 
 
-def _weights(spans: Array, length: int, size: int) -> Array:
-    """For each span the matrix (size, length) of weights, whose rows add up to 1.
+def _weights(spans: Array, length: int, size: int) -> tuple[Array, Array]:
+    """For each span the first pixel that a new one is made of (N, size), and weights (N, taps, size), of sum 1.
 
-    The weight of pixel j in the new pixel i falls linearly with the distance between their centres.
+    The weight of a pixel falls linearly with the distance between its centre and the new one's.
     """
-    step = spans[:, 1, None, None] / size  # old pixels for a new one
-    center = spans[:, 0, None, None] + (np.arange(size)[:, None] + 0.5) * step
-    distance = np.abs(np.arange(length) + 0.5 - center) / np.maximum(step, 1)
-    weights = np.maximum(1 - distance, 0)
-    weights /= weights.sum(axis=2, keepdims=True)
-    return np.asarray(weights)
+    step = spans[:, 1:] / size  # old pixels for a new one
+    reach = np.maximum(step, 1)
+    center = spans[:, :1] + (np.arange(size) + 0.5) * step
+    taps = min(length, int(np.ceil(2 * reach.max(initial=1))) + 1)
+    starts = np.clip(np.floor(center - reach), 0, length - taps)
+    distance = np.abs(starts[:, None] + (np.arange(taps) + 0.5)[:, None] - center[:, None])
+    weights = np.maximum(1 - distance / reach[:, None], 0)
+    return starts, weights / weights.sum(axis=1, keepdims=True)

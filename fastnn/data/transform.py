@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.arguments import overlap, real_number
+from fastnn.arguments import overlap, plain, real_number, receiver, stored
 from fastnn.data.moments import scaled
+from fastnn.dispatch import implementation
 
 Array = npt.NDArray[Any]
 
@@ -134,23 +135,37 @@ class Normalize(Transform):
         out /= self._std.astype(x.dtype)[:, None, None]
 
 
+def two_numbers(title: str, name: str, value: Any, low: float = 0, high: float = np.inf) -> tuple[float, float]:
+    """A pair of numbers within bounds."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        error = ValueError if isinstance(value, (tuple, list)) else TypeError
+        raise error(f"{title}: {name} is {value!r}; expected two numbers")
+    first, second = (real_number(title, name, number, low=low, high=high) for number in value)
+    return first, second
+
+
 def interval(
     title: str, name: str, value: Any, *, around: float | None = None, low: float = -np.inf
 ) -> tuple[float, float]:
     """A range (low, high) to draw from; a single number d stands for (around - d, around + d), not below `low`."""
-    if isinstance(value, (tuple, list)):
-        if len(value) != 2:
-            raise ValueError(f"{title}: {name} is {value!r}; expected two numbers, low and high")
-        first, last = (real_number(title, name, number, low=low) for number in value)
-        if first > last:
-            raise ValueError(f"{title}: {name} is {value!r}; expected the lower number first")
-        return first, last
-    if around is None:
-        raise TypeError(f"{title}: {name} is {value!r}; expected a pair (low, high)")
-    width = real_number(title, name, value, low=0)
-    return max(around - width, low), around + width
+    if around is not None and not isinstance(value, (tuple, list)):
+        width = real_number(title, name, value, low=0)
+        return max(around - width, low), around + width
+    first, last = two_numbers(title, name, value, low)
+    if first > last:
+        raise ValueError(f"{title}: {name} is {value!r}; expected the lower number first")
+    return first, last
 
 
 def log_uniform(rng: np.random.Generator, bounds: tuple[float, float], size: int | tuple[int, ...]) -> Array:
     """Factors whose logarithms are uniform between those of the bounds."""
     return np.exp(rng.uniform(np.log(bounds[0]), np.log(bounds[1]), size))
+
+
+def run_kernel(name: str, x: Array, out: Array, parameters: Array, fill: float = 0.0) -> None:
+    """Call a kernel of the backend in force that fills `out` by an array of parameters, a row for each sample."""
+    if x.shape[2] * x.shape[3] >= 2**31:
+        raise ValueError(f"{name}: x has shape {x.shape}; expected fewer than 2^31 pixels in an image")
+    kernel, y = getattr(implementation("augmentation"), name), receiver(out, out.shape, out.dtype)
+    kernel(plain(x), y, np.ascontiguousarray(parameters), np.array(fill, x.dtype))
+    stored(y, out)

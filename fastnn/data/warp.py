@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import real_number
-from fastnn.data.transform import Transform, interval, log_uniform
+from fastnn.data.transform import Transform, interval, log_uniform, run_kernel, two_numbers
 
 Array = npt.NDArray[Any]
 Range = float | tuple[float, float]
@@ -44,8 +44,7 @@ class RandomAffine(Transform):
     ) -> None:
         title = "RandomAffine"
         self.degrees = interval(title, "degrees", degrees, around=0)
-        across, down = (0.0, 0.0) if translate is None else translate
-        self.translate = tuple(real_number(title, "translate", v, low=0, high=1) for v in (across, down))
+        self.translate = two_numbers(title, "translate", (0, 0) if translate is None else translate, high=1)
         self.scale = interval(title, "scale", (1, 1) if scale is None else scale, low=0)
         self.shear = interval(title, "shear", 0 if shear is None else shear, around=0)
         self.stretch = interval(title, "stretch", (1, 1) if stretch is None else stretch, low=0)
@@ -60,16 +59,10 @@ class RandomAffine(Transform):
         height, width = x.shape[2:]
         matrix, move = self._drawn(len(x), height, width, rng)
         inverse = np.linalg.inv(matrix)
-        column, row = np.arange(width) - (width - 1) / 2, np.arange(height) - (height - 1) / 2
-        # Target minus move, taken back by the inverse, in coordinates (x, y) from the middle.
-        start = -np.einsum("nij,nj->ni", inverse, move) + ((width - 1) / 2, (height - 1) / 2)
-        xs, ys = (
-            inverse[:, i, 0, None, None] * column
-            + inverse[:, i, 1, None, None] * row[:, None]
-            + start[:, i, None, None]
-            for i in (0, 1)
-        )
-        sample(x, ys, xs, self.fill, out)
+        # A pixel of the result, minus the move, is taken back by the inverse, both in (x, y) from the middle.
+        start = ((width - 1) / 2, (height - 1) / 2) - np.einsum("nij,nj->ni", inverse, move)
+        maps = np.concatenate([inverse.reshape(-1, 4), start, np.zeros((len(x), 1))], axis=1)
+        run_kernel("warp", x, out, maps, self.fill)
 
     def _drawn(self, n: int, height: int, width: int, rng: np.random.Generator) -> tuple[Array, Array]:
         """The maps of (x, y) about the middle, y downwards: matrices (n, 2, 2) and moves (n, 2)."""
@@ -105,37 +98,11 @@ class LensDistortion(Transform):
     def apply(self, x: Array, rng: np.random.Generator, out: Array) -> None:
         """See the class."""
         height, width = x.shape[2:]
-        k1 = rng.uniform(*self.k1, size=(len(x), 1, 1))
-        column, row = np.arange(width) - (width - 1) / 2, (np.arange(height) - (height - 1) / 2)[:, None]
-        radius2 = (column**2 + row**2) * (4 / (height**2 + width**2))
-        factor = 1 + k1 * radius2
-        sample(x, row * factor + (height - 1) / 2, column * factor + (width - 1) / 2, self.fill, out)
+        maps = np.empty((len(x), 7))
+        maps[:, :6] = 1, 0, 0, 1, (width - 1) / 2, (height - 1) / 2
+        maps[:, 6] = rng.uniform(*self.k1, size=len(x)) * (4 / (height**2 + width**2))
+        run_kernel("warp", x, out, maps, self.fill)
 
 
 def _matrices(a: Array, b: Array, c: Array, d: Array) -> Array:
     return np.stack([np.stack([a, b], axis=-1), np.stack([c, d], axis=-1)], axis=-2)
-
-
-def sample(x: Array, ys: Array, xs: Array, fill: float, out: Array) -> None:
-    """out[n, :, i, j] = x[n] at row ys[n, i, j] and column xs[n, i, j], between four pixels; `fill` outside of it."""
-    n, channels, height, width = x.shape
-    # A border of `fill` all around, and channels last: the four neighbours are rows of one table.
-    table = np.full((n, height + 2, width + 2, channels), fill, x.dtype)
-    table[:, 1:-1, 1:-1] = np.moveaxis(x, 1, 3)
-    flat = table.reshape(-1, channels)
-    ys, xs = np.clip(ys + 1, 0, height + 1), np.clip(xs + 1, 0, width + 1)
-    top, left = np.minimum(ys.astype(np.intp), height), np.minimum(xs.astype(np.intp), width)
-    down, right = ((v - whole)[..., None].astype(x.dtype) for v, whole in ((ys, top), (xs, left)))
-    index = (np.arange(n)[:, None, None] * (height + 2) + top) * (width + 2) + left
-    rows = []
-    for first in (index, index + (width + 2)):
-        a, b = flat[first], flat[first + 1]
-        b -= a
-        b *= right
-        a += b
-        rows.append(a)
-    upper, lower = rows
-    lower -= upper
-    lower *= down
-    upper += lower
-    out[...] = np.moveaxis(upper, 3, 1)

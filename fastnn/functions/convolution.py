@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from fastnn.arguments import (
 )
 from fastnn.dispatch import implementation
 from fastnn.function import public
-from fastnn.fusion import Activation, fused
+from fastnn.fusion import Activation, fused, known
 from fastnn.gradients import Gradients, checked_saved
 from fastnn.sliding import Padding, padding_per_axis, per_axis, window_count, within
 from fastnn.table.convolution import AXES, ROWS
@@ -59,11 +60,35 @@ def _same_dtype(title: str, names: Sequence[str], values: Sequence[Any]) -> list
     return arrays
 
 
+def _exact(option: Any) -> bool:
+    """Is it an int, a string, or a tuple of ints? Those are equal only if they mean the same."""
+    return type(option) in (int, str) or (type(option) is tuple and all(type(item) is int for item in option))
+
+
 def _checked(
     title: str, x: Array, weight: Array, stride: Any, padding: Any, dilation: Any, groups: Any, axes: int
 ) -> _Convolution:
     """Everything about shapes and options, and the arrays with two spatial axes."""
-    x_shape, weight_shape = x.shape, weight.shape
+    options = (stride, padding, dilation, groups)
+    geometry = _kept_geometry if all(map(_exact, options)) else _geometry
+    x_shape, weight_shape, y_shape, steps = geometry(title, x.shape, weight.shape, *options, axes)
+    x, weight = plain(x), plain(weight)
+    return _Convolution(
+        x if axes == 2 else x.reshape(x_shape), weight if axes == 2 else weight.reshape(weight_shape), steps, y_shape
+    )
+
+
+def _geometry(
+    title: str,
+    x_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    axes: int,
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int, int, int], Any]:
+    """The shapes of x, weight and y with two spatial axes, and the options as kernels take them."""
     for name, shape in (("x", x_shape), ("weight", weight_shape)):
         if len(shape) != axes + 2:
             layout = f"({'N, C' if name == 'x' else 'O, C / groups'}, {AXES[axes]})"
@@ -94,13 +119,16 @@ def _checked(
         options.insert(0, (1, 0, 1))
         sizes.insert(0, 1)
     (row_step, top, row_gap), (col_step, left, col_gap) = options
-    x, weight = plain(x), plain(weight)
-    return _Convolution(
-        x if axes == 2 else x.reshape(x_shape[0], channels, 1, *lengths),
-        weight if axes == 2 else weight.reshape(outputs, inner, 1, *kernel),
-        ((row_step, col_step), (top, left), (row_gap, col_gap), count),
+    ones = (1,) * (2 - axes)
+    return (
+        (x_shape[0], channels, *ones, *lengths),
+        (outputs, inner, *ones, *kernel),
         (x_shape[0], outputs, sizes[0], sizes[1]),
+        ((row_step, col_step), (top, left), (row_gap, col_gap), count),
     )
+
+
+_kept_geometry = functools.lru_cache(maxsize=1024)(_geometry)
 
 
 def _bias(title: str, bias: Any, dtype: np.dtype[Any], outputs: int) -> Array | None:
@@ -133,7 +161,7 @@ def _forward(
     x, weight = _same_dtype(title, ("x", "weight"), (x, weight))
     made = _checked(title, x, weight, stride, padding, dilation, groups, axes)
     offset = _bias(title, bias, x.dtype, weight.shape[0])
-    chosen = fused(title, activation, x.dtype)
+    chosen = None if activation is None else known(activation, x.dtype) or fused(title, activation, x.dtype)
     shape = (*made.y_shape[:2], *made.y_shape[4 - axes :])
     if out is not None:
         check_out(title, out, shape, x.dtype, {})
@@ -171,7 +199,7 @@ def _backward(
     shape = (*made.y_shape[:2], *made.y_shape[4 - axes :])
     if dy.shape != shape:
         raise ValueError(f"{title}: dy has shape {dy.shape}; expected that of the convolution's result, {shape}")
-    chosen = fused(title, activation, dtype)
+    chosen = None if activation is None else known(activation, dtype) or fused(title, activation, dtype)
     before = checked_saved(title, saved, chosen, shape, dtype)
     like = {"dx": (x.shape, dtype), "dweight": (weight.shape, dtype), "dbias": (weight.shape[:1], number)}
     gradients.prepare({**like, "dz": (shape, number)}, {"dy": dy, "x": x, "weight": weight, **before})
@@ -186,8 +214,10 @@ def _backward(
         slope(dy, before["saved"], *chosen.params, out=dz)
         dy = dz
     _run(plain(dy).reshape(made.y_shape), made, arrays, gradients.accumulate)
-    dx, dweight, dbias = gradients.results(z=chosen is not None)
+    if chosen is None or number == dtype:
+        return gradients.results(z=chosen is not None)
     with np.errstate(over="ignore"):
+        dx, dweight, dbias = gradients.results(z=True)
         return (
             None if dx is None else dx.astype(dtype, copy=False),
             None if dweight is None else dweight.astype(dtype, copy=False),

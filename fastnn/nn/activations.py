@@ -219,7 +219,7 @@ class _Learned(Module):
     """An activation whose parameter is learned: the parameter `weight`, in float32 beside float16 and bfloat16."""
 
     op: ClassVar[str]
-    wide: ClassVar[frozenset[str]] = frozenset({"weight"})
+    wide_parameters: ClassVar[frozenset[str]] = frozenset({"weight"})
     dx_is_scratch = True
     y_is_scratch = True
 

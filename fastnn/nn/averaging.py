@@ -10,7 +10,8 @@ import numpy as np
 
 from fastnn.arguments import whole_number
 from fastnn.nn.changes import CHANGES
-from fastnn.nn.module import Array, Module, no_grad
+from fastnn.nn.memory import Array
+from fastnn.nn.module import Module, no_grad
 from fastnn.nn.random_layers import random_layers, random_state, set_random_state
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import functional
 from fastnn.arguments import parameter_dtype, real_number
 from fastnn.functions import normalization as functions
 from fastnn.nn.checks import check_gradient, count, float_dtype_of
-from fastnn.nn.fused import Fused, saves_output
-from fastnn.nn.module import Array, Module
+from fastnn.nn.fused import Fused, before_activation, before_dropout, drop, is_run, saves_output
+from fastnn.nn.memory import Array
+from fastnn.nn.module import Module
 from fastnn.nn.normalization import Norm
 
 
@@ -133,16 +133,14 @@ class _BatchNorm(_ChannelNorm):
         return self.backward_fused(dy, ())
 
     def fuses(self, followers: tuple[Module, ...]) -> bool:
-        """An activation: in training those whose gradient follows from y, so that what they got need not be kept."""
-        if len(followers) != 1 or followers[0].fused_as is None:
-            return False
-        return self._statistics_are_known or saves_output(followers[0].fused_as)
+        """In training the activations whose gradient follows from y, so that what they got need not be kept."""
+        return is_run(followers) and (self._statistics_are_known or saves_output(followers[0].fused_as))
 
     def forward_fused(self, x: Any, followers: tuple[Module, ...]) -> Array:
         x, then = self._checked(x), followers[0].fused_as if followers else None
         if self._statistics_are_known:
             y = self._infer(x, then)
-            self.save(followers, x, y, then)
+            self.save(followers, x, y, then, drop(followers, y))
             return y
         gamma, beta = self._affine
         running = (self.running_mean, self.running_var) if self.training else (None, None)
@@ -153,18 +151,15 @@ class _BatchNorm(_ChannelNorm):
         )
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked[...] += 1
-        self.save(followers, x, y, then, mean, inv_std)
+        self.save(followers, x, y, then, drop(followers, y), mean, inv_std)
         return y
 
     def backward_fused(self, dy: Any, followers: tuple[Module, ...]) -> Array | None:
-        x, y, then, *statistics = self.saved_with(followers)
+        x, y, then, scale, *statistics = self.saved_with(followers)
         if then is not None:
             check_gradient(type(self).__name__, dy, x.shape, x.dtype)
-            name, *params = (then,) if isinstance(then, str) else then
-            dz = self.gradient(dy)
             saved = y if saves_output(then) else self._infer(x)
-            getattr(functional, f"{name}_backward")(dy, saved, *params, out=dz)
-            vars(self)["dy_is_scratch"], dy = True, dz
+            dy = before_activation(self, before_dropout(self, dy, scale), saved, then)
         if not statistics:
             return self._infer_backward(dy, x)
         return self._backward(functions.batch_norm_backward, dy, x, self._affine[0], *statistics)

@@ -34,7 +34,7 @@ def floating(title: str, x: Any) -> Array:
 
 def matches(x: Any, dtype: np.dtype[Any]) -> bool:
     """Is x an array of the layer's dtype, on which kernels compute?"""
-    return type(x) is np.ndarray and x.dtype == dtype and (dtype in _PLAIN or float_dtype(dtype) is not None)
+    return isinstance(x, np.ndarray) and x.dtype == dtype and (dtype in _PLAIN or float_dtype(dtype) is not None)
 
 
 def refuse(title: str, x: Any, dtype: np.dtype[Any], expected: str) -> NoReturn:

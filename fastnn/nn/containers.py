@@ -9,6 +9,7 @@ from typing import Any, overload
 import numpy as np
 
 from fastnn.nn.activations import activation_layer
+from fastnn.nn.arena import Arena
 from fastnn.nn.changes import CHANGES
 from fastnn.nn.checks import check_gradient
 from fastnn.nn.module import Module
@@ -17,9 +18,12 @@ from fastnn.nn.module import Module
 class Sequential(Module):
     """Modules one after the other: `Sequential(a, b, c)`, or an OrderedDict of names and modules.
 
-    Neighbours that can share a pass over memory do: a linear layer, a convolution or a batch norm and the activation
-    after it, a batch norm also with the dropout after that (`Module.fuses`). Results keep their bits. A module with
-    hooks runs by itself, so that hooks see what goes in and out.
+    Neighbours that can share a pass over memory do: a linear layer, a convolution or a batch norm, the activation after
+    it, and dropout behind relu (`Module.fuses`). Results keep their bits. A module with hooks runs by itself, so that
+    hooks see what goes in and out; those registered between forward and backward count from the next pass on.
+
+    With `needs_input_grad=False`, for a network whose input is data, backward ends at the first module that learns
+    something. What a module's backward returns is memory that the modules share: copy what must outlive the pass.
     """
 
     def __init__(self, *modules: Module | OrderedDict[str, Module]) -> None:
@@ -66,13 +70,7 @@ class Sequential(Module):
     def forward(self, x: Any) -> Any:
         plan, scratch = self._planned(), not self.keeps_input
         for module, followers in plan.steps:
-            vars(module)["keeps_input"] = not scratch
-            if followers:
-                x = module.forward_fused(x, followers)
-                for follower in followers:
-                    vars(follower)["_saved"] = None
-            else:
-                x = module(x)
+            x = _forward(module, followers, x, not scratch)
             scratch = not followers and module.y_is_scratch
         vars(self)["_ran"] = plan
         vars(self)["y_is_scratch"] = scratch and bool(plan.steps)
@@ -82,10 +80,9 @@ class Sequential(Module):
         plan = self.__dict__.get("_ran")
         if plan is None:
             raise RuntimeError("Sequential.backward: there is no forward pass to go back through; call it first")
-        first, scratch = self._start(plan), self.dy_is_scratch
+        first, scratch, arena = self._start(plan), self.dy_is_scratch, _arena(self)
         for module, followers in reversed(plan.steps[first:]):
-            _pass_scratch(module, scratch)
-            dy = module.backward_fused(dy, followers) if followers else module.backward(dy)
+            dy = _backward(module, followers, dy, scratch, arena)
             scratch = module.dx_is_scratch
         vars(self)["dx_is_scratch"] = scratch
         return dy if self.needs_input_grad else None
@@ -172,11 +169,8 @@ class Residual(Module):
     dx_is_scratch = True
 
     def forward(self, x: Any) -> Any:
-        for module in (self.body, self.shortcut):
-            if module is not None:
-                vars(module)["keeps_input"] = True
-        a = self.body(x)
-        b = x if self.shortcut is None else self.shortcut(x)
+        a = _forward(self.body, (), x, True)
+        b = x if self.shortcut is None else _forward(self.shortcut, (), x, True)
         if a.shape != b.shape or a.dtype != b.dtype:
             other = "x is" if b is x else "shortcut made"
             raise ValueError(
@@ -188,28 +182,21 @@ class Residual(Module):
         self.save(y.shape, y.dtype)
         if self.activation is None:
             return y
-        vars(self.activation)["keeps_input"] = False
         return self.activation(y)
 
     def backward(self, dy: Any) -> Any:
         shape, dtype = self.saved
         check_gradient("Residual", dy, shape, dtype)
-        scratch = self.dy_is_scratch and not self._backward_hooks
+        scratch, arena = self.dy_is_scratch, _arena(self)
         if self.activation is not None:
-            _pass_scratch(self.activation, scratch)
-            dy = self.activation.backward(dy)
+            dy = _backward(self.activation, (), dy, scratch, arena)
             scratch = self.activation.dx_is_scratch
         for module in (self.body, self.shortcut):
             if module is not None and module.needs_input_grad is not self.needs_input_grad:
                 module.needs_input_grad = self.needs_input_grad
-        if self.shortcut is None:
-            db = dy
-        else:
-            _pass_scratch(self.shortcut, False)
-            db = self.shortcut.backward(dy)
+        db = dy if self.shortcut is None else _backward(self.shortcut, (), dy, False, arena)
         free = db is not None and not np.may_share_memory(db, dy)
-        _pass_scratch(self.body, scratch and (free or db is None))
-        da = self.body.backward(dy)
+        da = _backward(self.body, (), dy, scratch and (free or db is None), arena)
         if not self.needs_input_grad:
             return None
         if self.body.dx_is_scratch and not np.may_share_memory(da, dy):
@@ -218,8 +205,47 @@ class Residual(Module):
             out = db
         else:
             out = self.workspace("dx", da.shape, da.dtype)
-        return np.add(da, db, out=out)
+        np.add(da, db, out=out)
+        for each in (da, db) if scratch else (da, *([db] if free else [])):
+            arena.give_back(each, out)
+        return out
 
 
-def _pass_scratch(module: Module, scratch: bool) -> None:
-    vars(module)["dy_is_scratch"] = scratch and not module._backward_hooks
+def _forward(module: Module, followers: tuple[Module, ...], x: Any, keeps_input: bool) -> Any:
+    """`forward` of a module, and whether it must leave its input as it is."""
+    own = vars(module)
+    own["keeps_input"] = keeps_input
+    try:
+        if not followers:
+            return module(x)
+        for follower in followers:
+            vars(follower)["_saved"] = None  # it has no forward pass to go back through by itself
+        return module.forward_fused(x, followers)
+    finally:
+        own["keeps_input"] = False
+
+
+def _arena(module: Module) -> Arena:
+    """The arena of the pass: that of the container around this one, or at the outermost its own."""
+    if module._arena is not None:
+        return module._arena
+    own: Arena | None = vars(module).get("_own_arena")
+    if own is None:
+        own = vars(module)["_own_arena"] = Arena()
+    own.take_all_back()
+    return own
+
+
+def _backward(module: Module, followers: tuple[Module, ...], dy: Any, scratch: bool, arena: Arena) -> Any:
+    """`backward` of a module, with memory for dx; nobody reads dy any more behind it where it is scratch."""
+    own = vars(module)
+    own["dy_is_scratch"] = scratch and not module._backward_hooks
+    own["_arena"] = arena
+    try:
+        dx = module.backward_fused(dy, followers) if followers else module.backward(dy)
+    finally:
+        own["dy_is_scratch"] = False  # called by itself, it gets a dy that is the caller's
+        own["_arena"] = None
+    if scratch:
+        arena.give_back(dy, dx)
+    return dx

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import functional
-from fastnn.arguments import parameter_dtype, plain
-from fastnn.dispatch import implementation
-from fastnn.functions.convolution import _checked as checked_convolution
-from fastnn.functions.convolution import _Convolution as Convolution
-from fastnn.functions.convolution import _run as run_backward
-from fastnn.nn.checks import Array, check_gradient, count, float_dtype_of, matches, refuse
-from fastnn.nn.fused import checked, saves_output
+from fastnn.arguments import parameter_dtype
+from fastnn.functions.convolution import conv1d, conv1d_backward, conv2d, conv2d_backward
+from fastnn.nn.checks import check_gradient, count, float_dtype_of, matches, refuse
+from fastnn.nn.fused import before_activation, before_dropout, drop, is_run, saves_output
 from fastnn.nn.linear import uniform
 from fastnn.nn.module import Module
-from fastnn.sliding import padding_per_axis, per_axis
+from fastnn.sliding import padding_per_axis, per_axis, window_count
 
 Sizes = int | Sequence[int]
 _LETTERS = {1: "L", 2: "H, W"}
+_AXES = {1: ("length",), 2: ("height", "width")}
 _KEPT_SHAPES = 16
 
 
@@ -30,9 +27,11 @@ class _Convolution(Module):
     """What convolutions over `dims` spatial axes have in common."""
 
     dims: ClassVar[int]
-    wide: ClassVar[frozenset[str]] = frozenset({"bias"})
+    wide_parameters: ClassVar[frozenset[str]] = frozenset({"bias"})
     dx_is_scratch = True
     y_is_scratch = True
+    _forward: ClassVar[Callable[..., Any]]
+    _backward: ClassVar[Callable[..., Any]]
 
     def __init__(
         self,
@@ -77,18 +76,22 @@ class _Convolution(Module):
         title = type(self).__name__
         return padding_per_axis(title, self.padding, lengths, self.kernel_size, self.stride, self.dilation)
 
-    def _geometry(self, x: Array, weight: Array) -> tuple[Any, ...]:
-        """What kernels take of the options, and the shape of the result: worked out once for each shape of x."""
-        options = (self.stride, self.padding, self.dilation, self.groups)
-        key = (x.shape, *options)
-        known: dict[Any, tuple[Any, ...]] = vars(self).setdefault("_geometries", {})
+    def _y_shape(self, x: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the result: worked out once for each shape of x."""
+        known: dict[Any, tuple[int, ...]] = vars(self).setdefault("_known", {})
+        key = (x, *self._options())
         found = known.get(key)
         if found is None:
-            made = checked_convolution(type(self).__name__, x, weight, *options, self.dims)
+            title, lengths = type(self).__name__, x[2:]
+            options = (lengths, self.kernel_size, self.stride, self.dilation, self._pairs(lengths))
+            windows = [window_count(title, *each) for each in zip(_AXES[self.dims], *options, strict=True)]
             if len(known) >= _KEPT_SHAPES:
                 known.clear()
-            found = known[key] = made.options, made.y_shape
+            found = known[key] = (x[0], self.out_channels, *windows)
         return found
+
+    def _options(self) -> tuple[Any, ...]:
+        return self.stride, self.padding, self.dilation, self.groups
 
     def forward(self, x: Any) -> Any:
         return self.forward_fused(x, ())
@@ -97,43 +100,42 @@ class _Convolution(Module):
         return self.backward_fused(dy, ())
 
     def fuses(self, followers: tuple[Module, ...]) -> bool:
-        """An activation; in half precision it would see z before it is rounded, which it does not by itself."""
-        return len(followers) == 1 and followers[0].fused_as is not None and self.weight.dtype.itemsize > 2
+        """In half precision an activation would see z before it is rounded, which it does not by itself."""
+        return is_run(followers) and self.weight.dtype.itemsize > 2
 
     def forward_fused(self, x: Any, followers: tuple[Module, ...]) -> Any:
         weight, bias = self.weight.data, self.bias
         if not matches(x, weight.dtype) or x.ndim != weight.ndim or x.shape[1] != self.in_channels:
             refuse(type(self).__name__, x, weight.dtype, f"(N, {self.in_channels}, {_LETTERS[self.dims]})")
         then = followers[0].fused_as if followers else None
-        options, shape = self._geometry(x, weight)
-        x = plain(x)
+        shape = self._y_shape(x.shape)
         y = self.output("y", shape, x.dtype)
         z = self.workspace("z", shape, x.dtype) if self.saving and not saves_output(then) else None
-        if y.size:
-            name, params = checked(then, x.dtype) or (None, ())
-            offset = None if bias is None else bias.data
-            kernels = implementation("convolution")
-            kernels.forward(_planes(x), _planes(weight), offset, y, *options, name, params, z)
-        self.save(followers, x, y if z is None else z, then, options)
-        return self._back(y)
+        offset = None if bias is None else bias.data
+        type(self)._forward(x, weight, offset, *self._options(), then, z=z, out=y)
+        self.save(followers, x, y if z is None else z, then, drop(followers, y))
+        return y
 
     def backward_fused(self, dy: Any, followers: tuple[Module, ...]) -> Any:
-        x, result, then, options = self.saved_with(followers)
-        check_gradient(type(self).__name__, dy, self._back(result).shape, x.dtype)
-        dy = plain(dy).reshape(result.shape)
+        x, result, then, scale = self.saved_with(followers)
+        check_gradient(type(self).__name__, dy, result.shape, x.dtype)
+        dy = before_activation(self, before_dropout(self, dy, scale), result, then)
         (dweight, dbias), accumulate = self.claim_grads(self.weight, self.bias)
         dx = self.workspace("dx", x.shape, x.dtype) if self.needs_input_grad else None
-        if then is not None:
-            name, params = checked(then, x.dtype) or (None, ())
-            dy = getattr(functional, f"{name}_backward")(dy, result, *params, out=self.gradient(dy, "dz"))
-        made = Convolution(_planes(x), _planes(self.weight.data), options, result.shape)
-        gradients = {"dx": dx, "dweight": dweight, "dbias": dbias}
-        run_backward(dy, made, {k: None if v is None else _planes(v) for k, v in gradients.items()}, accumulate)
+        type(self)._backward(
+            dy,
+            x,
+            self.weight.data,
+            *self._options(),
+            need_dx=dx is not None,
+            need_dweight=dweight is not None,
+            need_dbias=dbias is not None,
+            accumulate=accumulate,
+            dx=dx,
+            dweight=dweight,
+            dbias=dbias,
+        )
         return dx
-
-    def _back(self, y: Array) -> Array:
-        """Without the axis that kernels want."""
-        return y if self.dims == 2 else y[:, :, 0]
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
@@ -154,6 +156,8 @@ class Conv2d(_Convolution):
     """
 
     dims = 2
+    _forward = staticmethod(conv2d)
+    _backward = staticmethod(conv2d_backward)
 
 
 class Conv1d(_Convolution):
@@ -163,8 +167,5 @@ class Conv1d(_Convolution):
     """
 
     dims = 1
-
-
-def _planes(array: Array) -> Array:
-    """With two spatial axes; weights and their gradients alike. One number per channel stays."""
-    return array if array.ndim != 3 else array[:, :, None]
+    _forward = staticmethod(conv1d)
+    _backward = staticmethod(conv1d_backward)

@@ -23,8 +23,10 @@ from fastnn.functions.dropout import (
     stochastic_depth,
     stochastic_depth_backward,
 )
-from fastnn.nn.checks import floating
-from fastnn.nn.module import Array, Module
+from fastnn.generator import GRID, threshold
+from fastnn.nn.checks import check_gradient, floating
+from fastnn.nn.memory import Array
+from fastnn.nn.module import Module
 from fastnn.nn.parameter import Parameter
 from fastnn.nn.random_layers import RandomLayer
 
@@ -61,14 +63,15 @@ class _Dropout(RandomLayer):
         offset, out = self.calls, x if over else self.workspace("y", x.shape, x.dtype)
         y = self._draw(type(self)._forward, x, self.p, offset, out)
         self.count_call()
-        self.save(offset, self.p)
+        self.save(offset, self.p, x.shape, x.dtype)
         return y
 
     def backward(self, dy: Any) -> Any:
-        offset, p = self.saved
+        offset, p, *like = self.saved
         vars(self)["dx_is_scratch"] = offset is not None or self.dy_is_scratch
         if offset is None:
             return dy
+        check_gradient(type(self).__name__, dy, *like)
         return self._draw(type(self)._backward, dy, p, offset, self.gradient(dy))
 
     def _draw(self, function: Callable[..., Array], x: Array, p: float, offset: int, out: Array) -> Array:
@@ -108,6 +111,15 @@ class Dropout(_Dropout):
         self.mode = mode
 
     _forward, _backward = dropout, dropout_backward
+
+    @property
+    def drops_over(self) -> bool:
+        return self.drops and self.mode == "inverted"
+
+    def drop_over(self, y: Array) -> float:
+        dropout(y, self.p, seed=self.seed, offset=self.calls, out=y)
+        self.count_call()
+        return GRID / max(1, GRID - threshold(self.p))
 
     def forward(self, x: Any) -> Any:
         if self.training or self.mode == "inverted":

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from fastnn import random
 from fastnn.arguments import parameter_dtype, plain
-from fastnn.dispatch import implementation
+from fastnn.functions.linear import linear, linear_backward
 from fastnn.nn.checks import check_gradient, count, float_dtype_of, matches, refuse
-from fastnn.nn.fused import checked, saves_output
+from fastnn.nn.fused import before_dropout, drop, is_run, saves_output
 from fastnn.nn.module import Module
 from fastnn.nn.parameter import Parameter
 
@@ -31,7 +31,7 @@ class Linear(Module):
     1 / sqrt(in_features), as PyTorch's do. In a Sequential an activation that follows is applied in the same pass.
     """
 
-    wide: ClassVar[frozenset[str]] = frozenset({"bias"})
+    wide_parameters: ClassVar[frozenset[str]] = frozenset({"bias"})
 
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, dtype: npt.DTypeLike = np.float32
@@ -52,8 +52,8 @@ class Linear(Module):
         return self.backward_fused(dy, ())
 
     def fuses(self, followers: tuple[Module, ...]) -> bool:
-        """An activation; in half precision it would see z before it is rounded, which it does not by itself."""
-        return len(followers) == 1 and followers[0].fused_as is not None and self.weight.dtype.itemsize > 2
+        """In half precision an activation would see z before it is rounded, which it does not by itself."""
+        return is_run(followers) and self.weight.dtype.itemsize > 2
 
     def forward_fused(self, x: Any, followers: tuple[Module, ...]) -> Any:
         weight, bias = self.weight.data, self.bias
@@ -64,22 +64,32 @@ class Linear(Module):
         shape = (len(flat), len(weight))
         y = self.output("y", shape, x.dtype)
         z = self.workspace("z", shape, x.dtype) if self.saving and not saves_output(then) else None
-        kernels = implementation("linear")
-        kernels.forward(flat, weight, None if bias is None else bias.data, checked(then, x.dtype), y, z)
-        self.save(followers, flat, y if z is None else z, then, x.shape)
+        linear(flat, weight, None if bias is None else bias.data, then, z=z, out=y)
+        self.save(followers, flat, y if z is None else z, then, drop(followers, y), x.shape)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], len(weight))
 
     def backward_fused(self, dy: Any, followers: tuple[Module, ...]) -> Any:
-        x, result, then, shape = self.saved_with(followers)
+        x, result, then, scale, shape = self.saved_with(followers)
         weight = self.weight.data
         check_gradient(type(self).__name__, dy, (*shape[:-1], len(weight)), x.dtype)
-        flat = plain(dy if dy.ndim == 2 else dy.reshape(result.shape))
+        flat = before_dropout(self, plain(dy if dy.ndim == 2 else dy.reshape(result.shape)), scale)
         (dweight, dbias), accumulate = self.claim_grads(self.weight, self.bias)
         dx = self.workspace("dx", x.shape, x.dtype) if self.needs_input_grad else None
-        dz = None if then is None else self.gradient(flat, "dz")
-        saved = None if then is None else result
-        kernels = implementation("linear")
-        kernels.backward(flat, x, weight, saved, checked(then, x.dtype), dz, dx, dweight, dbias, accumulate)
+        linear_backward(
+            flat,
+            x,
+            weight,
+            None if then is None else result,
+            then,
+            need_dx=dx is not None,
+            need_dweight=dweight is not None,
+            need_dbias=dbias is not None,
+            accumulate=accumulate,
+            dx=dx,
+            dweight=dweight,
+            dbias=dbias,
+            dz=None if then is None else self.gradient(flat, "dz"),
+        )
         return dx if dx is None or len(shape) == 2 else dx.reshape(shape)
 
     def extra_repr(self) -> str:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -13,23 +10,13 @@ import numpy.typing as npt
 
 from fastnn.arguments import float_dtype, parameter_dtype
 from fastnn.nn.changes import CHANGES
+from fastnn.nn.memory import Array as Array
+from fastnn.nn.memory import Memory
+from fastnn.nn.memory import no_grad as no_grad
 from fastnn.nn.parameter import Parameter
 
-Array = npt.NDArray[Any]
 M = TypeVar("M", bound="Module")
 Hook = Callable[["Module", Any, Any], None]
-
-_saving: ContextVar[bool] = ContextVar("fastnn_saving", default=True)
-
-
-@contextlib.contextmanager
-def no_grad() -> Iterator[None]:
-    """While this is in force layers keep nothing for a backward pass, as for inference."""
-    token = _saving.set(False)
-    try:
-        yield
-    finally:
-        _saving.reset(token)
 
 
 class IncompatibleKeys(NamedTuple):
@@ -52,7 +39,7 @@ class Handle:
             self._remove = None
 
 
-class Module:
+class Module(Memory):
     """A layer or a network: `y = module(x)`, then `dx = module.backward(dy)`.
 
     A layer of your own is a class with `forward(self, x)` and `backward(self, dy)`; what it learns it assigns to
@@ -61,47 +48,26 @@ class Module:
 
     In training mode results live in memory that the next forward pass uses again: copy what must outlive it. In
     evaluation mode every result is a new array. An input must not change between forward and backward.
+
+    A layer that is to allocate nothing writes to `self.output("y", shape, dtype)` and, in backward, to
+    `self.gradient(dy)` or `self.workspace("dx", shape, dtype)`; where gradients of parameters go `claim_grads` says.
     """
-
-    training: bool
-    needs_input_grad: bool
-    """False lets `backward` leave out dx and return None: for a network's first layer, whose input is data."""
-
-    dy_is_scratch: bool
-    """True where nobody reads dy after this module's `backward`, which may write over it: containers say so."""
-
-    dx_is_scratch: bool = False
-    """True where `backward` returns memory that the module before may write over."""
-
-    y_is_scratch: bool = False
-    """True where `backward` does not read what `forward` has returned, which may therefore be written over."""
-
-    keeps_input: bool
-    """True where a module of `inplace=True` must not write over x all the same: the module before reads it again."""
 
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Array | None]
     _modules: dict[str, Module | None]
     _forward_hooks: dict[object, Hook]
     _backward_hooks: dict[object, Hook]
-    _workspaces: dict[Any, Array]  # by name the memory, by name, shape and dtype the views of it
-    _saved: tuple[Any, ...] | None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Module:
         """Make the registries here, so that a layer of one's own works without calling `super().__init__()`."""
-        self = super().__new__(cls)
+        self: Module = super().__new__(cls, *args, **kwargs)
         fill = object.__setattr__
         fill(self, "_parameters", {})
         fill(self, "_buffers", {})
         fill(self, "_modules", {})
         fill(self, "_forward_hooks", {})
         fill(self, "_backward_hooks", {})
-        fill(self, "_workspaces", {})
-        fill(self, "_saved", None)
-        fill(self, "training", True)
-        fill(self, "needs_input_grad", True)
-        fill(self, "dy_is_scratch", False)
-        fill(self, "keeps_input", False)
         return self
 
     # What a layer does
@@ -123,59 +89,6 @@ class Module:
 
     # What a layer uses
 
-    @property
-    def saving(self) -> bool:
-        """Whether a forward pass is to keep what a backward pass needs: not under `no_grad`."""
-        return _saving.get()
-
-    def save(self, *values: Any) -> None:
-        """Keep values for the backward pass, unless under `no_grad`."""
-        vars(self)["_saved"] = values if _saving.get() else None
-
-    @property
-    def saved(self) -> tuple[Any, ...]:
-        """What the last forward pass has kept; RuntimeError if there was none."""
-        if self._saved is None:
-            raise RuntimeError(
-                f"{type(self).__name__}.backward: there is no forward pass to go back through; "
-                "call the layer first, and not under no_grad"
-            )
-        return self._saved
-
-    def saved_with(self, followers: tuple[Module, ...]) -> tuple[Any, ...]:
-        """`saved` without its first value, which must be the modules that shared the forward pass."""
-        first, *values = self.saved
-        if first != followers:
-            raise RuntimeError(
-                f"{type(self).__name__}.backward: the last forward pass was another one: by itself, or through another "
-                "container; call forward and backward of the same model"
-            )
-        return tuple(values)
-
-    def workspace(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-        """Memory of the layer's own, the same at every call; it grows to the largest shape asked for."""
-        key = (name, shape, np.dtype(dtype))
-        found = self._workspaces.get(key)
-        if found is not None:
-            return found
-        size = math.prod(shape)
-        base = self._workspaces.get(name)
-        if base is None or base.dtype != key[2] or base.size < size:
-            base = np.empty(size, key[2])
-            for old in [old for old in self._workspaces if old == name or old[0] == name]:
-                del self._workspaces[old]
-            self._workspaces[name] = base
-        view = self._workspaces[key] = base[:size].reshape(shape)
-        return view
-
-    def output(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-        """Where a result goes: a workspace in training mode, a new array in evaluation mode."""
-        return self.workspace(name, shape, dtype) if self.training else np.empty(shape, dtype)
-
-    def result(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array | None:
-        """What to pass as `out=`: a workspace in training mode, None (a new array) in evaluation mode."""
-        return self.workspace(name, shape, dtype) if self.training else None
-
     def claim_grads(self, *parameters: Parameter | None) -> tuple[list[Array | None], bool]:
         """The arrays that a function's backward is to fill, None for what learns nothing, and its `accumulate`."""
         claims = [None if each is None or not each.requires_grad else each.claim_grad() for each in parameters]
@@ -191,18 +104,21 @@ class Module:
         self._buffers[name] = value
         object.__setattr__(self, name, value)
 
-    def gradient(self, dy: Array, name: str = "dx") -> Array:
-        """Where a gradient of dy's shape and dtype goes: dy itself where it is scratch, else the workspace `name`."""
-        if self.dy_is_scratch and dy.flags.carray:
-            return dy
-        return self.workspace(name, dy.shape, dy.dtype)
-
     # Several modules in one pass (what Sequential plans)
 
     @property
     def fused_as(self) -> str | tuple[Any, ...] | None:
         """What the argument `activation=` of functions is for this module; None if it is no such activation."""
         return None
+
+    @property
+    def drops_over(self) -> bool:
+        """Whether this module is a dropout that `drop_over` can do, here and now."""
+        return False
+
+    def drop_over(self, y: Array) -> float:
+        """Do what `forward` would with a result of the module before, over that; by what what is kept is multiplied."""
+        raise NotImplementedError(f"{type(self).__name__} is no dropout")
 
     def fuses(self, followers: tuple[Module, ...]) -> bool:
         """Whether this module can do the work of those after it in its own pass, with the same bits in float32.
@@ -326,19 +242,19 @@ class Module:
         CHANGES.count += 1
         return self
 
-    wide: ClassVar[frozenset[str]] = frozenset()
+    wide_parameters: ClassVar[frozenset[str]] = frozenset()
     """Names of parameters and buffers that functions take in float32 beside arrays of float16 and bfloat16."""
 
     def _convert(self, dtype: np.dtype[Any]) -> None:
         """Convert what this module itself owns."""
         for name, parameter in self._parameters.items():
             if parameter is not None:
-                kind = parameter_dtype(dtype) if name in self.wide else dtype
+                kind = parameter_dtype(dtype) if name in self.wide_parameters else dtype
                 parameter.data = parameter.data.astype(kind, copy=False)
                 parameter.grad = None
         for name, buffer in self._buffers.items():
             if buffer is not None and buffer.dtype.kind not in "biu":
-                kind = parameter_dtype(dtype) if name in self.wide else dtype
+                kind = parameter_dtype(dtype) if name in self.wide_parameters else dtype
                 setattr(self, name, buffer.astype(kind, copy=False))
 
     # State
@@ -374,6 +290,7 @@ class Module:
     def __getstate__(self) -> dict[str, Any]:
         """Everything but what a step leaves behind, for pickle and copy."""
         state = self.__dict__ | {"_workspaces": {}, "_saved": None, "_forward_hooks": {}, "_backward_hooks": {}}
+        state |= {"_arena": None, "_own_arena": None}
         state.pop("backward", None)  # of the hooks
         return state
 

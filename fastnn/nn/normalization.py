@@ -11,14 +11,15 @@ import numpy.typing as npt
 from fastnn.arguments import parameter_dtype, real_number
 from fastnn.functions import normalization as functions
 from fastnn.nn.checks import check_gradient, count, float_dtype_of, floating
-from fastnn.nn.module import Array, Module
+from fastnn.nn.memory import Array
+from fastnn.nn.module import Module
 from fastnn.nn.parameter import Parameter
 
 
 class Norm(Module):
     """What they share: scale `weight` and shift `bias`, in float32 beside half precision, and the checks of x."""
 
-    wide = frozenset({"weight", "bias", "running_mean", "running_var"})
+    wide_parameters = frozenset({"weight", "bias", "running_mean", "running_var"})
     dx_is_scratch = True
     y_is_scratch = True
     _learned: ClassVar[tuple[str, ...]] = ("dgamma", "dbeta")

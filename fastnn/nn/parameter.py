@@ -66,6 +66,8 @@ class Parameter:
 
     def add_grad(self, grad: Array) -> None:
         """Take `grad` as the gradient, or add it to the one that is there."""
+        if grad.shape != self.data.shape:
+            raise ValueError(f"Parameter: grad has shape {grad.shape}; expected that of data, {self.data.shape}")
         buffer, accumulate = self.claim_grad()
         if accumulate:
             np.add(buffer, grad, out=buffer)

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.nn.module import Array, IncompatibleKeys, Module
+from fastnn.nn.memory import Array
+from fastnn.nn.module import IncompatibleKeys, Module
 from fastnn.optional import need
 
 _DTYPES = {

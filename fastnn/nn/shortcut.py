@@ -7,7 +7,8 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from fastnn.nn.module import Array, Module
+from fastnn.nn.memory import Array
+from fastnn.nn.module import Module
 
 
 class PadShortcut(Module):

@@ -19,8 +19,8 @@ _X = Argument(name="x", role="array", doc="the input, of shape (..., in)")
 _WEIGHT = Argument(name="weight", role="array", doc="the weights, of shape (out, in) as in PyTorch and of x's dtype")
 _BLAS = (
     "Products are the work of the BLAS that NumPy brings, whose last bits may depend on its version and threads "
-    "(threadpoolctl sets those). Products of up to 64 rows, and all of the 16-bit formats going forward, are fastnn's "
-    "own."
+    "(threadpoolctl sets those). Going forward, products of up to 64 rows, small ones, those of long sums with few "
+    "results, and all of the 16-bit formats are fastnn's own."
 )
 _HALVES = "float16 and bfloat16 are widened tile by tile and summed in float32; every result is rounded once."
 

@@ -17,7 +17,8 @@ __all__ = ["read_curves"]
 Array = npt.NDArray[np.float64]
 _LEAST = 30  # steps: fewer make no curve
 _BINS = 40
-_HELD_BACK = {"loss_flat", "lr_too_low", "early_plateau"}
+_HELD_BACK = {"loss_flat", "lr_too_low", "plateau", "unfinished"}
+_LARGE_STEPS = 2e-3  # an update ratio from which a plateau is rather a matter of the learning rate
 _ILL_LAYERS = {"dead_units", "saturated", "activations_vanish", "gradients_vanish"}
 _LAYERS_FIRST = "See to what is said of the layers first, then to the learning rate."
 
@@ -30,7 +31,7 @@ def read_curves(history: History) -> list[Finding]:
     gap = read_gap(history.epochs)
     if loss is not None and loss.kind in _HELD_BACK:
         if any(finding.kind in _ILL_LAYERS for finding in history.findings):
-            loss = Finding(loss.kind, loss.message.partition("; since")[0].rstrip(".") + ".", _LAYERS_FIRST)
+            loss = Finding(loss.kind, loss.message.partition(", although")[0].rstrip(".") + ".", _LAYERS_FIRST)
         if gap is not None and gap.kind == "underfitting":
             gap = None  # the curve says it better
     return [each for each in (loss, gap) if each is not None]
@@ -77,21 +78,27 @@ def read_loss(loss: Array, update_ratio: float | None = None) -> Finding | None:
             "The learning rate is too low: try one three to ten times higher, or train for longer.",
         )
     settled = _settled(curve)
-    if settled <= 0.25 and end > 0.25 * start:
-        if update_ratio is not None and update_ratio < 2e-3:
-            return Finding(
-                "early_plateau",
-                f"{told}, nearly all of it in the first {settled:.0%} of the steps; since then it stays, although the "
-                f"updates are small (a ratio of {update_ratio:.1g}).",
-                "The model may be too small for the data, or the labels noisy: try a larger model first.",
-            )
+    if end < 0.35 * start:
+        return Finding("loss_falls", f"{told}, as it should.")
+    if settled > 0.6:
         return Finding(
-            "lr_too_high",
-            f"{told}, nearly all of it in the first {settled:.0%} of the steps, and then stays on a plateau.",
-            "The learning rate is probably too high: try one three to ten times lower, or a schedule that lowers it. "
-            "If that changes nothing the model is too small.",
+            "unfinished",
+            f"{told} and was still falling at the end.",
+            "Train for longer, or try a higher learning rate.",
         )
-    return Finding("loss_falls", f"{told}, as it should.")
+    told = f"{told}, nearly all of it in the first {settled:.0%} of the steps, and then stays"
+    if update_ratio is not None and update_ratio < _LARGE_STEPS:
+        return Finding(
+            "plateau",
+            f"{told}, although the steps are small ({update_ratio:.1g} of the weights' norm).",
+            "The model may be too small for the data, or the labels noisy: try a larger model first.",
+        )
+    return Finding(
+        "lr_too_high",
+        f"{told} on a plateau.",
+        "The learning rate is probably too high: try one three to ten times lower, or a schedule that lowers it. "
+        "If that changes nothing the model is too small.",
+    )
 
 
 def _straight(curve: Array) -> bool:
@@ -137,7 +144,7 @@ def read_gap(epochs: dict[str, Array]) -> Finding | None:
         seen = f"The gap between training and validation is wide ({told}){since}" if judged else since[6:].capitalize()
         return Finding("overfitting", f"{seen}: the model overfits.", f"{more}; a smaller model is the last resort.")
     level = len(loss) >= 6 and loss[-1] > 0.97 * loss[-1 - len(loss) // 3]
-    if judged and gap < 0.02 and accuracy[-1] < 0.9 and level:
+    if judged and gap < 0.05 and accuracy[-1] < 0.9 and level:
         return Finding(
             "underfitting",
             f"There is no gap between training and validation ({told}), and the training loss no longer falls: the "

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import whole_number
+from fastnn.nn.losses import CrossEntropyLoss
 from fastnn.nn.module import Module, no_grad
-from fastnn.train.batches import as_batches, correct_in, counted
+from fastnn.train.answers import right_answers
+from fastnn.train.batches import as_batches, opened
 
 __all__ = ["Evaluation", "evaluate", "predict"]
 
@@ -48,18 +50,17 @@ def evaluate(model: Module, data: Any, loss: Any = None, *, batch_size: int = 25
     augment nor drop the last batch.
     """
     batch_size = _batch_size("evaluate", batch_size)
-    criterion = cross_entropy() if loss is None else loss
+    criterion = criterion_of("evaluate", loss)
     loader = as_batches(data, model, batch_size=batch_size, shuffle=False)
     total, right, answers, samples = 0.0, 0, 0, 0
-    with evaluating(model):
-        for x, y in loader.batches(0):
+    with evaluating(model), opened(loader, 0) as batches:
+        for x, y in batches:
             logits = model(x)
             total += float(criterion(logits, y)) * len(x)
             samples += len(x)
-            found = correct_in(logits, y)
+            found = right_answers(criterion, logits, y)
             if found is not None:
-                right += found
-                answers += counted(y)
+                right, answers = right + found[0], answers + found[1]
     if samples == 0:
         raise ValueError("evaluate: data is empty; expected one sample or more")
     return Evaluation(total / samples, right / answers if answers else math.nan, samples)
@@ -78,18 +79,22 @@ def predict(model: Module, x: Any, *, batch_size: int = 256) -> Array:
             raise ValueError(f"predict: x has shape {array.shape}; expected one sample or more")
         x = (array, np.zeros(len(array), np.int64))
     loader = as_batches(x, model, batch_size=batch_size, shuffle=False)
-    with evaluating(model):
-        outputs = [np.array(model(batch), copy=True) for batch, _ in loader.batches(0)]
+    with evaluating(model), opened(loader, 0) as batches:
+        outputs = [np.array(model(batch), copy=True) for batch, _ in batches]
     if not outputs:
         raise ValueError("predict: x is empty; expected one sample or more")
     return np.concatenate(outputs)
 
 
-def cross_entropy() -> Any:
-    """The loss of classifiers."""
-    from fastnn import nn
-
-    return nn.CrossEntropyLoss()
+def criterion_of(title: str, loss: Any) -> Any:
+    """The loss that is asked for: of classifiers where none is."""
+    if loss is None:
+        return CrossEntropyLoss()
+    if not callable(loss) or not hasattr(loss, "backward"):
+        raise TypeError(f"{title}: loss is of type {type(loss).__name__}; expected one of fnn.nn, CrossEntropyLoss()")
+    if getattr(loss, "reduction", "mean") != "mean":
+        raise ValueError(f"{title}: loss has reduction={loss.reduction!r}; expected 'mean'")
+    return loss
 
 
 def _batch_size(title: str, batch_size: Any) -> int:

@@ -70,8 +70,8 @@ def fit(
         `Callback` objects of your own.
     checkpoint, resume
         A folder, in which the state is saved after every epoch, or `Checkpoints` that say how often. A run whose folder
-        holds a checkpoint goes on from there, with the same bits as if it had not been interrupted, unless
-        resume=False.
+        holds a checkpoint goes on from there, with the optimiser's options of then and the same bits as if it had not
+        been interrupted, unless resume=False.
     seed
         Of the order of the samples. Initial weights and the masks of random layers follow from `fnn.manual_seed`, set
         before the model is made: with both, a run repeats to the last bit at any number of threads.
@@ -82,7 +82,8 @@ def fit(
         default there are about 20 looks in a run. False: none. It changes no result.
     divergence
         The run is stopped when the running mean of its loss is more than this many times that of the first step, or of
-        guessing (ln C for C classes) if that is larger; and when a loss is not finite. inf: only then.
+        guessing (ln C for C classes, the variance of the targets for squares) if that is larger; and when a loss is
+        not finite. inf: only then.
 
     Returns
     -------

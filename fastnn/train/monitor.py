@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn.arguments import whole_number
 from fastnn.functions.statistics import activation_statistics, dead_units, update_ratio
 from fastnn.nn.module import Handle, Module
 from fastnn.train.callbacks import Callback
@@ -29,7 +30,7 @@ _LOOKS = 3  # so many looks in a row without a sign of life, and a unit counts a
 
 # Shares and ratios from which something is said.
 DEAD, SATURATED = 0.5, 0.5
-RATIO_HIGH, RATIO_LOW = 3e-2, 3e-5
+RATIO_HIGH, RATIO_LOW = 0.1, 3e-5
 VANISHED, COLLAPSED = 1e-4, 1e-4
 
 
@@ -44,8 +45,6 @@ class Monitor(Callback):
     """
 
     def __init__(self, every: int = 100) -> None:
-        from fastnn.arguments import whole_number
-
         self.every = whole_number("Monitor", "every", every)
         if self.every < 1:
             raise ValueError(f"Monitor: every is {every}; expected 1 or more steps")
@@ -53,6 +52,10 @@ class Monitor(Callback):
         self._now: dict[str, dict[str, float]] = {}
         self._before: dict[str, list[tuple[Any, Array]]] = {}
         self._handles: list[Handle] = []
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        if trainer.step == 0:
+            self._quiet = {}
 
     def on_batch_begin(self, trainer: Trainer) -> None:
         if trainer.step % self.every:
@@ -67,7 +70,7 @@ class Monitor(Callback):
     def on_batch_end(self, trainer: Trainer) -> None:
         if not self._handles:
             return
-        self._release()
+        self.release()
         for name, values in self._now.items():
             ratios = []
             for weight, before in self._before[name]:
@@ -79,10 +82,11 @@ class Monitor(Callback):
         self._now, self._before = {}, {}
 
     def on_train_end(self, trainer: Trainer) -> None:
-        self._release()  # a step that went wrong has had no end
+        self.release()
         trainer.history.findings += read_layers(trainer.history)
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Take the hooks away; a step that went wrong has had no end."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -92,6 +96,8 @@ class Monitor(Callback):
         kind = activation[0] if isinstance(activation, tuple) else activation
 
         def look(module: Module, x: Any, y: Any) -> None:
+            if not _told(y):
+                return
             values = self._now.setdefault(name, {})
             told = activation_statistics(y, activation if kind in _FLAT else None, margin=_MARGIN)
             values |= {"mean": float(told.mean), "std": float(told.std)}
@@ -111,6 +117,8 @@ class Monitor(Callback):
 
     def _backward(self, name: str) -> Any:
         def look(module: Module, dx: Any, dy: Any) -> None:
+            if not _told(dy):
+                return
             told = activation_statistics(dy)
             values = self._now.setdefault(name, {})
             values |= {"gradient_mean": float(told.mean), "gradient_std": float(told.std)}
@@ -125,6 +133,11 @@ class Monitor(Callback):
         self._quiet = dict(state_dict["quiet"])
 
 
+def _told(values: Any) -> bool:
+    """Is this an array of numbers with something in it? A layer of one's own may return anything."""
+    return isinstance(values, np.ndarray) and values.size > 0 and values.dtype.kind not in "cOSU"
+
+
 def read_layers(history: History) -> list[Finding]:
     """What the numbers of the layers say, the worst layer of each kind of trouble in one sentence."""
     layers = history.layers
@@ -137,13 +150,9 @@ def read_layers(history: History) -> list[Finding]:
     return found + updates
 
 
-def _last(layers: dict[str, dict[str, Array]], column: str) -> dict[str, float]:
-    """The newest value of each layer that has the column."""
-    return {name: float(columns[column][-1]) for name, columns in layers.items() if column in columns}
-
-
 def _dead(layers: dict[str, dict[str, Array]]) -> list[Finding]:
-    shares = {name: share for name, share in _last(layers, "dead").items() if share >= DEAD}
+    last = {name: float(columns["dead"][-1]) for name, columns in layers.items() if "dead" in columns}
+    shares = {name: share for name, share in last.items() if share >= DEAD}
     if not shares:
         return []
     name = max(shares, key=lambda each: shares[each])
@@ -159,14 +168,15 @@ def _dead(layers: dict[str, dict[str, Array]]) -> list[Finding]:
 
 
 def _saturated(layers: dict[str, dict[str, Array]]) -> list[Finding]:
-    shares = {name: share for name, share in _last(layers, "saturated").items() if share >= SATURATED}
+    shares = {name: float(np.median(columns.get("saturated", 0.0))) for name, columns in layers.items()}
+    shares = {name: share for name, share in shares.items() if share >= SATURATED}
     if not shares:
         return []
     name = max(shares, key=lambda each: shares[each])
     return [
         Finding(
             "saturated",
-            f"{shares[name]:.0%} of the outputs of layer {name} are saturated, where the slope is next to 0: little "
+            f"{shares[name]:.0%} of the outputs of layer {name} were saturated, where the slope is next to 0: little "
             "gradient passes.",
             "Try smaller initial weights (Xavier or Glorot), a batch norm before it, a lower learning rate, or relu.",
         )

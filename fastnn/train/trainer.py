@@ -12,21 +12,24 @@ from typing import Any
 import numpy.typing as npt
 
 from fastnn import random
-from fastnn.arguments import flag, real_number, whole_number
+from fastnn.arguments import flag, real_number
+from fastnn.nn.losses import MSELoss
 from fastnn.nn.module import Module
 from fastnn.nn.random_layers import random_state, set_random_state
 from fastnn.optim import Adam, Optimizer, clip_grad_norm_
 from fastnn.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from fastnn.regularizers import Regularizer
 from fastnn.train import diagnosis
-from fastnn.train.batches import as_batches, correct_in, counted
+from fastnn.train.answers import guessing_loss, right_answers
+from fastnn.train.batches import as_batches, opened
 from fastnn.train.callbacks import Callback, EarlyStopping
 from fastnn.train.checkpoint import Checkpoints
 from fastnn.train.curves import read_curves
-from fastnn.train.evaluation import cross_entropy, evaluate
+from fastnn.train.evaluation import criterion_of, evaluate
 from fastnn.train.findings import Finding, TrainingWarning
 from fastnn.train.history import History
 from fastnn.train.monitor import Monitor
+from fastnn.train.options import checked, ordered_callbacks, positive
 from fastnn.train.progress import Progress
 
 __all__ = ["Trainer"]
@@ -71,32 +74,28 @@ class Trainer:
         if not isinstance(model, Module):
             raise TypeError(f"fit: model is of type {type(model).__name__}; expected an fnn.nn.Module")
         self.model = model
-        self.epochs, self.batch_size = _positive("epochs", epochs), _positive("batch_size", batch_size)
-        self.criterion = cross_entropy() if loss is None else loss
-        for name in ("__call__", "backward"):
-            if not hasattr(self.criterion, name):
-                raise TypeError(
-                    f"fit: loss is of type {type(loss).__name__}; expected a loss, such as CrossEntropyLoss()"
-                )
-        self.optimizer = Adam(model.parameters()) if optimizer is None else _kind("optimizer", optimizer, Optimizer)
-        self.scheduler = _kind("scheduler", scheduler, LRScheduler, ReduceLROnPlateau)
+        self.epochs, self.batch_size = positive("epochs", epochs), positive("batch_size", batch_size)
+        self.criterion = criterion_of("fit", loss)
+        self.optimizer = Adam(model.parameters()) if optimizer is None else checked("optimizer", optimizer, Optimizer)
+        self.scheduler = checked("scheduler", scheduler, LRScheduler, ReduceLROnPlateau)
         if scheduler is not None and scheduler.optimizer is not self.optimizer:
             raise ValueError("fit: scheduler is over another optimizer; expected the one that is given")
         if schedule not in ("epoch", "step"):
             raise ValueError(f"fit: schedule is {schedule!r}; expected 'epoch' or 'step'")
         self.schedule = schedule
-        self.regularizer = _kind("regularizer", regularizer, Regularizer)
+        self.regularizer = checked("regularizer", regularizer, Regularizer)
         self.clip = None if clip_grad_norm is None else real_number("fit", "clip_grad_norm", clip_grad_norm, above=0.0)
         self.divergence = real_number("fit", "divergence", divergence, above=1.0, infinite=True)
         self.resume, self.wants_progress = flag("fit", "resume", resume), flag("fit", "progress", progress)
         self.checkpoints = checkpoint if isinstance(checkpoint, Checkpoints | None) else Checkpoints(checkpoint)
         self.loader = as_batches(train, model, batch_size=self.batch_size, shuffle=True, seed=seed)
+        self.batch_size = int(getattr(self.loader, "batch_size", self.batch_size))
         if len(self.loader) == 0:
             raise ValueError("fit: train has no batches; expected one or more")
         self.validation = (
             None if validation is None else as_batches(validation, model, batch_size=self.batch_size, shuffle=False)
         )
-        self.callbacks = _callbacks(early_stopping, callbacks, monitor, self.epochs * len(self.loader))
+        self.callbacks = ordered_callbacks(early_stopping, callbacks, monitor, self.epochs * len(self.loader))
         self.history = History()
         self.epoch = self.batch = self.step = 0
         self.loss = math.nan
@@ -105,7 +104,10 @@ class Trainer:
         self._running, self._weight = 0.0, 0.0  # the running mean of the loss, and what it is divided by
         self._chance = 0.0  # the loss of guessing, where it is known
         self._sums = dict.fromkeys(_SUMS, 0.0)
-        self._parameters = list(model.parameters())
+        learned = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self._parameters = list(dict.fromkeys([*model.parameters(), *learned]))
+        if len(self._parameters) == len(learned) + len(list(model.parameters())):
+            raise ValueError("fit: optimizer has none of the model's parameters; expected one over model.parameters()")
         self._norms: dict[str, float] = {}
         self._bar = Progress(False, 0, 0, 0)
 
@@ -114,19 +116,23 @@ class Trainer:
     def run(self) -> History:
         """Train from where a checkpoint has left off, or from the start, to the end."""
         modes = [(module, module.training) for module in self.model.modules()]
-        needed, self.model.needs_input_grad = self.model.needs_input_grad, False
+        needed = self.model.needs_input_grad
         self._load()
         self._norms = diagnosis.weight_norms(self.model)
-        total = self.epochs * len(self.loader) * self.batch_size
-        self._bar = Progress(self.wants_progress, total, self.step * self.batch_size, self.epochs)
-        self.model.train()
         try:
+            total = self.epochs * len(self.loader) * self.batch_size
+            self._bar = Progress(self.wants_progress, total, self.step * self.batch_size, self.epochs)
+            self.model.needs_input_grad = False
+            self.model.train()
             self._call("on_train_begin")
             while self.epoch < self.epochs and not self.stopping:
                 self._run_epoch()
             self._conclude()
         finally:
             self._bar.close()
+            for callback in self.callbacks:
+                if isinstance(callback, Monitor):
+                    callback.release()
             self.model.needs_input_grad = needed
             for module, training in modes:
                 module.training = training
@@ -143,13 +149,14 @@ class Trainer:
             self._call("on_epoch_begin")
         begin = time.perf_counter() - self._sums["seconds"]
         number = getattr(self.loader, "epoch", self.epoch)
-        for x, y in self.loader.batches(number, self.batch):
-            self._train_batch(x, y)
-            self._sums["seconds"] = time.perf_counter() - begin
-            if self.stopping:
-                break
-            if self._due_in_epoch():
-                self._save()
+        with opened(self.loader, number, self.batch) as batches:
+            for x, y in batches:
+                self._train_batch(x, y)
+                self._sums["seconds"] = time.perf_counter() - begin
+                if self.stopping:
+                    break
+                if self._due_in_epoch():
+                    self._save()
         if self.history.diverged:
             return
         if self.batch < len(self.loader):  # stopped by a callback
@@ -194,7 +201,9 @@ class Trainer:
     def _beginning(self) -> list[Finding]:
         """Was the first loss far above that of guessing?"""
         first, chance = self.initial_loss, self._chance
-        if self.history.diverged or first is None or not chance or first < 1.5 * chance + 0.5:
+        if self.history.diverged or first is None or not chance or isinstance(self.criterion, MSELoss):
+            return []
+        if first < 1.5 * chance + 0.5:
             return []
         message = f"The first loss was {first:.3g}, where a model that guesses has {chance:.3g}."
         advice = "Try smaller initial weights, in the last layer above all, and inputs of zero mean and unit variance."
@@ -211,20 +220,20 @@ class Trainer:
         if not self._sound(x, y, logits):
             self.history.record_step(record)
             return
-        right = correct_in(logits, y)
-        if right is not None:
-            self._sums["right"] += right
-            self._sums["answers"] += counted(y)
+        found = right_answers(self.criterion, logits, y)
+        if found is not None:
+            self._sums["right"] += found[0]
+            self._sums["answers"] += found[1]
         for parameter in self._parameters:
             parameter.zero_grad()
         self.model.backward(self.criterion.backward())
         if self.regularizer is not None:
             record["penalty"] = self.regularizer.penalty(self._parameters)
         if self.clip is not None:
-            norm = self._clipped()
-            if norm is None:
+            record["grad_norm"] = norm = self._clipped()
+            if not math.isfinite(norm):
+                self.history.record_step(record)
                 return
-            record["grad_norm"] = norm
         self.optimizer.step()
         self.history.record_step(record)
         self._sums["loss"] += loss * len(x)
@@ -236,8 +245,8 @@ class Trainer:
         answers = self._sums["answers"]
         self._bar.batch(self.epoch, len(x), loss, self._sums["right"] / answers if answers else math.nan)
 
-    def _clipped(self) -> float | None:
-        """The norm of all gradients before clipping; None, and the run is over, where it is not finite."""
+    def _clipped(self) -> float:
+        """The norm of all gradients before clipping; NaN, and the run is over, where it is not finite."""
         assert self.clip is not None
         try:
             return float(clip_grad_norm_(self._parameters, self.clip, error_if_nonfinite=True))
@@ -246,7 +255,7 @@ class Trainer:
             self._diverge(
                 "nonfinite", f"The gradients of step {self.step + 1} are not finite. {where}", diagnosis.LOWER
             )
-            return None
+            return math.nan
 
     def _sound(self, x: Array, y: Array, logits: Array) -> bool:
         """Is the loss a finite number, and not far above where it began? If not the run is over."""
@@ -257,13 +266,13 @@ class Trainer:
             return False
         if self.initial_loss is None:
             self.initial_loss = loss
-            judged = type(self.criterion).__name__ == "CrossEntropyLoss" and correct_in(logits, y) is not None
-            self._chance = math.log(logits.shape[1]) if judged else 0.0
+            guess = guessing_loss(self.criterion, logits, y)
+            self._chance = 0.0 if guess is None else guess[0]
         self._running = _MEMORY * self._running + (1 - _MEMORY) * loss
         self._weight = _MEMORY * self._weight + (1 - _MEMORY)
         mean = self._running / self._weight
         floor = max(self.initial_loss, self._chance)
-        if mean > self.divergence * floor:
+        if mean > self.divergence * floor > 0:
             seen = (
                 f"The loss has risen to {mean:.4g} by step {self.step + 1}, more than {self.divergence:g} times the "
                 f"{floor:.4g} of the start."
@@ -304,10 +313,14 @@ class Trainer:
         found = self.checkpoints.load() if self.checkpoints is not None and self.resume else None
         if found is not None:
             weights, state = found
+            before = {name: array.copy() for name, array in self.model.state_dict().items()}
+            options = self.optimizer.state_dict()
             try:
                 self.load_state_dict(weights, state)
             except (KeyError, ValueError, TypeError) as error:
                 assert self.checkpoints is not None
+                self.model.load_state_dict(before)
+                self.optimizer.load_state_dict(options)
                 raise ValueError(
                     f"fit: the checkpoint in {self.checkpoints.folder} is not of this run: {error}. "
                     "resume=False begins anew, another folder keeps both"
@@ -318,7 +331,7 @@ class Trainer:
         return {
             "optimizer": {"kind": type(self.optimizer).__name__, **self.optimizer.state_dict()},
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-            "loader": {"epoch": getattr(self.loader, "epoch", None), "batches": len(self.loader)},
+            "loader": {"epoch": getattr(self.loader, "epoch", None), **self._identity()},
             "position": {"epoch": self.epoch, "batch": self.batch, "step": self.step},
             "sums": dict(self._sums),
             "start": {
@@ -332,13 +345,18 @@ class Trainer:
             "history": self.history.as_dict(),
         }
 
+    def _identity(self) -> dict[str, Any]:
+        """What the loader must have in common with the one of a checkpoint."""
+        known = dict(getattr(self.loader, "state", {}))
+        return {"batches": len(self.loader)} | {name: known[name] for name in known if name not in ("epoch", "batch")}
+
     def load_state_dict(self, weights: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` has returned, and from the model's arrays."""
         kinds = [kind for kind, _ in state["callbacks"]]
         own = [type(each).__name__ for each in self.callbacks]
         for name, found, expected in [
             ("optimizer", state["optimizer"]["kind"], type(self.optimizer).__name__),
-            ("train", f"{state['loader']['batches']} batches", f"{len(self.loader)} batches"),
+            *((f"{name} of train", state["loader"].get(name), value) for name, value in self._identity().items()),
             ("callbacks", kinds, own),
             ("scheduler", state["scheduler"] is not None, self.scheduler is not None),
         ]:
@@ -361,38 +379,3 @@ class Trainer:
         start = state["start"]
         self.initial_loss, self._chance = start["loss"], float(start["chance"])
         self._running, self._weight = float(start["running"]), float(start["weight"])
-
-
-def _kind(name: str, value: Any, *kinds: type) -> Any:
-    if value is not None and not isinstance(value, kinds):
-        wanted = " or ".join(kind.__name__ for kind in kinds)
-        raise TypeError(f"fit: {name} is of type {type(value).__name__}; expected one of fnn's kind {wanted}")
-    return value
-
-
-def _positive(name: str, value: Any) -> int:
-    number = whole_number("fit", name, value)
-    if number < 1:
-        raise ValueError(f"fit: {name} is {number}; expected 1 or more")
-    return number
-
-
-def _callbacks(
-    early_stopping: EarlyStopping | int | None,
-    callbacks: Iterable[Callback],
-    monitor: Monitor | int | bool | None,
-    steps: int,
-) -> list[Callback]:
-    """In the order in which they are called: the monitor, those of the user, early stopping."""
-    own = [_kind("callbacks", callback, Callback) for callback in callbacks]
-    if monitor is None or monitor is True:
-        own.insert(0, Monitor(max(1, steps // 20)))
-    elif isinstance(monitor, Monitor):
-        own.insert(0, monitor)
-    elif monitor is not False:
-        own.insert(0, Monitor(_positive("monitor", monitor)))
-    if isinstance(early_stopping, EarlyStopping):
-        own.append(early_stopping)
-    elif early_stopping is not None:
-        own.append(EarlyStopping(_positive("early_stopping", early_stopping)))
-    return own

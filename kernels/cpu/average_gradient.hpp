@@ -127,48 +127,61 @@ struct even_spread {
   }
 };
 
-// The same for regions, which may be of any sizes: every vector of columns adds up the gradients of the regions it
+// The same for regions as adaptive pooling has them: every vector of columns adds up the gradients of the regions it
 // meets, each in the lanes that are in that region. Which they are is found out once for all rows.
 template <class T>
 struct region_spread {
   using V = typename storage<T>::V;
   using W = typename sums<V>::W;
-  static constexpr int64_t width = lanes<W>, most = 4096 / width;  // meetings of vectors and regions
-  alignas(64) double mask[most * width];                           // all bits where a column is in the region
-  int64_t region[most], first[block / width + lanes<V> + 1];       // first meeting of each vector
+  static constexpr int64_t width = lanes<W>, most_regions = 256;
+  static constexpr int64_t most = (block + 2 * most_regions) / width + 2 * most_regions;  // meetings
+  static constexpr int64_t line_room = 8192;
+  alignas(64) double mask[most * width];                         // all bits where a column is in the region
+  int64_t region[most], first[(block + sum_lanes) / width + 1];  // first meeting of each vector
+  int64_t until[(block + sum_lanes) / width];                    // the vectors from this one on that one region fills
+  buffer<line_room> lines;
 
-  // Is there room for all? If so, they are listed.
-  bool list(const inverse_axis& a) {
-    if (a.kernel != 0 || a.in > block || a.out > room_between) return false;
+  // Do all regions fit, and lines of so many rows? If so, they are listed.
+  bool list(const inverse_axis& a, int64_t rows) {
+    if (a.kernel != 0 || a.in > block || a.out > most_regions || rows * pitch(a) > line_room) return false;
     int64_t n = 0, low = 0, high = 0, v = 0;
-    for (int64_t i = 0; i < a.in; i += lanes<V>)
-      for (int64_t k = i; k < i + lanes<V>; k += width, ++v) {
-        while (high < a.out && a.start(high) < k + width) ++high;
-        while (low < high && a.stop(low) <= k) ++low;
-        if (n + high - low > most) return false;
-        first[v] = n;
-        for (int64_t o = low; o < high; ++o, ++n) {
-          region[n] = o;
-          const u64 in = ~u64(0);
-          for (int64_t c = 0; c < width; ++c) {
-            const u64 bits = k + c >= a.start(o) && k + c < a.stop(o) ? in : 0;
-            FASTNN_MEMCPY(mask + n * width + c, &bits, sizeof bits);
-          }
+    for (int64_t k = 0; k < pitch(a); k += width, ++v) {
+      while (high < a.out && a.start(high) < k + width) ++high;
+      while (low < high && a.stop(low) <= k) ++low;
+      first[v] = n;
+      for (int64_t o = low; o < high; ++o, ++n) {
+        region[n] = o;
+        for (int64_t c = 0; c < width; ++c) {
+          const u64 bits = k + c >= a.start(o) && k + c < a.stop(o) ? ~u64(0) : 0;
+          FASTNN_MEMCPY(mask + n * width + c, &bits, sizeof bits);
         }
       }
+    }
     first[v] = n;
+    for (int64_t u = v; u-- > 0;) {
+      const int64_t o = region[first[u]], k = u * width;
+      const bool alone = first[u + 1] - first[u] == 1 && a.start(o) <= k && k + width <= a.stop(o);
+      const bool on = alone && u + 1 < v && until[u + 1] > u + 1 && region[first[u + 1]] == o;
+      until[u] = alone ? (on ? until[u + 1] : u + 1) : u;
+    }
     return true;
   }
-  void write(const row_writer<T>& out, int64_t columns, const double* g) const {
-    const int64_t* vector = first;
-    for (int64_t i = 0; i < columns; i += lanes<V>) {
-      sums<V> sum;
-      each_part<V>(sum, [&](auto& part, int, int) {
-        part = W(0.0);
-        for (int64_t n = *vector++; n < *vector; ++n)
-          part = part + from_bits<W>(bits(W(g[region[n]])) & bits(load<W>(mask + n * width)));
-      });
-      out.put(i, sum.rounded());
+  static int64_t pitch(const inverse_axis& a) { return (a.in + sum_lanes - 1) / sum_lanes * sum_lanes; }
+
+  // A row of columns: of their regions' gradients g.
+  void write(double* line, int64_t columns, const double* g) const {
+    const int64_t vectors = (columns + width - 1) / width;
+    for (int64_t v = 0; v < vectors;) {
+      if (v < until[v]) {
+        const W filled(g[region[first[v]]]);
+        for (const int64_t end = until[v]; v < end; ++v) store(line + v * width, filled);
+        continue;
+      }
+      W sum(0.0);
+      for (int64_t n = first[v]; n < first[v + 1]; ++n)
+        sum = sum + from_bits<W>(bits(W(g[region[n]])) & bits(load<W>(mask + n * width)));
+      store(line + v * width, sum);
+      ++v;
     }
   }
 };
@@ -192,10 +205,22 @@ class gradient {
     const int64_t columns = width.in, first = width.first_of(0), last = width.last_of(columns - 1);
     const bool one_block = columns <= block;
     region_spread<T> regions;
-    if (regions.list(width)) {
+    // regions that hold one row: at most so many, since no two of them have the same first row and the same last one
+    const int64_t slots = 2 * height.out / height.in + 3, pitch = regions.pitch(width);
+    if (regions.list(width, slots)) {
+      int64_t made = 0;  // lines, one for each region of the height, in a ring
+      const auto line = [&](int64_t oh) { return regions.lines.at + oh % slots * pitch; };
       each_row(begin, end, [&](const row& r) {
-        gather(r, 0, width.out);
-        regions.write({r.to, dx_end}, columns, g.at);
+        for (made = r.ih == 0 ? 0 : made; made < r.h.last; ++made) {
+          gather({r.plane, r.id, r.ih, r.d, {made, made + 1}, r.to}, 0, width.out);
+          regions.write(line(made), columns, g.at);
+        }
+        const row_writer<T> out = {r.to, dx_end};
+        for (int64_t k = 0; k < columns; k += lanes<V>) {
+          auto sum = load_sums<V>(line(r.h.first) + k);
+          for (int64_t oh = r.h.first + 1; oh < r.h.last; ++oh) sum = sum + load_sums<V>(line(oh) + k);
+          out.put(k, sum.rounded());
+        }
       });
     } else if (even_spread<T>::fits(width)) {
       even_spread<T> spread{width, {}};  // what is between the gradients of one block stays 0
@@ -270,23 +295,37 @@ class gradient {
       share_first = o0;
       shares = n;
     }
-    for (int64_t k = 0; k < n; k += lanes<V>) {
-      auto sum = sums<V>::of(V(0.0f));
-      depth.each(r.id, r.d, [&](int64_t od) {
-        height.each(r.ih, r.h, [&](int64_t oh) {
-          const double count = depth.count(od) * height.count(oh);
-          if (count != last_count) {
-            last_count = count;
-            factor = 1.0 / count;
-          }
-          const T* const from = r.plane + (od * height.out + oh) * width.out + o0 + k;
-          const auto v = sums<V>::of(load_before(from, dy_end));
-          each_part<V>(sum, [&](auto& part, int i, int) { part = part + v.part[i] * W(factor); });
-        });
+    struct {
+      const T* from;
+      double factor;
+    } source[16];
+    int sources = 0;
+    bool fresh = true;
+    const auto add = [&](bool last) {
+      for (int64_t k = 0; k < n; k += lanes<V>) {
+        auto sum = fresh ? sums<V>::of(V(0.0f)) : load_sums<V>(g.at + k);
+        for (int i = 0; i < sources; ++i) {
+          const auto v = sums<V>::of(load_before(source[i].from + k, dy_end));
+          each_part<V>(sum, [&](auto& part, int j, int) { part = part + v.part[j] * W(source[i].factor); });
+        }
+        if (last) each_part<V>(sum, [&](auto& part, int, int at) { part = part * load<W>(share.at + k + at); });
+        store_sums<V>(g.at + k, sum);
+      }
+      fresh = false;
+      sources = 0;
+    };
+    depth.each(r.id, r.d, [&](int64_t od) {
+      height.each(r.ih, r.h, [&](int64_t oh) {
+        const double count = depth.count(od) * height.count(oh);
+        if (count != last_count) {
+          last_count = count;
+          factor = 1.0 / count;
+        }
+        source[sources++] = {r.plane + (od * height.out + oh) * width.out + o0, factor};
+        if (sources == 16) add(false);
       });
-      each_part<V>(sum, [&](auto& part, int, int at) { part = part * load<W>(share.at + k + at); });
-      store_sums<V>(g.at + k, sum);
-    }
+    });
+    add(true);
   }
 
   const inverse_axis &depth, &height, &width;

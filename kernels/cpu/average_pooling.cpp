@@ -111,69 +111,83 @@ FASTNN_FN void add_run(lanes16& sum, const T* from, int64_t n) {
 }
 
 // Regions. Where they are wide, each is added up in the 16 lanes of a whole plane, row by row; else rows are added up
-// first, in vectors, then the columns of each region.
+// first, in vectors, then the columns of each region. Sums of a plane are divided together, in vectors, where they fit:
+// vectors that were divided row by row would wait for the single sums to leave the store queue.
 template <class T>
 void regions(const void* x, void* y, const Regions& r, int64_t begin, int64_t end) {
-  using S = storage<T>;
-  using V = typename S::V;
-  using W = typename sums<V>::W;
+  using V = typename storage<T>::V;
   const RegionAxis &depth = r.axis[0], &height = r.axis[1], &width = r.axis[2];
   const int64_t inputs = depth.in * height.in * width.in, outputs = depth.out * height.out * width.out;
   const T* const x_end = static_cast<const T*>(x) + r.planes * inputs;
   T* const y_end = static_cast<T*>(y) + end * outputs;
-  T* to = static_cast<T*>(y) + begin * outputs;
-  const bool wide = width.in >= sum_lanes * width.out, one_block = larger(width.in, width.out) <= block;
-  buffer<block> columns, found, lengths;
+  const bool wide = width.in >= sum_lanes * width.out;
+  const bool fits = outputs <= block && (wide || width.in <= block);
+  buffer<block> columns, found, counts;
 
-  // The regions from o0 on that fit the buffers: one at least, for narrow ones are at most 18 long.
-  const auto block_end = [&](int64_t o0) {
-    int64_t o = o0 + 1;
-    while (o < width.out && o - o0 < block && (wide || width.stop[o] - width.start[o0] <= block)) ++o;
-    return o;
+  // Calls f(od, oh, o0, o1, results so far) for all rows of a plane, or pieces of rows whose columns fit: of one region
+  // at least, as narrow ones are at most 18 long.
+  const auto each_piece = [&](auto f) {
+    int64_t done = 0;
+    for (int64_t od = 0; od < depth.out; ++od)
+      for (int64_t oh = 0; oh < height.out; ++oh)
+        for (int64_t o0 = 0, o1 = width.out; o0 < width.out; done += o1 - o0, o0 = o1) {
+          if (!fits) {
+            o1 = o0 + 1;
+            while (o1 < width.out && o1 - o0 < block && (wide || width.stop[o1] - width.start[o0] <= block)) ++o1;
+          }
+          f(od, oh, o0, o1, done);
+        }
   };
-  const auto measure = [&](int64_t o0, int64_t o1) {
-    for (int64_t o = o0; o < o1; ++o) lengths.at[o - o0] = static_cast<double>(width.stop[o] - width.start[o]);
+  const auto count = [&](int64_t od, int64_t oh, int64_t o0, int64_t o1, int64_t at) {
+    const int64_t rows = (depth.stop[od] - depth.start[od]) * (height.stop[oh] - height.start[oh]);
+    for (int64_t o = o0; o < o1; ++o)
+      counts.at[at + o - o0] = static_cast<double>(rows * (width.stop[o] - width.start[o]));
   };
-  if (one_block) measure(0, width.out);
+  const auto divide = [&](const row_writer<T>& to, int64_t n) {
+    for (int64_t k = 0; k < n; k += lanes<V>) {
+      auto mean = load_sums<V>(found.at + k);
+      each_part<V>(mean, [&](auto& part, int, int at) { part = part / load<typename sums<V>::W>(counts.at + k + at); });
+      to.put(k, mean.rounded());
+    }
+  };
+
+  if (fits) each_piece(count);
   for (int64_t plane = begin; plane < end; ++plane) {
     const T* const from = static_cast<const T*>(x) + plane * inputs;
-    for (int64_t od = 0; od < depth.out; ++od)
-      for (int64_t oh = 0; oh < height.out; ++oh, to += width.out) {
-        const int64_t i0 = depth.start[od], i1 = depth.stop[od], j0 = height.start[oh], j1 = height.stop[oh];
-        const W rows(static_cast<double>((i1 - i0) * (j1 - j0)));
-        const auto each_row = [&](int64_t column, auto f) {
-          for (int64_t i = i0; i < i1; ++i)
-            for (int64_t j = j0; j < j1; ++j) f(from + (i * height.in + j) * width.in + column);
-        };
-        for (int64_t o0 = 0, o1 = width.out; o0 < width.out; o0 = o1) {
-          if (!one_block) measure(o0, o1 = block_end(o0));
-          const int64_t first = width.start[o0], n = width.stop[o1 - 1] - first;
-          if (wide) {
-            for (int64_t o = o0; o < o1; ++o) {
-              lanes16 sum = broadcast16(0.0);
-              each_row(width.start[o], [&](const T* row) { add_run(sum, row, width.stop[o] - width.start[o]); });
-              found.at[o - o0] = total(sum);
-            }
-          } else {
-            for (int64_t k = 0; k < n; k += lanes<V>) {
-              auto sum = sums<V>::of(V(0.0f));
-              each_row(first + k, [&](const T* row) { sum = sum + sums<V>::of(load_before(row, x_end)); });
-              store_sums<V>(columns.at + k, sum);
-            }
-            for (int64_t o = o0; o < o1; ++o) {
-              double sum = 0.0;
-              for (int64_t k = width.start[o] - first; k < width.stop[o] - first; ++k) sum += columns.at[k];
-              found.at[o - o0] = sum;
-            }
-          }
-          const row_writer<T> out = {to + o0, one_block ? y_end : to + o1};
-          for (int64_t k = 0; k < o1 - o0; k += lanes<V>) {
-            auto mean = load_sums<V>(found.at + k);
-            each_part<V>(mean, [&](auto& part, int, int at) { part = part / (rows * load<W>(lengths.at + k + at)); });
-            out.put(k, mean.rounded());
-          }
+    T* const to = static_cast<T*>(y) + plane * outputs;
+    each_piece([&](int64_t od, int64_t oh, int64_t o0, int64_t o1, int64_t done) {
+      const auto each_row = [&](int64_t column, auto f) {
+        for (int64_t i = depth.start[od]; i < depth.stop[od]; ++i) {
+          const T* row = from + (i * height.in + height.start[oh]) * width.in + column;
+          for (int64_t j = height.start[oh]; j < height.stop[oh]; ++j, row += width.in) f(row);
+        }
+      };
+      double* const sums_of = found.at + (fits ? done : 0);
+      if (wide) {
+        for (int64_t o = o0; o < o1; ++o) {
+          lanes16 sum = broadcast16(0.0);
+          each_row(width.start[o], [&](const T* row) { add_run(sum, row, width.stop[o] - width.start[o]); });
+          sums_of[o - o0] = total(sum);
+        }
+      } else {
+        const int64_t first = width.start[o0], n = width.stop[o1 - 1] - first;
+        for (int64_t k = 0; k < n; k += lanes<V>) {
+          auto sum = sums<V>::of(V(0.0f));
+          each_row(first + k, [&](const T* row) { sum = sum + sums<V>::of(load_before(row, x_end)); });
+          store_sums<V>(columns.at + k, sum);
+        }
+        for (int64_t o = o0; o < o1; ++o) {
+          double sum = 0.0;
+          for (int64_t k = width.start[o] - first; k < width.stop[o] - first; ++k) sum += columns.at[k];
+          sums_of[o - o0] = sum;
         }
       }
+      if (!fits) {
+        count(od, oh, o0, o1, 0);
+        divide({to + done, to + done + (o1 - o0)}, o1 - o0);
+      }
+    });
+    if (fits) divide({to, y_end}, outputs);
   }
 }
 

@@ -3,6 +3,7 @@
 
 Every function has the same name and arguments in fastnn.kernels.jit.convolution and fastnn.kernels.reference.convolution.
 """
+from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int64_t
 from libcpp cimport bool as cbool
@@ -28,6 +29,10 @@ cdef extern from "convolution_run.hpp" namespace "fastnn_cpu" nogil:
     cbool run_weight_gradient "fastnn_cpu::weight_gradient"(const Runtime&, int, const Geometry&, const void*, const void*, void*,
                                                                 cbool accumulate)
     cbool run_bias_gradient "fastnn_cpu::bias_gradient"(const Runtime&, int, const void*, int64_t, int64_t, int64_t, void*, cbool)
+
+cdef extern from "ndarray.hpp":
+    bint ndarray_is_plain(PyObject*) nogil
+    bint ndarray_disjoint(PyObject*, PyObject*) nogil
 
 cdef extern from "scratch.hpp" namespace "fastnn_cpu" nogil:
     int64_t peak "fastnn_cpu::scratch_peak"()
@@ -116,6 +121,23 @@ def bias_gradient(cnp.ndarray dy, cnp.ndarray dbias, cbool accumulate) -> None:
         done = run_bias_gradient(runtime[0], dtype, cnp.PyArray_DATA(dy), images, channels, positions, cnp.PyArray_DATA(dbias), accumulate)
     if not done:
         raise MemoryError("conv2d_backward: no memory for sums")
+
+
+def _apart(written, inputs) -> bool:
+    """Are these contiguous arrays, of which none that is written shares memory with another? None is no array."""
+    cdef list outputs = [array for array in written if array is not None], others = [array for array in inputs if array is not None]
+    cdef Py_ssize_t i, j
+    for array in outputs + others:
+        if not ndarray_is_plain(<PyObject*> array):
+            return False
+    for i in range(len(outputs)):
+        for j in range(i):
+            if not ndarray_disjoint(<PyObject*> outputs[i], <PyObject*> outputs[j]):
+                return False
+        for j in range(len(others)):
+            if not ndarray_disjoint(<PyObject*> outputs[i], <PyObject*> others[j]):
+                return False
+    return True
 
 
 def _scratch_peak() -> int:

@@ -27,24 +27,11 @@ struct correlation_tiles_of {
 };
 template <class V>
 const CorrelationTile<V>* correlation_tiles(i64 rows) {
-  switch (rows) {
-    case 1:
-      return correlation_tiles_of<V, 1>::column;
-    case 2:
-      return correlation_tiles_of<V, 2>::column;
-    case 3:
-      return correlation_tiles_of<V, 3>::column;
-    case 4:
-      return correlation_tiles_of<V, 4>::column;
-    case 5:
-      return correlation_tiles_of<V, 5>::column;
-    case 6:
-      return correlation_tiles_of<V, 6>::column;
-    case 7:
-      return correlation_tiles_of < V, 7 <= tile_rows ? 7 : 1 > ::column;
-    default:
-      return correlation_tiles_of<V, tile_rows>::column;
-  }
+  return rows == tile_rows ? correlation_tiles_of<V, tile_rows>::column
+         : rows == 6       ? correlation_tiles_of<V, 6>::column
+         : rows == 4       ? correlation_tiles_of<V, 4>::column
+         : rows == 2       ? correlation_tiles_of<V, 2>::column
+                           : correlation_tiles_of<V, 1>::column;
 }
 
 template <class V>
@@ -75,6 +62,7 @@ struct Correlator {
   Patch* patch;
   int* offset;
   bool in_order = true;  // weight t is that of tap t
+  i64 packed = 0;        // channels in scratch memory whose margins are zero
   i64 held = -1;         // whose weights lie in scratch memory
 
   explicit Correlator(const Correlation& correlation) : c(correlation), w(c.window), l(c.layout) {
@@ -116,7 +104,7 @@ struct Correlator {
       return depthwise_task(from, image, patches, group);
     if (c.hold) hold_weights(block * c.groups + group, group, first, outputs);
     if (c.across) {
-      pack(source, l, w, from, image, c.inner, patch, patches, source_end);
+      pack_source(from, image, c.inner, patches);
       Ahead<0> ahead = ahead_of(index + 1, outputs / panel * ((c.inner + l.chunk - 1) / l.chunk) * patch[0].rows);
       for (i64 o = 0; o < outputs; o += panel)
         across(patch[0], weights + o * c.inner * w.taps, group * c.outer + first + o, ahead);
@@ -126,9 +114,10 @@ struct Correlator {
     do {  // once even where there is nothing to sum up
       const i64 end = c.inner - begin < l.block ? c.inner : begin + l.block;
       const bool last = end == c.inner;
-      pack(source, l, w, from + begin * plane, image, end - begin, patch, patches, source_end);
-      for (i64 o = 0; o < outputs; o += tile_rows) {
-        const i64 rows = outputs - o < tile_rows ? outputs - o : tile_rows, channel = group * c.outer + first + o;
+      pack_source(from + begin * plane, image, end - begin, patches);
+      for (i64 o = 0, rows; o < outputs; o += rows) {
+        rows = next_rows(outputs - o);
+        const i64 channel = group * c.outer + first + o;
         const N* weight = weights;
         if (c.hold)
           weight += (o * c.inner + begin * rows) * w.taps;
@@ -145,7 +134,7 @@ struct Correlator {
   }
 
   Ahead<0> ahead_of(i64 index, i64 times) const {
-    Patch next;
+    Patch next = {};
     patches_of(l, w, c.images, index / c.groups % l.tiles, &next);
     const i64 channel = (next.image * c.groups + index % c.groups) * c.inner;
     return {static_cast<const T*>(c.source) + channel * w.source_rows * w.source_cols,
@@ -198,6 +187,11 @@ struct Correlator {
     for (i64 a = 0; a < panel; ++a) finish(turned + a * total_pitch, positions, &whole, 1, channel + a);
   }
 
+  void pack_source(const T* from, i64 image, i64 channels, i64 patches) {
+    pack(source, l, w, from, image, channels, patch, patches, source_end, packed);
+    if (packed < channels && keeps_margins(l, w)) packed = channels;
+  }
+
   // Their rows are unrolled.
   bool has_depthwise_loop() const { return l.kernel_rows == 3 || l.kernel_rows == 5 || l.kernel_rows == 7; }
   void depthwise_task(const T* from, i64 image, i64 patches, i64 group) {
@@ -213,7 +207,7 @@ struct Correlator {
         __builtin_prefetch(result + i, 1, 2);
       }
     }
-    pack(source, l, w, from, image, 1, patch, patches, source_end);
+    pack_source(from, image, 1, patches);
     for (i64 t = 0; t < w.taps; ++t) {
       const i64 row = l.offset[t] / l.pitch, col = l.offset[t] % l.pitch - l.first_col;
       weights[col * l.kernel_rows + row] =
@@ -245,10 +239,10 @@ struct Correlator {
   void hold_weights(i64 which, i64 group, i64 first, i64 outputs) {
     if (which == held) return;
     held = which;
-    const i64 step = c.across ? panel : tile_rows;
-    for (i64 o = 0; o < outputs; o += step)
-      pack_weights_of(weights + o * c.inner * w.taps, group, first + o, outputs - o < step ? outputs - o : step, 0,
-                      c.inner);
+    for (i64 o = 0, rows; o < outputs; o += rows) {
+      rows = c.across ? panel : next_rows(outputs - o);
+      pack_weights_of(weights + o * c.inner * w.taps, group, first + o, rows, 0, c.inner);
+    }
   }
 
   // totals of `rows` results along the line, over the channels [begin, end)

@@ -12,31 +12,18 @@ template <class V>
 using GradientTile = void (*)(const scalar_t<V>*, long long, const scalar_t<V>* const*, long long, long long, long long,
                               scalar_t<V>*, long long, bool);
 
+constexpr i64 gradient_columns = 2;  // three are hardly faster
 template <class V, int rows>
 struct gradient_tiles_of {
-  static constexpr GradientTile<V> column[3] = {gradient_tile<V, rows, 1>, gradient_tile<V, rows, 2>, gradient_tile < V,
-                                                rows, 3 <= tile_columns(tile_rows) ? 3 : 2 > };
+  static constexpr GradientTile<V> column[gradient_columns] = {gradient_tile<V, rows, 1>, gradient_tile<V, rows, 2>};
 };
 template <class V>
 const GradientTile<V>* gradient_tiles(i64 rows) {
-  switch (rows) {
-    case 1:
-      return gradient_tiles_of<V, 1>::column;
-    case 2:
-      return gradient_tiles_of<V, 2>::column;
-    case 3:
-      return gradient_tiles_of<V, 3>::column;
-    case 4:
-      return gradient_tiles_of<V, 4>::column;
-    case 5:
-      return gradient_tiles_of<V, 5>::column;
-    case 6:
-      return gradient_tiles_of<V, 6>::column;
-    case 7:
-      return gradient_tiles_of < V, 7 <= tile_rows ? 7 : 1 > ::column;
-    default:
-      return gradient_tiles_of<V, tile_rows>::column;
-  }
+  return rows == tile_rows ? gradient_tiles_of<V, tile_rows>::column
+         : rows == 6       ? gradient_tiles_of<V, 6>::column
+         : rows == 4       ? gradient_tiles_of<V, 4>::column
+         : rows == 2       ? gradient_tiles_of<V, 2>::column
+                           : gradient_tiles_of<V, 1>::column;
 }
 
 template <class T>
@@ -55,6 +42,7 @@ struct WeightAdder {
   Patch* patch;
   int* block_at;    // in dy and in x
   i64 blocks_most;  // of sixteen positions
+  i64 packed = 0;   // channels of the first tile in scratch memory whose margins are zero
   LanesBlocks blocks;
   i64 blocks_of[3] = {};  // tiles, height, length
   Ahead<0> next_source = {}, next_dy = {};
@@ -105,7 +93,9 @@ struct WeightAdder {
       i64 patches = 0;
       for (i64 k = 0; k < tiles; ++k) {
         patches = patches_of(l, w, g.images, tile + k, patch);
-        pack(source + k * l.block * l.channel, l, w, from, image, end - begin, patch, patches, source_end);
+        pack(source + k * l.block * l.channel, l, w, from, image, end - begin, patch, patches, source_end,
+             k == 0 ? packed : 0);
+        if (packed < end - begin && keeps_margins(l, w)) packed = end - begin;
         if (!in_place) pack_dy(dy + k * outputs * positions, group * g.outer + first, outputs, patches);
       }
       if (tiles > 1) patches_of(l, w, g.images, tile, patch);
@@ -116,7 +106,7 @@ struct WeightAdder {
       }
       const i64 channel = group * g.outer + first;
       if (tile + tiles < last && !l.gathered) {
-        Patch p;
+        Patch p = {};
         patches_of(l, w, g.images, tile + tiles, &p);
         const i64 pairs = outputs * (end - begin) * w.taps,
                   times = g.lanes ? pairs / 24 + 1 : pairs / (tile_rows * width) + 1;
@@ -163,14 +153,14 @@ struct WeightAdder {
   void add(i64 channels, i64 outputs, i64 height, i64 length) {
     const i64 vectors = round_up(outputs, lanes<V>) / lanes<V>;
     const N* x[tile_rows];
-    for (i64 q = 0; q < channels * w.taps; q += tile_rows) {
-      const i64 rows = channels * w.taps - q < tile_rows ? channels * w.taps - q : tile_rows;
+    for (i64 q = 0, rows; q < channels * w.taps; q += rows) {
+      rows = next_rows(channels * w.taps - q);
       first_elements(x, q, rows);
       next_source.fetch();
       next_dy.fetch();
       const GradientTile<V>* const tiles = gradient_tiles<V>(rows);
       for (i64 v = 0; v < vectors;) {
-        const i64 columns = next_columns(vectors - v, tile_columns(tile_rows));
+        const i64 columns = next_columns(vectors - v, gradient_columns);
         tiles[columns - 1](dy + v * lanes<V>, width, x, l.pitch, height, length, totals + q * width + v * lanes<V>,
                            width, false);
         v += columns;

@@ -33,6 +33,11 @@ FASTNN_FN i64 next_columns(i64 left, i64 most) {
   return left < 2 * most ? (left + 1) / 2 : most;
 }
 
+// How many rows a register tile takes of those that are left: there are tiles of an even number, and of one.
+FASTNN_FN i64 next_rows(i64 left) {
+  return left >= tile_rows ? tile_rows : left >= 6 ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
 // Positions of one image: `rows` rows of `length` from (row, col) on, the first of which is at `at` in the tile's line
 // and the others `pitch` apart.
 struct Patch {
@@ -117,10 +122,11 @@ struct Cut {
   }
 };
 
-// `count` rows of a plane, from `row` on and `row_step` apart, cut and laid out `pitch` apart: zero outside.
+// `count` rows of a plane, from `row` on and `row_step` apart, cut and laid out `pitch` apart: zero outside. `margins`
+// says that rows are zero outside already.
 template <class T>
 FASTNN_FN void copy_rows(computed<T>* to, i64 pitch, const T* plane, const Window& w, i64 row, i64 row_step, i64 count,
-                         const Cut& cut, const T* limit) {
+                         const Cut& cut, const T* limit, bool margins) {
   using V = typename storage<T>::V;
   if (row_step == 1 && cut.step == 1 && cut.col == 0 && cut.n == w.source_cols && pitch == cut.n && row >= 0 &&
       row + count <= w.source_rows)
@@ -131,10 +137,10 @@ FASTNN_FN void copy_rows(computed<T>* to, i64 pitch, const T* plane, const Windo
     if (row < 0 || row >= w.source_rows) {
       clear<V>(to, cut.n);
     } else if (cut.step == 1 && limit - (from + cut.col + cut.end) >= lanes<V>) {
-      if (cut.begin > 0) clear<V>(to, cut.begin);
+      if (cut.begin > 0 && !margins) clear<V>(to, cut.begin);
       const T* const first = from + cut.col + cut.begin;
       for (i64 j = 0; j < inside; j += lanes<V>) store(to + cut.begin + j, storage<T>::load(first + j));
-      if (cut.end < cut.n) clear<V>(to + cut.end, cut.n - cut.end);
+      if (cut.end < cut.n && !margins) clear<V>(to + cut.end, cut.n - cut.end);
     } else {
       cut.copy_row(to, from, limit);
     }
@@ -143,13 +149,13 @@ FASTNN_FN void copy_rows(computed<T>* to, i64 pitch, const T* plane, const Windo
 
 // What a tile sees of one channel, as planes.
 template <class T>
-void pack_planes(computed<T>* to, const Layout& l, const Window& w, const T* plane, const Patch& patch,
-                 const T* limit) {
+void pack_planes(computed<T>* to, const Layout& l, const Window& w, const T* plane, const Patch& patch, const T* limit,
+                 bool margins) {
   const i64 rows = patch.rows + l.plane_rows - l.tile_rows;
   for (i64 p = 0; p < l.planes; ++p, to += l.plane_rows * l.pitch) {
     const Cut cut((patch.col + l.left) * w.col_step + l.plane[p][1], w.col_step, l.pitch, w.source_cols);
     const i64 row = (patch.row + l.top) * w.row_step + l.plane[p][0];
-    copy_rows(to, l.pitch, plane, w, row, w.row_step, rows, cut, limit);
+    copy_rows(to, l.pitch, plane, w, row, w.row_step, rows, cut, limit, margins);
   }
 }
 
@@ -162,7 +168,7 @@ void pack_lines(computed<T>* to, const Layout& l, const Window& w, const T* sour
       const Patch& a = patch[r];
       const Cut cut(a.col * w.col_step + w.tap[t].col, w.col_step, a.length, w.source_cols);
       copy_rows(to + a.at, a.pitch, source + a.image * step, w, a.row * w.row_step + w.tap[t].row, w.row_step, a.rows,
-                cut, limit);
+                cut, limit, false);
     }
 }
 
@@ -190,16 +196,22 @@ struct Ahead {
   }
 };
 
-// `channels` channels of a tile; `source` is the plane of the first one in image 0.
+// `channels` channels of a tile; `source` is the plane of the first one in image 0. So many as are `packed` have been
+// there before, and left their margins.
 template <class T>
 void pack(computed<T>* to, const Layout& l, const Window& w, const T* source, i64 step, i64 channels,
-          const Patch* patch, i64 patches, const T* limit) {
+          const Patch* patch, i64 patches, const T* limit, i64 packed = 0) {
   for (i64 c = 0; c < channels; ++c, to += l.channel, source += w.source_rows * w.source_cols) {
     if (l.gathered)
       pack_lines(to, l, w, source, step, patch, patches, limit);
     else
-      pack_planes(to, l, w, source + patch[0].image * step, patch[0], limit);
+      pack_planes(to, l, w, source + patch[0].image * step, patch[0], limit, c < packed);
   }
+}
+// Does packing a tile where another one was leave zeros at the ends of rows? So where rows are whole vectors.
+FASTNN_FN bool keeps_margins(const Layout& l, const Window& w) {
+  return !l.gathered && l.col_tiles == 1 && l.planes == 1 && w.col_step == 1 && w.source_cols % 16 == 0 &&
+         l.left <= 0 && l.left + l.pitch >= w.source_cols;
 }
 
 // to[j * to_step + i] = from[i * from_step + j] for i < rows, j < columns, in blocks of vectors. `spill` says that what

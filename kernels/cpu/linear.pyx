@@ -73,9 +73,10 @@ cdef extern from "linear.hpp" namespace "fastnn_cpu" nogil:
 
 cdef Runtime* runtime = <Runtime*> PyCapsule_GetPointer(api, kRuntimeCapsule)
 
-# Products of up to this many rows are not the BLAS's: it copies weight into an order of its own first. The 16-bit formats
-# are widened as they are read, whatever the number of rows.
-cdef int64_t few_rows = 64
+# Products of up to this many rows are not the BLAS's: it copies weight into an order of its own first. Nor are long sums
+# with few results, and what is over before the BLAS has begun. The 16-bit formats are widened as they are read, always.
+cdef int64_t few_rows = 64, long_sums = 128, few_outputs = 16
+cdef int64_t few_products = 1 << 22, hardly_any = 1 << 15
 cdef int64_t parallel_from = 1 << 20  # multiplications from which a second thread pays
 cdef int64_t elements_parallel_from = 64 * 1024
 cdef int64_t nogil_from = 1 << 14
@@ -100,6 +101,14 @@ cdef int find(object activation, int which, int dtype, Parameters* parameters, F
         found.params[k] = <const void*> &parameters.doubles[k] if dtype == dtype_float64 else <const void*> &parameters.floats[k]
         found.count += 1
     return 0
+
+
+cdef inline bint is_own(int dtype, int64_t rows, int64_t inputs, int64_t out) noexcept nogil:
+    """Is the product of this size fastnn's own?"""
+    cdef int64_t products = rows * inputs * out
+    if rows <= few_rows or products <= hardly_any or (dtype != 0 and dtype != dtype_float64):
+        return True
+    return inputs >= long_sums and (out <= few_outputs or products <= few_products)
 
 
 cdef inline void* data(object array):
@@ -147,7 +156,7 @@ def forward(x, weight, bias, activation, y, z) -> None:
     cdef DenseJob work
     cdef Parameters parameters
     work.job.rows, work.job.inputs, work.job.out = x.shape[0], x.shape[1], y.shape[1]
-    if y.itemsize > 2 and work.job.rows > few_rows:
+    if not is_own(dtype, work.job.rows, work.job.inputs, work.job.out):
         gemm.forward(_finish, x, weight, bias, activation, y, z)
         return
     find(activation, pass_forward, dtype, &parameters, &work.job.activation)
@@ -193,8 +202,6 @@ def _short(x, weight, bias, activation, out):
     if shape[ndim - 1] != work.job.inputs or work.job.inputs == 0:
         return None
     work.job.rows = ndarray_size(px) // work.job.inputs
-    if work.job.rows > few_rows and (dtype == 0 or dtype == dtype_float64):
-        return None
     shape[ndim - 1] = work.job.out
     if bias is not None:
         number = cnp.NPY_DOUBLE if dtype == dtype_float64 else cnp.NPY_FLOAT
@@ -216,6 +223,12 @@ def _short(x, weight, bias, activation, out):
             return None
         if bias is not None and not ndarray_disjoint(<PyObject*> out, <PyObject*> bias):
             return None
+    if not is_own(dtype, work.job.rows, work.job.inputs, work.job.out):
+        if ndim == 2:
+            gemm.forward(_finish, x, weight, bias, activation, out, None)
+        else:
+            gemm.forward(_finish, x.reshape(-1, work.job.inputs), weight, bias, activation, out.reshape(-1, work.job.out), None)
+        return out
     find(activation, pass_forward, dtype, &parameters, &work.job.activation)
     work.job.x, work.job.weight, work.job.bias, work.job.y, work.job.z = data(x), data(weight), data(bias), data(out), NULL
     work.tile = linear(runtime.active_isa()).dense[dtype]

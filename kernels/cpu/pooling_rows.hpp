@@ -11,8 +11,8 @@
 //   line                         memory for the states of a row of windows: load<U>(at), store(at, state)
 //   target                       where results of a row of windows go: finish(target, state, at, room)
 //
-// Windows that share no rows and lie inside of theirs are reduced in registers (`direct`). For all others every row of
-// x is reduced once, to a line that stays in the cache, and lines are joined (`staged`): what windows share vertically
+// Windows two columns apart that share a row at most are reduced in registers (`direct`). For all others every row of x
+// is reduced once, to a line that stays in the cache, and lines are joined (`staged`): what windows share vertically
 // is not computed again, and padding concerns single columns of single rows.
 //
 // Vectors may reach beyond the row that they are about, where that is memory of the array: the elements after it are
@@ -140,8 +140,10 @@ void scan_row(const typename P::memory* row, const typename P::memory* x_end, co
   for (int64_t at = c * step - a.before; c < last && at <= room; c += width, at += step * width)
     line.store(c - c0, scan.at(row, at));
   c = smaller(c, last);
-  for (int64_t k = c0; k < first; ++k) line.store(k - c0, scan_one<P>(row, span_of(a, k), a.dilation));
-  for (; c < c1; ++c) line.store(c - c0, scan_one<P>(row, span_of(a, c), a.dilation));
+  for (int64_t k = c0; k < c1; ++k) {
+    if (k == first) k = c;
+    if (k < c1) line.store(k - c0, scan_one<P>(row, span_of(a, k), a.dilation));
+  }
 }
 
 template <class P>
@@ -151,7 +153,6 @@ template <class P>
 row_scanner<P> row_scanner_for(const WindowAxis& a) {
   if (a.stride == 1 && a.dilation == 1 && a.kernel == 3) return scan_row<P, 1, 3>;
   if (a.stride == 1) return scan_row<P, 1, 0>;
-  if (a.stride == 2 && a.dilation == 1 && a.kernel == 3) return scan_row<P, 2, 3>;
   if (a.stride == 2) return scan_row<P, 2, 0>;
   return scan_row<P, 0, 0>;
 }
@@ -174,9 +175,18 @@ constexpr int64_t direct_rows = 16;
 template <class P>
 bool may_be_direct(const Windows& w) {
   const WindowAxis &d = w.axis[0], &h = w.axis[1], &a = w.axis[2];
-  const bool inside = a.before == 0 && (a.out - 1) * a.stride + (a.kernel - 1) * a.dilation < a.in;
-  return inside && a.stride == 2 && a.dilation == 1 && (a.kernel == 2 || a.kernel == 3) &&
-         d.kernel * h.kernel <= direct_rows && h.kernel <= h.stride + 1;
+  return a.stride == 2 && a.dilation == 1 && (a.kernel == 2 || a.kernel == 3) && d.kernel * h.kernel <= direct_rows &&
+         h.kernel <= h.stride + 1;
+}
+
+// Windows of which no element lies outside of the row: from the first to before the last.
+struct inner_windows {
+  int64_t first, last;
+};
+inner_windows inner_of(const WindowAxis& a) {
+  const int64_t slack = a.in - 1 - (a.kernel - 1) * a.dilation + a.before;
+  const int64_t first = smaller((a.before + a.stride - 1) / a.stride, a.out);
+  return {first, smaller(larger(slack < 0 ? 0 : slack / a.stride + 1, first), a.out)};
 }
 
 template <class P, int stride, int kernel>
@@ -191,6 +201,7 @@ void direct(const pooling_walk<P>& walk) {
   int64_t y = walk.begin * walk.y_rows() * a.out;
   const int64_t y_end = walk.y_end();
   const row_scan<P, stride, kernel> scan{a};
+  const int64_t inner_first = inner_of(a).first, inner_last = inner_of(a).last;
   for (int64_t plane = walk.begin; plane < walk.end; ++plane) {
     const memory* const first = walk.x + plane * walk.x_rows() * a.in;
     for (int64_t od = 0; od < depth.out; ++od) {
@@ -214,17 +225,19 @@ void direct(const pooling_walk<P>& walk) {
           return state;
         };
         const int64_t room = m == 0 ? -1 : walk.x_end - top - (m - 1) * deep - (n - 1) * down - scan.reach();
-        int64_t c = 0;
-        for (; c < a.out && c * stride <= room; c += width)
-          P::template finish<V>(
-              target, reduce([&](const memory* row) { return scan.at(row, c * stride); }, P::template empty<V>()), c,
-              y_end - y - c);
-        for (; c < a.out; ++c)
-          P::template finish<number>(
-              target,
-              reduce([&](const memory* row) { return scan_one<P>(row, {c * stride, 0, kernel}, 1); },
-                     P::template empty<number>()),
-              c, 1);
+        const auto some = [&](auto u, int64_t c, auto row_at) {
+          using U = decltype(u);
+          P::template finish<U>(target, reduce(row_at, P::template empty<U>()), c, lanes<U> == 1 ? 1 : y_end - y - c);
+        };
+        int64_t c = inner_first;
+        for (; c < inner_last && c * stride - a.before <= room; c += width)
+          some(V(), c, [&](const memory* row) { return scan.at(row, c * stride - a.before); });
+        for (int64_t k = inner_first > 0 ? 0 : smaller(c, inner_last); k < a.out; ++k) {
+          if (k == inner_first) k = smaller(c, inner_last);
+          if (k >= a.out) break;
+          const pooling_span span = span_of(a, k);
+          some(number(), k, [&](const memory* row) { return scan_one<P>(row, span, 1); });
+        }
       }
     }
   }
@@ -241,10 +254,7 @@ void staged(const pooling_walk<P>& walk) {
   constexpr int64_t width = lanes<V>;
   const WindowAxis &depth = walk.w.axis[0], &height = walk.w.axis[1], &a = walk.w.axis[2];
   const row_scanner<P> scanner = row_scanner_for<P>(a);
-  // windows of which no element lies outside
-  const int64_t inner_first = (a.before + a.stride - 1) / a.stride,
-                slack = a.in - 1 - (a.kernel - 1) * a.dilation + a.before;
-  const int64_t inner_last = slack < 0 ? 0 : slack / a.stride + 1;
+  const inner_windows inner = inner_of(a);
 
   // So many rows that they do not fit: two lines, the result so far and the next row.
   const int64_t span = (height.kernel - 1) * height.dilation + 1;
@@ -284,7 +294,7 @@ void staged(const pooling_walk<P>& walk) {
                 slot = j * span + (step < span ? step : step - span);
               }
               if (!ring || held[slot] != row) {
-                scanner(first + row * a.in, walk.x_end, a, inner_first, inner_last, c0, c1,
+                scanner(first + row * a.in, walk.x_end, a, inner.first, inner.last, c0, c1,
                         ring_memory.line(slot * pitch));
                 held[slot] = row;
               }

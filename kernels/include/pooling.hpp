@@ -27,9 +27,11 @@ template <class Axis>
 FASTNN_FN pooling_span span_of(const Axis& a, long long o) {
   const long long first = o * a.stride - a.before;
   long long begin = 0, end = a.kernel;
-  if (FASTNN_UNLIKELY(first < 0)) begin = (a.dilation - 1 - first) / a.dilation;
-  if (FASTNN_UNLIKELY(first + (a.kernel - 1) * a.dilation >= a.in))
-    end = first < a.in ? (a.in - first + a.dilation - 1) / a.dilation : 0;
+  const auto steps = [&](long long length) {  // a division costs more than a small window
+    return a.dilation == 1 ? length : (length + a.dilation - 1) / a.dilation;
+  };
+  if (FASTNN_UNLIKELY(first < 0)) begin = steps(-first);
+  if (FASTNN_UNLIKELY(first + (a.kernel - 1) * a.dilation >= a.in)) end = first < a.in ? steps(a.in - first) : 0;
   return {first, begin < end ? begin : end, end};
 }
 

@@ -33,6 +33,67 @@ def _cutout(x: Any, out: Any, boxes: Any, fill: Any) -> None:
                     out[n, c, row, column] = fill[0] if inside else x[n, c, row, column]
 
 
+@njit(**_OPTIONS)
+def _crop(x: Any, out: Any, places: Any, fill: Any) -> None:
+    samples, channels, rows, columns = out.shape
+    for n in range(samples):
+        top, left, flip = places[n]
+        for c in range(channels):
+            for row in range(rows):
+                for column in range(columns):
+                    i, j = row + top, (columns - 1 - column if flip else column) + left
+                    inside = 0 <= i < x.shape[2] and 0 <= j < x.shape[3]
+                    out[n, c, row, column] = x[n, c, i, j] if inside else fill[0]
+
+
+@njit(**_OPTIONS)
+def _pixel(x: Any, row: Any, column: Any, fill: Any) -> Any:
+    return x[row, column] if 0 <= row < x.shape[0] and 0 <= column < x.shape[1] else fill
+
+
+@njit(**_OPTIONS)
+def _warp(x: Any, out: Any, maps: Any, fill: Any) -> None:
+    samples, channels, rows, columns = out.shape
+    height, width = x.shape[2:]
+    weights = np.empty(2, x.dtype)
+    for n in range(samples):
+        a, b, c, d, e, f, k = maps[n]
+        for row in range(rows):
+            for column in range(columns):
+                u, v = column - (columns - 1) / 2, row - (rows - 1) / 2
+                stretch = 1 + k * (u * u + v * v)
+                across = min(max((a * u + b * v) * stretch + e, -1.0), float(width))
+                along = min(max((c * u + d * v) * stretch + f, -1.0), float(height))
+                left, top = int(np.floor(across)), int(np.floor(along))
+                weights[0], weights[1] = across - left, along - top  # rounded to the dtype that is computed in
+                for channel in range(channels):
+                    plane = x[n, channel]
+                    upper, lower = _pixel(plane, top, left, fill[0]), _pixel(plane, top + 1, left, fill[0])
+                    upper += weights[0] * (_pixel(plane, top, left + 1, fill[0]) - upper)
+                    lower += weights[0] * (_pixel(plane, top + 1, left + 1, fill[0]) - lower)
+                    out[n, channel, row, column] = upper + weights[1] * (lower - upper)
+
+
+@njit(**_OPTIONS)
+def _resize(x: Any, out: Any, rows: Any, row_weights: Any, columns: Any, column_weights: Any) -> None:
+    scratch = np.empty((x.shape[2], out.shape[3]), x.dtype)
+    row_taps, column_taps = row_weights.shape[1], column_weights.shape[1]
+    for n in range(out.shape[0]):
+        for c in range(out.shape[1]):
+            for i in range(rows[n, 0], rows[n, -1] + row_taps):
+                for j in range(out.shape[3]):
+                    total = column_weights[n, 0, j] * x[n, c, i, columns[n, j]]
+                    for tap in range(1, column_taps):
+                        total += column_weights[n, tap, j] * x[n, c, i, columns[n, j] + tap]
+                    scratch[i, j] = total
+            for i in range(out.shape[2]):
+                for j in range(out.shape[3]):
+                    total = row_weights[n, 0, i] * scratch[rows[n, i], j]
+                    for tap in range(1, row_taps):
+                        total += row_weights[n, tap, i] * scratch[rows[n, i] + tap, j]
+                    out[n, c, i, j] = total
+
+
 def mix(x: Array, permutation: Array, weights: Array, out: Array) -> None:
     """out[n] = weights[n] x[n] + (1 - weights[n]) x[permutation[n]]; out lies apart from x."""
     rows = x.reshape(len(x), -1) if x.size else x.reshape(len(x), 0)
@@ -61,3 +122,32 @@ def cutout(x: Array, out: Array, boxes: Array, fill: Array) -> None:
         lambda begin, end: _cutout(source[begin:end], target[begin:end], boxes[begin:end], value),
         out[:1].size,
     )
+
+
+def crop(x: Array, out: Array, places: Array, fill: Array) -> None:
+    """out[n] = the piece of x[n] from row places[n, 0] and column places[n, 1] on, `fill` outside of the image;
+    mirrored left to right where places[n, 2] is not 0."""
+    run_ranges(
+        len(out),
+        lambda begin, end: _crop(x[begin:end], out[begin:end], places[begin:end], fill.reshape(1)),
+        out[:1].size,
+    )
+
+
+def warp(x: Array, out: Array, maps: Array, fill: Array) -> None:
+    """out[n] is looked up in x[n], between four pixels: see kernels/cpu/augmentation.pyx."""
+    run_ranges(
+        len(out),
+        lambda begin, end: _warp(x[begin:end], out[begin:end], maps[begin:end], fill.reshape(1)),
+        out[:1].size,
+    )
+
+
+def resize(x: Array, out: Array, rows: Array, row_weights: Array, columns: Array, column_weights: Array) -> None:
+    """Sums over boxes of pixels, weighted by row and column: see kernels/cpu/augmentation.pyx."""
+
+    def share(begin: int, end: int) -> None:
+        part = slice(begin, end)
+        _resize(x[part], out[part], rows[part], row_weights[part], columns[part], column_weights[part])
+
+    run_ranges(len(out), share, out[:1].size)

@@ -1,12 +1,13 @@
-"""Convolutions, compiled by Numba: the functions of kernels/cpu/convolution.pyx.
+"""Convolutions for the backend whose loops Numba compiles: the functions of kernels/cpu/convolution.pyx.
 
-Plane by plane: a plane of results is summed up in double, one weight after the other along rows that LLVM vectorises,
-and rounded once. The 16-bit formats are widened and rounded by NumPy.
+What every position sees is laid out as columns of a matrix, some MiB of them at a time, for NumPy's BLAS: products of
+matrices are not what Numba's compiler is good at. The 16-bit formats are widened and rounded by NumPy.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,106 +20,64 @@ Array = npt.NDArray[Any]
 Pair = tuple[int, int]
 
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "boundscheck": False}
+_COLUMNS = 1 << 20  # numbers of a block of columns
 
 
-@njit(**_OPTIONS)
-def _inside(first: int, step: int, length: int, count: int) -> tuple[int, int]:
-    """The range of k in [0, count) for which first + k step is in [0, length)."""
-    begin = 0 if first >= 0 else (-first + step - 1) // step
-    end = 0 if first >= length else (length - first + step - 1) // step
-    return min(begin, count), min(end, count)
+class _Geometry(NamedTuple):
+    """A convolution of x with weight to y, arrays given by their shapes."""
 
+    x: tuple[int, ...]
+    weight: tuple[int, ...]
+    y: tuple[int, ...]
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+    groups: int
 
-@njit(**_OPTIONS)
-def _forward(
-    x: Any,
-    weight: Any,
-    bias: Any,
-    y: Any,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-    first: int,
-    last: int,
-) -> None:
-    outputs, inner = weight.shape[0], weight.shape[1]
-    height, width = y.shape[2], y.shape[3]
-    total = np.empty((height, width), np.float64)
-    for plane in range(first, last):
-        n, o = plane // outputs, plane % outputs
-        total[:] = 0.0
-        for c in range(inner):
-            source = x[n, o // (outputs // groups) * inner + c]
-            for k in range(weight.shape[2]):
-                top = k * dilation[0] - padding[0]
-                row_begin, row_end = _inside(top, stride[0], x.shape[2], height)
-                for m in range(weight.shape[3]):
-                    w, left = np.float64(weight[o, c, k, m]), m * dilation[1] - padding[1]
-                    begin, end = _inside(left, stride[1], x.shape[3], width)
-                    for i in range(row_begin, row_end):
-                        row, sums = source[top + i * stride[0]], total[i]
-                        if stride[1] == 1:
-                            for j in range(begin, end):
-                                sums[j] += w * row[left + j]
-                        else:
-                            for j in range(begin, end):
-                                sums[j] += w * row[left + j * stride[1]]
-        for i in range(height):
-            for j in range(width):
-                y[n, o, i, j] = total[i, j] + bias[o]
+    def padded(self, dtype: npt.DTypeLike) -> tuple[Array, Array]:
+        """Zeros that hold x and all that windows see around it; and the part that is x."""
+        sizes = [
+            max((self.y[2 + i] - 1) * self.stride[i] + (self.weight[2 + i] - 1) * self.dilation[i] + 1, end)
+            for i, end in enumerate((self.padding[0] + self.x[2], self.padding[1] + self.x[3]))
+        ]
+        zeros = np.zeros((*self.x[:2], *sizes), dtype)
+        (top, left), (height, width) = self.padding, self.x[2:]
+        return zeros, zeros[:, :, top : top + height, left : left + width]
 
+    def blocks(self) -> Iterator[tuple[slice, slice]]:
+        """Images, and rows of y: all rows of several images, or some of one."""
+        images, _, height, width = self.y
+        row = max(1, self.x[1] * self.weight[2] * self.weight[3] * width)
+        rows = min(height, max(1, _COLUMNS // row))
+        together = max(1, _COLUMNS // (row * rows)) if rows == height else 1
+        for image in range(0, images, together):
+            for first in range(0, height, rows):
+                yield slice(image, min(images, image + together)), slice(first, min(height, first + rows))
 
-@njit(**_OPTIONS)
-def _input_gradient(
-    dy: Any, weight: Any, dx: Any, stride: Pair, padding: Pair, dilation: Pair, groups: int, first: int, last: int
-) -> None:
-    inner, outer = weight.shape[1], weight.shape[0] // groups
-    height, width = dx.shape[2], dx.shape[3]
-    total = np.empty((height, width), np.float64)
-    for plane in range(first, last):
-        n, c = plane // dx.shape[1], plane % dx.shape[1]
-        total[:] = 0.0
-        for o in range(c // inner * outer, (c // inner + 1) * outer):
-            source = dy[n, o]
-            for k in range(weight.shape[2]):
-                top = k * dilation[0] - padding[0]
-                row_begin, row_end = _inside(top, stride[0], height, dy.shape[2])
-                for m in range(weight.shape[3]):
-                    w, left = np.float64(weight[o, c % inner, k, m]), m * dilation[1] - padding[1]
-                    begin, end = _inside(left, stride[1], width, dy.shape[3])
-                    for i in range(row_begin, row_end):
-                        row, sums = source[i], total[top + i * stride[0]]
-                        if stride[1] == 1:
-                            for j in range(begin, end):
-                                sums[left + j] += w * row[j]
-                        else:
-                            for j in range(begin, end):
-                                sums[left + j * stride[1]] += w * row[j]
-        dx[n, c] = total
+    def windows(self, padded: Array, images: slice, rows: slice) -> Iterator[tuple[int, int, Array]]:
+        """For every tap what the positions of a block see, as (groups, inner, images, rows, cols)."""
+        part = padded[images]
+        part = part.reshape(len(part), self.groups, self.weight[1], *part.shape[2:]).transpose(1, 2, 0, 3, 4)
+        count, width = rows.stop - rows.start, self.y[3]
+        for k in range(self.weight[2]):
+            top = k * self.dilation[0] + rows.start * self.stride[0]
+            down = slice(top, top + (count - 1) * self.stride[0] + 1, self.stride[0])
+            for m in range(self.weight[3]):
+                left = m * self.dilation[1]
+                yield k, m, part[..., down, left : left + (width - 1) * self.stride[1] + 1 : self.stride[1]]
 
+    def columns(self, padded: Array, images: slice, rows: slice) -> Array:
+        """The same as one matrix a group, a row for each weight of an output."""
+        positions = (images.stop - images.start, rows.stop - rows.start, self.y[3])
+        made = np.empty((self.groups, *self.weight[1:], *positions), padded.dtype)
+        for k, m, window in self.windows(padded, images, rows):
+            made[:, :, k, m] = window
+        return made.reshape(self.groups, self.weight[1] * self.weight[2] * self.weight[3], -1)
 
-@njit(**_OPTIONS)
-def _weight_gradient(
-    dy: Any, x: Any, dweight: Any, stride: Pair, padding: Pair, dilation: Pair, groups: int, first: int, last: int
-) -> None:
-    outputs, inner = dweight.shape[0], dweight.shape[1]
-    for plane in range(first, last):
-        o, c = plane // inner, plane % inner
-        for k in range(dweight.shape[2]):
-            top = k * dilation[0] - padding[0]
-            row_begin, row_end = _inside(top, stride[0], x.shape[2], dy.shape[2])
-            for m in range(dweight.shape[3]):
-                left = m * dilation[1] - padding[1]
-                begin, end = _inside(left, stride[1], x.shape[3], dy.shape[3])
-                total = 0.0
-                for n in range(x.shape[0]):
-                    source = x[n, o // (outputs // groups) * inner + c]
-                    for i in range(row_begin, row_end):
-                        row, slopes = source[top + i * stride[0]], dy[n, o, i]
-                        for j in range(begin, end):
-                            total += np.float64(slopes[j]) * row[left + j * stride[1]]
-                dweight[o, c, k, m] = total
+    def part(self, y: Array, images: slice, rows: slice) -> Array:
+        """A block of y as a view of (groups, outer, images, rows, cols)."""
+        part = y[images, :, rows]
+        return part.reshape(len(part), self.groups, -1, *part.shape[2:]).transpose(1, 2, 0, 3, 4)
 
 
 @njit(**_OPTIONS)
@@ -149,10 +108,15 @@ def forward(
 
     `before` receives z, unless it is None.
     """
-    result = _computed(y, empty=True)
-    offset = np.zeros(weight.shape[0], result.dtype) if bias is None else bias
-    arguments = (_computed(x), _computed(weight), offset, result, stride, padding, dilation, groups)
-    _by_planes(_forward, arguments, y.shape[0] * y.shape[1], _work(weight, y))
+    geometry = _Geometry(x.shape, weight.shape, y.shape, stride, padding, dilation, groups)
+    result, factor = _computed(y, empty=True), _computed(weight).reshape(groups, weight.shape[0] // groups, -1)
+    padded, inside = geometry.padded(result.dtype)
+    inside[...] = x
+    with np.errstate(all="ignore"):
+        for block in geometry.blocks():
+            to = geometry.part(result, *block)
+            product = np.matmul(factor, geometry.columns(padded, *block)).reshape(to.shape)
+            np.add(product, 0 if bias is None else bias.reshape(groups, -1, 1, 1, 1), out=to)
     if before is not None:
         _store(before, result)
     if activation is not None:
@@ -164,9 +128,23 @@ def input_gradient(
     dy: Array, weight: Array, dx: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> None:
     """dx = the gradient of the convolution's sum over dy by its input."""
-    result = _computed(dx, empty=True)
-    arguments = (_computed(dy), _computed(weight), result, stride, padding, dilation, groups)
-    _by_planes(_input_gradient, arguments, dx.shape[0] * dx.shape[1], _work(weight, dy))
+    around = tuple((weight.shape[2 + i] - 1) * dilation[i] - padding[i] for i in range(2))
+    if weight.shape[0] == groups and stride == (1, 1) and min(around) >= 0:
+        # A convolution with turned kernels: sums of one product are none for the BLAS. Slower where there are more.
+        parts = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:]).transpose(0, 2, 1, 3, 4)
+        turned = np.ascontiguousarray(parts[..., ::-1, ::-1]).reshape(dx.shape[1], parts.shape[2], *weight.shape[2:])
+        forward(dy, turned, None, dx, stride, (around[0], around[1]), dilation, groups, None, (), None)
+        return
+    geometry = _Geometry(dx.shape, weight.shape, dy.shape, stride, padding, dilation, groups)
+    slopes, factor = _computed(dy), _computed(weight).reshape(groups, weight.shape[0] // groups, -1)
+    padded, result = geometry.padded(slopes.dtype)
+    with np.errstate(all="ignore"):
+        for block in geometry.blocks():
+            part = geometry.part(slopes, *block)
+            columns = np.matmul(factor.transpose(0, 2, 1), part.reshape(*part.shape[:2], -1))
+            terms = columns.reshape(groups, *weight.shape[1:], *part.shape[2:])
+            for k, m, window in geometry.windows(padded, *block):
+                np.add(window, terms[:, :, k, m], out=window)
     _store(dx, result)
 
 
@@ -174,9 +152,16 @@ def weight_gradient(
     dy: Array, x: Array, dweight: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int, accumulate: bool
 ) -> None:
     """dweight = the gradient by the weights, which is added to what is there where `accumulate`."""
-    result = _computed(np.empty_like(dweight) if accumulate else dweight, empty=True)
-    arguments = (_computed(dy), _computed(x), result, stride, padding, dilation, groups)
-    _by_planes(_weight_gradient, arguments, dweight.shape[0] * dweight.shape[1], _work(dweight, dy))
+    geometry = _Geometry(x.shape, dweight.shape, dy.shape, stride, padding, dilation, groups)
+    slopes = _computed(dy)
+    padded, inside = geometry.padded(slopes.dtype)
+    inside[...] = x
+    total = np.zeros((groups, dweight.shape[0] // groups, dweight[0].size))
+    with np.errstate(all="ignore"):
+        for block in geometry.blocks():
+            part = geometry.part(slopes, *block)
+            total += np.matmul(part.reshape(*part.shape[:2], -1), geometry.columns(padded, *block).transpose(0, 2, 1))
+    result = total.reshape(dweight.shape)
     _store(dweight, result, accumulate)
 
 
@@ -185,11 +170,6 @@ def bias_gradient(dy: Array, dbias: Array, accumulate: bool) -> None:
     result = np.empty_like(dbias)
     _by_planes(_bias_gradient, (_computed(dy), result), dy.shape[1], dy.size)
     _store(dbias, result, accumulate)
-
-
-def _work(weight: Array, dy: Array) -> int:
-    """Multiply-adds."""
-    return dy.size * (weight.size // weight.shape[0])
 
 
 def _by_planes(kernel: Any, arguments: tuple[Any, ...], planes: int, work: int) -> None:

@@ -6,16 +6,18 @@ the results of yesterday's source.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable
 from typing import Any
 
 from numba import njit, types
-from numba.core.errors import TypingError
+from numba.core.errors import NumbaError, TypingError
 from numba.extending import intrinsic
 
 from fastnn.kernels.jit import custom_ufunc
 from fastnn.kernels.jit.intrinsics import formula
+from fastnn.kernels.jit.mathematics import with_fast_math
 from fastnn.kernels.jit.registry import CUSTOM, Activation
 
 _numbers = itertools.count()
@@ -57,7 +59,19 @@ def ufunc(name: str, function: Callable[..., Any], params: int, doc: str) -> Any
 def _scalar(function: Callable[..., Any], params: int, arrays: str, result: str) -> Any:
     """A function of so many numbers, written out: compiled loops pass each by itself. Its result is of x's type."""
     rest = "".join(f", p{index}" for index in range(params))
-    compiled = njit(error_model="numpy", fastmath=False, boundscheck=False)(getattr(function, "py_func", function))
+    compiled = _compiled(getattr(function, "py_func", function), 1 + params)
     space = {"f": compiled, "number": _as}
     exec(f"def scalar({arrays}{rest}):\n    return {result.format(f'number(x, f(x{rest}))')}", space)
     return space["scalar"]
+
+
+def _compiled(function: Callable[..., Any], inputs: int) -> Any:
+    """The function for compiled code, with vectors' exp and the like where Numba can deal with that."""
+    options = {"error_model": "numpy", "fastmath": False, "boundscheck": False, "forceinline": True}
+    fast = with_fast_math(function)
+    if fast is not function:
+        compiled = njit(**options)(fast)
+        with contextlib.suppress(NumbaError):
+            compiled.compile((types.float32,) * inputs)
+            return compiled
+    return njit(**options)(function)

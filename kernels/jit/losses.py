@@ -24,12 +24,14 @@ from fastnn.kernels.jit.rows import (
     highest,
     log_of_sum,
     sum_of_products,
+    summed,
     to_rows,
 )
 
 Array = npt.NDArray[Any]
 
 _CHUNK = 1 << 14  # elements that a partial sum is over
+_BLOCK = 256  # elements that loops LLVM can vectorise have in hand
 
 
 @njit(**OPTIONS)
@@ -127,6 +129,7 @@ def _hinge(
     inner = scores.shape[2]
     number = scores.dtype.type
     rows = np.empty((COLUMNS, scores.shape[1]), scores.dtype)
+    excess, sums = np.empty(scores.shape[1], scores.dtype), np.empty(LANES)
     zero, width, step = number(0.0), number(margin), number(scale)
     for first in range(begin, end, COLUMNS):
         count = min(COLUMNS, end - first)
@@ -138,14 +141,15 @@ def _hinge(
                 row[:] = 0
                 losses[(first + j) // inner, (first + j) % inner] = 0.0
                 continue
-            own = row[label]
-            loss, active = 0.0, 0
+            own, active = row[label], 0
             for c in range(row.size):
                 h = width if row[c] == own else (row[c] - own) + width
-                if c != label:
-                    loss += np.float64(vmax(zero, h))
-                    active += 1 if h > zero else 0
+                excess[c] = vmax(zero, h)
                 row[c] = step if h > zero else zero if h == h else h
+            excess[label] = zero
+            for c in range(row.size):
+                active += 1 if excess[c] > zero else 0
+            loss = summed(excess, sums)
             row[label] = number(-scale * active) if loss == loss else number(loss)
             losses[(first + j) // inner, (first + j) % inner] = loss
         if gradient.size:
@@ -180,26 +184,33 @@ def _binary(
     total = 0.0
     number = x.dtype.type
     zero, one, step = number(0.0), number(1.0), number(scale)
-    for i in range(begin, end):
-        v, t = x[i], target[i]
-        w = weight[i if weight.size > 1 else 0]
-        p = positive_weight[i if positive_weight.size > 1 else 0]
-        e = exp_of_nonpositive(-abs(v))
-        log = log1p_unit(e)
-        negative, positive = one - t, p * t
-        loss = zero if negative == zero else negative * (vmax(zero, v) + log)
-        loss += zero if positive == zero else positive * (vmax(zero, -v) + log)
-        high = one / (one + e)
-        low = e * high
-        slope = negative * (high if v >= zero else low) - positive * (low if v >= zero else high)
-        if v != v:
-            loss, slope = v, v
-        loss = w * loss
-        total += np.float64(loss)
+    weights, positives = np.empty(_BLOCK, x.dtype), np.empty(_BLOCK, x.dtype)
+    loss, slope = np.empty(_BLOCK, x.dtype), np.empty(_BLOCK, x.dtype)
+    sums = np.empty(LANES)
+    weights[:], positives[:] = weight[0], positive_weight[0]
+    for first in range(begin, end, _BLOCK):
+        count = min(end - first, _BLOCK)
+        if weight.size > 1:
+            weights[:count] = weight[first : first + count]
+        if positive_weight.size > 1:
+            positives[:count] = positive_weight[first : first + count]
+        for i in range(count):
+            v, t, w = x[first + i], target[first + i], weights[i]
+            e = exp_of_nonpositive(-abs(v))
+            log = log1p_unit(e)
+            negative, positive = one - t, positives[i] * t
+            below, above = negative * (vmax(zero, v) + log), positive * (vmax(zero, -v) + log)
+            each = (zero if negative == zero else below) + (zero if positive == zero else above)
+            high = one / (one + e)
+            low = e * high
+            steep = negative * (high if v >= zero else low) - positive * (low if v >= zero else high)
+            loss[i] = w * (each if v == v else v)
+            slope[i] = w * (steep if v == v else v) * step
+        total += summed(loss[:count], sums)
         if gradient.size:
-            gradient[i] = w * slope * step
+            gradient[first : first + count] = slope[:count]
         if losses.size:
-            losses[i] = loss
+            losses[first : first + count] = loss[:count]
     return total
 
 

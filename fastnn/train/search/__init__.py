@@ -13,6 +13,8 @@
     print(*study.summary(), sep="\\n")
     finer = search.refine(study)
 
+On a cluster: `search(objective, space, executor=distributed.Client(address))`.
+
 Random search finds more than a grid where one hyper-parameter matters more than others, because each trial tries
 another value of it (Bergstra and Bengio 2012); learning rates are drawn in log scale.
 """

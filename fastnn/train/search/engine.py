@@ -8,6 +8,7 @@ import math
 import multiprocessing
 import os
 import pickle
+import signal
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -238,7 +239,8 @@ class _Runner:
         found: futures.Future[trial.Outcome]
         if self.own:
             self.executor = self.executor or self._pool()
-            found = self.executor.submit(_run_ours, one)
+            with _without_interrupts():  # which processes that start now inherit: Ctrl-C is for the one that searches
+                found = self.executor.submit(_run_ours, one)
             return found
         if self.executor is not None:
             found = self.executor.submit(trial.run, self.objective, one)
@@ -320,6 +322,16 @@ def _begin(objective: trial.Objective, number: int) -> None:
 def _run_ours(one: trial.Trial) -> trial.Outcome:
     assert _ours is not None
     return trial.run(_ours, one)
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """SIGINT waits until the end of the block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

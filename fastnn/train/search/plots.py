@@ -22,7 +22,7 @@ def values(study: Study, path: str | os.PathLike[str]) -> Path:
     figure = _figure(4.2 * len(names), 3.8)
     best = study.best
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False, sharey=True)[0], names, strict=True):
-        place = _scale(axes.set_xscale, axes.set_xticks, study.space[name])
+        place = _scale(axes.xaxis, study.space[name])
         told = [record for record in study.complete if record is not best]
         axes.scatter([place(each.parameters[name]) for each in told], [each.value for each in told], color=_GOOD, s=26)
         axes.scatter(place(best.parameters[name]), best.value, color=_BEST, s=70, marker="*", label="best", zorder=3)
@@ -43,7 +43,8 @@ def values(study: Study, path: str | os.PathLike[str]) -> Path:
 def layout(studies: Study | Sequence[Study], path: str | os.PathLike[str]) -> Path:
     """Where trials lie, for each two hyper-parameters: several studies, such as grid and random, side by side.
 
-    Marks along the axes show how many different values of each were tried: the reason why random search finds more.
+    The best are orange, the others the bluer the worse they did; crosses were pruned or failed. Marks along the axes
+    show how many different values of each were tried: the reason why random search finds more.
     """
     shown = [studies] if isinstance(studies, Study) else list(studies)
     pairs = list(itertools.combinations(shown[0].space, 2))
@@ -53,8 +54,8 @@ def layout(studies: Study | Sequence[Study], path: str | os.PathLike[str]) -> Pa
     rows = figure.subplots(len(pairs), len(shown), squeeze=False)
     for (first, second), row in zip(pairs, rows, strict=True):
         for study, axes in zip(shown, row, strict=True):
-            across = _scale(axes.set_xscale, axes.set_xticks, study.space[first])
-            up = _scale(axes.set_yscale, axes.set_yticks, study.space[second])
+            across = _scale(axes.xaxis, study.space[first])
+            up = _scale(axes.yaxis, study.space[second])
             _scatter(axes, study, [(across(r.parameters[first]), up(r.parameters[second])) for r in study.trials])
             counts = [len({record.parameters[name] for record in study.trials}) for name in (first, second)]
             axes.set(xlabel=f"{first}: {counts[0]} values", ylabel=f"{second}: {counts[1]} values")
@@ -91,13 +92,22 @@ def _mix(share: float) -> tuple[float, ...]:
     return tuple(low + math.sqrt(share) * (high - low) for low, high in zip(*ends, strict=True))
 
 
-def _scale(set_scale: Callable[..., Any], set_ticks: Callable[..., Any], each: Any) -> Callable[[Any], Any]:
-    """Set an axis up for a range; what turns a value into a place on it."""
+def _scale(axis: Any, each: Any) -> Callable[[Any], Any]:
+    """Set an axis up for a range, both ends on it; what turns a value into a place on it."""
+    axes, name = axis.axes, axis.axis_name
+    limits = getattr(axes, f"set_{name}lim")
     if isinstance(each, Choice):
-        set_ticks(range(len(each.values)), [str(value) for value in each.values])
+        axis.set_ticks(range(len(each.values)), [str(value) for value in each.values])
+        limits(-0.5, len(each.values) - 0.5)
         return each.values.index
+    low, high = each.low, each.high
     if each.log:
-        set_scale("log")
+        getattr(axes, f"set_{name}scale")("log")
+        margin = (high / low) ** 0.04
+        limits(low / margin, high * margin)
+    else:
+        margin = 0.04 * (high - low)
+        limits(low - margin, high + margin)
     return lambda value: value
 
 
