@@ -70,13 +70,13 @@ def _options(
 ) -> Options:
     """Of ints, or tuples of them, whatever sequences came."""
     if type(kernel_size) is not int:
-        kernel_size = sizes(title, "kernel_size", kernel_size, dims, 1)
+        kernel_size = sizes(title, "kernel_size", kernel_size, dims)
     if stride is not None and type(stride) is not int:
-        stride = sizes(title, "stride", stride, dims, 1)
+        stride = sizes(title, "stride", stride, dims)
     if type(padding) is not int:
-        padding = pairs(title, "padding", padding, dims)
+        padding = pairs(title, padding, dims)
     if type(dilation) is not int:
-        dilation = sizes(title, "dilation", dilation, dims, 1)
+        dilation = sizes(title, "dilation", dilation, dims)
     return kernel_size, stride, padding, dilation, flag(title, "ceil_mode", ceil_mode)
 
 
@@ -120,7 +120,7 @@ def _average_plan(title: str, shape: Shape, dims: int, name: str, include: bool,
 @planned
 def _adaptive_plan(title: str, shape: Shape, dims: int, name: str, output: Any) -> Plan:
     spatial = checked_spatial(title, name, shape, dims)
-    found = sizes(title, "output_size", output, dims, 1)
+    found = sizes(title, "output_size", output, dims)
     y = _result(title, (*shape[:2], *found))
     if math.prod(found) == 1:
         return Plan(shape, y, "average_whole", ())
@@ -280,7 +280,7 @@ def adaptive_pool(dims: int, x: Any, output_size: Any, out: Array | None) -> Arr
         spatial = checked_spatial(title, "x has shape", x.shape, dims)
         given = output_size if isinstance(output_size, Sequence) else (output_size,) * dims
         wanted = [length if size is None else size for size, length in zip(given, spatial, strict=False)]
-        output_size = sizes(title, "output_size", (*wanted, *given[dims:]), dims, 1)
+        output_size = sizes(title, "output_size", (*wanted, *given[dims:]), dims)
     return average(title, _adaptive_plan(title, x.shape, dims, "x has shape", output_size), x, out)
 
 

@@ -1,16 +1,14 @@
-"""Where the windows of a pooling lie: sizes, strides and paddings, checked, one axis at a time."""
+"""Where the windows of a pooling lie, one axis at a time."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-Sizes = int | Sequence[int]  # one for all spatial axes, or one for each
-Padding = int | Sequence[int] | Sequence[tuple[int, int]]  # or a pair (before, after) for each
+from fastnn.sliding import Pairs, pairs_per_axis, per_axis
+
 Counts = tuple[npt.NDArray[np.float64], ...]
 Bounds = tuple[npt.NDArray[np.int64], ...]
 Axes = npt.NDArray[np.int64]  # what kernels take of three axes: a row for each
@@ -47,55 +45,14 @@ ALONE = Axis(1, 1, 1, 1, 0, 1, 0)  # a spatial axis that the array does not have
 MOST = 2**31 - 1  # for any one number, so that products of two are far from the end of 64 bits
 
 
-def _number(value: Any) -> int | None:
-    """The value as an int, if it is one of any kind."""
-    if isinstance(value, (bool, np.bool_)):
-        return None
-    try:
-        return operator.index(value)
-    except TypeError:
-        return None
+def sizes(title: str, name: str, value: Any, axes: int, least: int = 1) -> tuple[int, ...]:
+    """One whole number for each axis."""
+    return per_axis(title, name, value, axes, least, MOST)
 
 
-def whole(title: str, name: str, value: Any, least: int) -> int:
-    """One whole number."""
-    number, expected = _number(value), f"expected an int from {least} to 2^31 - 1"
-    if number is None:
-        raise TypeError(f"{title}: {name} is {value!r} of type {type(value).__name__}; {expected}")
-    if not least <= number <= MOST:
-        raise ValueError(f"{title}: {name} is {number}; {expected}")
-    return number
-
-
-def sizes(title: str, name: str, value: Any, dims: int, least: int) -> tuple[int, ...]:
-    """One whole number for each spatial axis."""
-    if _number(value) is not None:
-        return (whole(title, name, value, least),) * dims
-    return tuple([whole(title, name, item, least) for item in _items(title, name, value, dims, "an int")])
-
-
-def pairs(title: str, name: str, value: Any, dims: int) -> tuple[tuple[int, int], ...]:
-    """(before, after) for each spatial axis."""
-    if _number(value) is not None:
-        return ((whole(title, name, value, 0),) * 2,) * dims
-    found = []
-    for item in _items(title, name, value, dims, "an int, or a pair (before, after)"):
-        both = (item, item) if _number(item) is not None else _items(title, name, item, 2, "an int")
-        found.append((whole(title, name, both[0], 0), whole(title, name, both[1], 0)))
-    return tuple(found)
-
-
-def _is_0d(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.ndim == 0
-
-
-def _items(title: str, name: str, value: Any, count: int, what: str) -> tuple[Any, ...]:
-    expected = f"expected {what}, or {count} of them"
-    if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)) or _is_0d(value):
-        raise TypeError(f"{title}: {name} is {value!r} of type {type(value).__name__}; {expected}")
-    if len(value) != count:
-        raise ValueError(f"{title}: {name} is {value!r}, of length {len(value)}; {expected}")
-    return tuple(value)
+def pairs(title: str, value: Any, axes: int) -> Pairs:
+    """The padding before and after, for each axis."""
+    return pairs_per_axis(title, value, axes, MOST)
 
 
 def windows(
@@ -114,10 +71,10 @@ def windows(
     Every window holds an element of the input, unless padding counts as such.
     """
     dims = len(spatial)
-    kernels = sizes(title, "kernel_size", kernel_size, dims, 1)
-    strides = kernels if stride is None else sizes(title, "stride", stride, dims, 1)
-    paddings = pairs(title, "padding", padding, dims)
-    dilations = sizes(title, "dilation", dilation, dims, 1)
+    kernels = sizes(title, "kernel_size", kernel_size, dims)
+    strides = kernels if stride is None else sizes(title, "stride", stride, dims)
+    paddings = pairs(title, padding, dims)
+    dilations = sizes(title, "dilation", dilation, dims)
     axes = []
     for length, kernel, stride, (before, after), dilation in zip(
         spatial, kernels, strides, paddings, dilations, strict=True

@@ -192,3 +192,52 @@ def test_torch_lacks_some_activations_and_says_which() -> None:
 
     with pytest.raises(ValueError, match="activation 'swish': torch.nn has no layer Swish"):
         models.assemble(networks.LAYERS, "mlp", activation="swish")
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "lr", "close"),
+    [
+        ("mlp", "float64", 0.01, 1e-11),
+        ("lenet5", "float64", 0.01, 1e-11),
+        ("resnet8", "float64", 0.01, 1e-11),
+        ("mlp", "float32", 0.01, 2e-3),
+        ("lenet5", "float32", 0.002, 2e-5),
+        ("resnet8", "float32", 0.002, 2e-3),
+    ],
+)
+def test_a_hundred_steps_cost_the_same_losses_as_in_torch(name: str, dtype: str, lr: float, close: float) -> None:
+    """The same weights and batches. In float32 rounding lets a ReLU switch now and then, and steps go on from there.
+
+    In float64 none switches, and the losses agree to the last digits: so the difference is rounding and nothing else.
+    """
+    torch = pytest.importorskip("torch")
+    from fastnn.bench.rivals.torch_ import networks
+
+    fnn.manual_seed(0)
+    fnn.set_num_threads(1)
+    torch.set_num_threads(1)  # two pools of threads would keep each other waiting
+    model = models.create(name, dropout=0, dtype=dtype)
+    twin = models.assemble(networks.LAYERS, name, dropout=0).to(getattr(torch, dtype))
+    networks.load(twin, model.state_dict())
+    options = {"lr": lr, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": True}
+    ours, theirs = fnn.optim.SGD(model.parameters(), **options), torch.optim.SGD(twin.parameters(), **options)
+    criterion = fnn.nn.CrossEntropyLoss()
+    rng = np.random.default_rng(0)
+    classes = rng.standard_normal((10, *models.input_shape(name)))
+    losses = []
+    for _ in range(100):
+        y = rng.integers(0, 10, 16)
+        x = (classes[y] + 2 * rng.standard_normal((16, *classes.shape[1:]))).astype(dtype)
+        ours.zero_grad()
+        loss = criterion(model(x), y)
+        model.backward(criterion.backward())
+        ours.step()
+        theirs.zero_grad()
+        other = torch.nn.functional.cross_entropy(twin(torch.from_numpy(x)), torch.from_numpy(y))
+        other.backward()
+        theirs.step()
+        losses.append((loss, other.item()))
+    first, second = np.array(losses).T
+    assert first[-10:].mean() < first[:10].mean(), "it learns"
+    np.testing.assert_allclose(first, second, rtol=close)
+    np.testing.assert_allclose(first[:5], second[:5], rtol=1e-5 if dtype == "float32" else 1e-13)

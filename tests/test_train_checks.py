@@ -123,6 +123,13 @@ def test_a_wrong_gradient_keeps_it_from_overfitting() -> None:
     assert failed(report) == ["overfits a tiny set"] and "gradcheck" in report["overfits a tiny set"].advice
 
 
+def test_soft_labels_are_overfitted_to_their_entropy() -> None:
+    soft = 0.7 * np.eye(10, dtype=np.float32)[Y] + 0.03
+    for labels, loss in ((soft, None), (Y, nn.CrossEntropyLoss(label_smoothing=0.3))):
+        report = train.sanity_check(mlp(8, 64, 10), (X, labels), loss=loss)
+        assert report.ok, report
+
+
 def test_other_losses() -> None:
     hinge = train.sanity_check(mlp(8, 64, 10), (X, Y), loss=nn.HingeLoss())
     assert hinge["initial loss"].passed and hinge.numbers["expected_loss"] == 9
@@ -347,3 +354,37 @@ def test_sizes_of_updates_are_judged() -> None:
     found = kinds(healthy(slow, optimizer=optim.SGD(slow.parameters(), 1e-5)))
     assert "updates_small" in found
     assert not {"updates_large", "updates_small"} & set(kinds(healthy(mlp(2, 32, 32, 3))))
+
+
+class Overflowing(nn.Module):
+    """A module made of others that overflows itself."""
+
+    def __init__(self) -> None:
+        self.inner = nn.Linear(8, 8)
+
+    def forward(self, x: Any) -> Any:
+        with np.errstate(over="ignore"):
+            return self.inner(x) * np.float32(1e38) * np.float32(1e3)
+
+    def backward(self, dy: Any) -> Any:
+        return self.inner.backward(dy)
+
+
+def test_a_module_around_others_is_named_where_they_are_sound() -> None:
+    fnn.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), Overflowing(), nn.Linear(8, 10))
+    message = stopped(model).findings[0].message
+    assert "It began in layer 1 Overflowing, the first to give infinity" in message
+
+
+def test_squares_may_begin_near_zero_too() -> None:
+    """A regression that begins with the right answers."""
+    x = np.concatenate([np.zeros((50, 8), np.float32), X])
+    y = np.concatenate([np.zeros((50, 1), np.float32), X[:, :1]])
+    loader = data.Loader((x, y), 50, shuffle=False)
+    model = mlp(8, 1, std=0.01)
+    history = train.fit(model, loader, loss=nn.MSELoss(), epochs=1, progress=False)
+    assert history.steps["loss"][0] == 0 and not history.diverged
+    loader = data.Loader((x[45:], y[45:]), 50, shuffle=False)
+    history = train.fit(mlp(8, 1, std=0.01), loader, loss=nn.MSELoss(), progress=False)
+    assert not history.diverged

@@ -401,3 +401,55 @@ def test_a_schedule_must_be_over_the_optimizer() -> None:
         fit(model, optimizer=optim.SGD(mlp(2, 3).parameters()))
     with pytest.raises(TypeError, match="model is of type int"):
         fit(3)  # type: ignore[arg-type]
+
+
+def test_yes_or_no_has_an_accuracy() -> None:
+    y = (TRAIN.y == 0).astype(np.float32)[:, None]
+    model = mlp(2, 16, 1)
+    history = train.fit(model, (TRAIN.x, y), loss=nn.BCEWithLogitsLoss(), epochs=3, progress=False)
+    found = train.evaluate(model, (TRAIN.x, y), nn.BCEWithLogitsLoss())
+    assert found.accuracy == np.mean((train.predict(model, TRAIN.x) > 0) == (y > 0.5))
+    assert 0.3 < history.epochs["accuracy"][-1] <= 1
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_other_dtypes_train(dtype: str) -> None:
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    model = mlp(2, 32, 3, act=nn.Tanh).to(dtype)
+    optimizer = optim.SGD(model.parameters(), 0.3, momentum=0.9)
+    history = fit(model, optimizer=optimizer, validation=VALIDATION, epochs=4, clip_grad_norm=1.0, monitor=5)
+    assert history.epochs["loss"][-1] < 0.8 * history.steps["loss"][0]
+    assert str(model[0].weight.dtype) == dtype
+    assert train.predict(model, VALIDATION.x).dtype == model[0].weight.dtype
+
+
+def test_early_stopping_begins_anew_with_each_run() -> None:
+    stopper = train.EarlyStopping(1, min_delta=10.0)
+    for validation in (VALIDATION, None):
+        history = fit(mlp(2, 3), early_stopping=stopper, epochs=5, validation=validation)
+        assert len(history) == 2 and history.best_epoch == 0
+
+
+class Pair(nn.Module):
+    """A layer that returns no array."""
+
+    def forward(self, x: Any) -> Any:
+        return x, x
+
+    def backward(self, dy: Any) -> Any:
+        return dy[0] + dy[1]
+
+
+class Sum(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x[0] + x[1]
+
+    def backward(self, dy: Any) -> Any:
+        return dy, dy
+
+
+def test_layers_that_pass_other_things_than_arrays() -> None:
+    fnn.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 8), Pair(), Sum(), nn.Linear(8, 3))
+    assert list(fit(model, monitor=1).layers) == ["0 Linear", "2 Sum", "3 Linear"]

@@ -48,7 +48,8 @@ def backward(x: tuple[int, ...], weight: tuple[int, ...], options: Arguments) ->
         made = forward(x, weight, options)(make)
         made.pop("bias")
         out = tuple(pixels(size, kernel, options) for size, kernel in zip(x[2:], weight[2:], strict=True))
-        return {"dy": make.normal(x[0], weight[0], *out), **made}
+        memory = {"dx": make.normal(*x), "dweight": make.normal(*weight), "dbias": make.parameter(weight[0])}
+        return {"dy": make.normal(x[0], weight[0], *out), **made, **memory}
 
     return build
 
@@ -82,6 +83,7 @@ SPECS = (
         family=FAMILY,
         shapes={label: backward(*LAYERS[label]) for label in TRAINED},
         judged=backward(*ODD),
+        outputs=("dx", "dweight", "dbias"),
         flops=flops(2),
     ),
     Spec(
@@ -96,6 +98,7 @@ SPECS = (
         family=FAMILY,
         shapes={label: backward(*layer) for label, layer in LINES.items()},
         judged=backward(*ODD_LINE),
+        outputs=("dx", "dweight", "dbias"),
         flops=flops(2),
     ),
 )

@@ -14,6 +14,7 @@ from .results import Result
 
 HEAD = ("batch", "fastnn, ms", "samples/s", "memory", "torch, ms", "samples/s", "memory", "its form", "ratio", "target")
 HEADS = ("network", *HEAD, "")
+SHORT = ("ms", "memory", "torch ms", "memory", "ratio", "target")  # where there is less room
 
 
 def load(path: Path) -> Result:
@@ -90,14 +91,18 @@ def show(result: Result, console: Any) -> None:
 
     threads = result["settings"]["threads"]
     table = Table(title=f"A training step, threads: {threads}", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
-    for index, name in enumerate(HEADS):
-        table.add_column(name, justify="left" if index in (0, len(HEADS) - 1) else "right", overflow="fold")
+    for index, name in enumerate(("network, batch", *SHORT, "")):
+        table.add_column(name, justify="left" if index in (0, 7) else "right", no_wrap=True)
     for step in steps(result):
-        table.add_row(*step.cells())
+        name, batch, ours, _, memory, theirs, _, other, form, ratio, target, verdict = step.cells()
+        form = form.replace("channels_last", "NHWC")
+        cells = (ours, memory, f"{theirs} {form}".strip(" -") or "-", other, ratio, target)
+        table.add_row(f"{name.partition(':')[0]}, {batch}", *cells, verdict.partition(":")[0])
     console.print(table)
     console.print(
         "A step is forward, loss, backward and optimiser (SGD, Nesterov momentum, weight decay). memory: the most a "
-        "process held beyond its libraries. ratio: fastnn's time over that of PyTorch's fastest form.",
+        "process held beyond its libraries. ratio: fastnn's time over that of PyTorch's fastest form (NHWC: images in "
+        "memory format channels_last).",
         highlight=False,
     )
     for warning in result["warnings"]:

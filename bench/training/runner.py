@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -40,6 +41,8 @@ def run(settings: Settings, progress: Progress) -> dict[str, Any]:
     """Everything `settings` asks for, as data that json can write."""
     started = time.monotonic()
     notes = machine.warnings()
+    if importlib.util.find_spec("torch") is None:
+        notes.append("PyTorch is not installed: there is nothing to compare with.")
     networks = chosen(settings.networks)
     results = []
     for done, network in enumerate(networks):

@@ -24,9 +24,10 @@ from fastnn.pooled import (
     max_pool,
     maxima,
 )
+from fastnn.sliding import Numbers, Sizes
 from fastnn.table.pooling import ROWS
 from fastnn.table.pooling_formulas import SHARED, fractional_bounds
-from fastnn.windows import Padding, Sizes, sizes
+from fastnn.windows import sizes
 
 __all__ = [row.name for row in ROWS]
 
@@ -39,7 +40,7 @@ def max_pool1d(
     x: Any,
     kernel_size: Sizes,
     stride: Sizes | None = None,
-    padding: Padding = 0,
+    padding: Numbers = 0,
     dilation: Sizes = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
@@ -60,7 +61,7 @@ def max_pool2d(
     x: Any,
     kernel_size: Sizes,
     stride: Sizes | None = None,
-    padding: Padding = 0,
+    padding: Numbers = 0,
     dilation: Sizes = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
@@ -81,7 +82,7 @@ def max_pool3d(
     x: Any,
     kernel_size: Sizes,
     stride: Sizes | None = None,
-    padding: Padding = 0,
+    padding: Numbers = 0,
     dilation: Sizes = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
@@ -102,7 +103,7 @@ def avg_pool1d(
     x: Any,
     kernel_size: Sizes,
     stride: Sizes | None = None,
-    padding: Padding = 0,
+    padding: Numbers = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     *,
@@ -118,7 +119,7 @@ def avg_pool1d_backward(
     x_shape: Sequence[int],
     kernel_size: Sizes,
     stride: Sizes | None = None,
-    padding: Padding = 0,
+    padding: Numbers = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     *,
@@ -133,7 +134,7 @@ def avg_pool2d(
     x: Any,
     kernel_size: Sizes,
     stride: Sizes | None = None,
-    padding: Padding = 0,
+    padding: Numbers = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     *,
@@ -149,7 +150,7 @@ def avg_pool2d_backward(
     x_shape: Sequence[int],
     kernel_size: Sizes,
     stride: Sizes | None = None,
-    padding: Padding = 0,
+    padding: Numbers = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     *,
@@ -164,7 +165,7 @@ def avg_pool3d(
     x: Any,
     kernel_size: Sizes,
     stride: Sizes | None = None,
-    padding: Padding = 0,
+    padding: Numbers = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     *,
@@ -180,7 +181,7 @@ def avg_pool3d_backward(
     x_shape: Sequence[int],
     kernel_size: Sizes,
     stride: Sizes | None = None,
-    padding: Padding = 0,
+    padding: Numbers = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     *,
@@ -251,7 +252,7 @@ def fractional_max_pool2d(
     title = "fractional_max_pool2d"
     x = real_array(title, "x", x)
     spatial = checked_spatial(title, "x has shape", x.shape, 2)
-    output = sizes(title, "output_size", output_size, 2, 1)
+    output = sizes(title, "output_size", output_size, 2)
     if any(size > length for size, length in zip(output, spatial, strict=True)):
         raise ValueError(f"{title}: output_size is {output}; expected at most x's spatial lengths, {spatial}")
     seed, offset = checked_word(title, "seed", seed), checked_word(title, "offset", offset)

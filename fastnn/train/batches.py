@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn.nn.module import Module
-
-Array = npt.NDArray[Any]
 
 
 @runtime_checkable
@@ -32,31 +30,20 @@ def as_batches(data: Any, model: Module, *, batch_size: int, shuffle: bool, seed
         return data
     from fastnn.data import Loader
 
-    dtype = next((parameter.dtype for parameter in model.parameters()), np.dtype(np.float32))
+    # Biases and norms may be in float32 beside weights of 16 bits, which say what the input is.
+    dtypes = [parameter.dtype for parameter in sorted(model.parameters(), key=lambda each: each.data.ndim < 2)]
+    dtype = dtypes[0] if dtypes else np.dtype(np.float32)
     loader: Batches = Loader(data, batch_size=batch_size, shuffle=shuffle, seed=seed, dtype=dtype)
     return loader
 
 
-def correct_in(logits: Array, labels: Array) -> int | None:
-    """How many samples the largest score labels rightly; None where labels are no classes.
-
-    Labels are integers, scores beside them of one dimension more with the classes along axis 1; or rows of
-    probabilities, as mixup makes them, whose largest counts.
-    """
-    if logits.ndim < 2 or logits.shape[1] < 2:
-        return None
-    if labels.dtype.kind in "iu" and labels.shape == logits.shape[:1] + logits.shape[2:]:
-        return int(np.count_nonzero(logits.argmax(1) == labels))
-    if (
-        labels.shape == logits.shape
-        and labels.ndim == 2
-        and labels.min() >= 0
-        and np.allclose(labels.sum(1), 1, atol=1e-3)
-    ):
-        return int(np.count_nonzero(logits.argmax(1) == labels.argmax(1)))
-    return None
-
-
-def counted(labels: Array) -> int:
-    """How many answers `correct_in` has judged: samples, or positions where each has a label of its own."""
-    return labels.size if labels.dtype.kind in "iu" else len(labels)
+@contextlib.contextmanager
+def opened(loader: Batches, epoch: int, start: int = 0) -> Iterator[Iterator[tuple[Any, Any]]]:
+    """The batches of an epoch, whose thread, if they have one, ends with the block, whatever ends that."""
+    batches = loader.batches(epoch, start)
+    try:
+        yield batches
+    finally:
+        close = getattr(batches, "close", None)
+        if close is not None:
+            close()

@@ -65,18 +65,21 @@ class EarlyStopping(Callback):
         self.min_delta = real_number("EarlyStopping", "min_delta", min_delta, low=0.0)
         self.restore_best = flag("EarlyStopping", "restore_best", restore_best)
         self.metric = metric
+        self._begin()
+
+    def _begin(self) -> None:
         self.best = math.inf  # of the metric, or of its negative where higher is better
         self.waited = 0
         self.weights: dict[str, Any] = {}
 
     def on_train_begin(self, trainer: Trainer) -> None:
+        if trainer.step == 0:
+            self._begin()
         self._judge(trainer)  # a checkpoint may be that of a run which was stopped here
 
     def on_epoch_end(self, trainer: Trainer) -> None:
         epochs = trainer.history.epochs
-        if self.metric is None:
-            self.metric = "validation_loss" if "validation_loss" in epochs else "loss"
-        name = self.metric
+        name = self._name(trainer)
         if name not in epochs:
             raise ValueError(f"EarlyStopping: metric is {name!r}; expected one of {', '.join(epochs)}")
         value = float(epochs[name][-1]) * (-1 if name.endswith("accuracy") else 1)
@@ -89,11 +92,14 @@ class EarlyStopping(Callback):
         self.waited += 1
         self._judge(trainer)
 
+    def _name(self, trainer: Trainer) -> str:
+        return self.metric or ("loss" if trainer.validation is None else "validation_loss")
+
     def _judge(self, trainer: Trainer) -> None:
         if self.waited >= self.patience:
             best = trainer.history.best_epoch
-            what = (self.metric or "loss").replace("_", " ")
             since = f"since epoch {best + 1}" if best is not None else "at all"
+            what = self._name(trainer).replace("_", " ")
             trainer.stop(f"The {what} has not become better {since}, that is for {self.waited} epochs.")
 
     def on_train_end(self, trainer: Trainer) -> None:
@@ -101,9 +107,8 @@ class EarlyStopping(Callback):
             trainer.model.load_state_dict(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"metric": self.metric, "best": self.best, "waited": self.waited, "weights": self.weights}
+        return {"best": self.best, "waited": self.waited, "weights": self.weights}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        self.metric = state_dict["metric"]
         self.best, self.waited = float(state_dict["best"]), int(state_dict["waited"])
         self.weights = dict(state_dict["weights"])

@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import whole_number
+from fastnn.nn.losses import CrossEntropyLoss, MSELoss
 from fastnn.nn.module import Module, no_grad
 from fastnn.nn.random_layers import random_layers
 from fastnn.optim import SGD, Adam, Optimizer
 from fastnn.regularizers import L2, Regularizer
-from fastnn.train.batches import as_batches, correct_in, counted
+from fastnn.train.answers import guessing_loss, right_answers
+from fastnn.train.batches import as_batches, opened
 from fastnn.train.evaluation import criterion_of
 
 __all__ = ["Check", "SanityReport", "sanity_check"]
@@ -109,18 +111,13 @@ def _first(data: Any, model: Module, count: int) -> tuple[Array, Array]:
     """The first samples that training would see, of their first epoch; a loader stays where it is."""
     loader = as_batches(data, model, batch_size=min(count, 128), shuffle=True)
     xs, ys, got = [], [], 0
-    batches = loader.batches(0)
-    try:
+    with opened(loader, 0) as batches:
         for x, y in islice(batches, len(loader)):
             xs.append(np.array(x, copy=True))
             ys.append(np.array(y, copy=True))
             got += len(x)
             if got >= count:
                 break
-    finally:
-        close = getattr(batches, "close", None)
-        if close is not None:
-            close()
     if not got:
         raise ValueError("sanity_check: data is empty; expected one sample or more")
     return np.concatenate(xs)[:count], np.concatenate(ys)[:count]
@@ -131,6 +128,8 @@ class _Checker:
 
     def __init__(self, model: Module, criterion: Any, x: Array, y: Array) -> None:
         self.model, self.criterion, self.x, self.y = model, criterion, x, y
+        if isinstance(criterion, CrossEntropyLoss):
+            criterion.label_smoothing = 0.0  # with it no loss gets to 0
 
     def _twin(self) -> Module:
         """A copy in training mode, whose random layers are at rest."""
@@ -145,25 +144,20 @@ class _Checker:
         with no_grad():
             logits = np.array(model(x), copy=True)
             value = float(self.criterion(logits, y))
-        right = correct_in(logits, y)
-        return value, math.nan if right is None else right / counted(y), logits
+        return value, _accuracy(self.criterion, logits, y), logits
 
     def initial_loss(self, numbers: dict[str, float]) -> Check:
         name = "initial loss"
         value, _, logits = self._loss(self._twin(), self.x, self.y)
         numbers["initial_loss"] = value
-        kind, classes = type(self.criterion).__name__, logits.shape[1] if logits.ndim > 1 else 0
         if not math.isfinite(value):
             advice = "Look at the inputs, and at the scale of the initial weights."
             return Check(name, False, f"it is {value}.", advice)
-        if kind not in ("CrossEntropyLoss", "HingeLoss", "MultiMarginLoss") or classes < 2:
+        guess = guessing_loss(self.criterion, logits, self.y)
+        if guess is None or isinstance(self.criterion, MSELoss):  # targets need not be centred
+            kind = type(self.criterion).__name__
             return Check(name, None, f"it is {value:.4g}; what it should be is not known for {kind}.")
-        if kind == "CrossEntropyLoss":
-            expected, formula = math.log(classes), f"-ln(1/{classes})"
-        else:
-            expected, formula = (classes - 1.0, f"{classes} - 1")
-            if kind == "MultiMarginLoss":
-                expected, formula = expected / classes, f"({formula}) / {classes}"
+        expected, formula = guess
         numbers["expected_loss"] = expected
         told = f"{value:.4g} where {formula} = {expected:.4g} is expected"
         if abs(value - expected) <= 0.25 * expected:
@@ -213,11 +207,13 @@ class _Checker:
     def overfits(self, count: int, steps: int, numbers: dict[str, float]) -> Check:
         name, x, y = "overfits a tiny set", self.x[:count], self.y[:count]
         best = (math.inf, 0.0, 0.0)
+        floor = _entropy(y) if isinstance(self.criterion, CrossEntropyLoss) else 0.0
         for lr in _RATES:
             twin = self._twin()
             optimizer = Adam(twin.parameters(), lr)
             for step in range(steps):
                 value, right = _step(twin, self.criterion, optimizer, x, y)
+                value -= floor
                 if not math.isfinite(value):
                     break
                 if value < best[0]:
@@ -259,16 +255,29 @@ def _descend(model: Module, criterion: Any, x: Array, y: Array) -> tuple[float, 
     """Loss, accuracy and gradients."""
     logits = model(x)
     value = float(criterion(logits, y))
-    right = correct_in(logits, y)
+    right = _accuracy(criterion, logits, y)
     model.zero_grad()
     model.backward(criterion.backward())
-    return value, math.nan if right is None else right / counted(y)
+    return value, right
+
+
+def _accuracy(criterion: Any, scores: Array, labels: Array) -> float:
+    found = right_answers(criterion, scores, labels)
+    return math.nan if found is None else found[0] / found[1]
 
 
 def _step(model: Module, criterion: Any, optimizer: Optimizer, x: Array, y: Array) -> tuple[float, float]:
     told = _descend(model, criterion, x, y)
     optimizer.step()
     return told
+
+
+def _entropy(labels: Array) -> float:
+    """The least cross-entropy beside labels that are probabilities, as mixup makes them; 0 beside classes."""
+    if labels.dtype.kind in "iu":
+        return 0.0
+    each = labels.astype(np.float64)
+    return float(-(each * np.log(np.where(each > 0, each, 1.0))).sum() / len(each))
 
 
 def _some(names: list[str]) -> str:

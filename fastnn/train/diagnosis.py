@@ -73,11 +73,14 @@ def weight_norms(model: Module) -> dict[str, float]:
     }
 
 
+def named(model: Module) -> Iterator[tuple[str, Module]]:
+    """All modules, under names such as "2 ReLU"."""
+    return ((f"{name} {type(module).__name__}".strip(), module) for name, module in model.named_modules())
+
+
 def leaves(model: Module) -> Iterator[tuple[str, Module]]:
-    """The modules that are made of no others, under names such as "2 ReLU"."""
-    for name, module in model.named_modules():
-        if next(module.children(), None) is None:
-            yield f"{name} {type(module).__name__}".strip(), module
+    """The modules that are made of no others."""
+    return ((name, module) for name, module in named(model) if next(module.children(), None) is None)
 
 
 def _bad_samples(array: Any) -> int | None:
@@ -89,12 +92,14 @@ def _bad_samples(array: Any) -> int | None:
 
 
 def _forward(model: Module, x: Array) -> tuple[str, str] | None:
-    """The first layer whose output is not finite, when the batch is run once more."""
+    """The first layer whose output is not finite, when the batch is run once more: the innermost, for its hook is
+    called before those of the modules around it."""
     twin = copy.deepcopy(model)
     set_random_state(twin, {name: (seed, max(calls - 1, 0)) for name, (seed, calls) in random_state(model).items()})
     found: list[tuple[str, str]] = []
 
     def look(name: str, module: Module, x: Any, y: Any) -> None:
+        x = x if isinstance(x, np.ndarray) else np.zeros(0)
         if found or not isinstance(y, np.ndarray) or np.isfinite(y).all():
             return
         kind = "NaN" if np.isnan(y).any() else "infinity"
@@ -114,7 +119,7 @@ def _forward(model: Module, x: Array) -> tuple[str, str] | None:
 def _hooks(model: Module, look: Any) -> Iterator[None]:
     handles = [
         module.register_forward_hook(lambda module, x, y, name=name: look(name, module, x, y))  # type: ignore[misc]
-        for name, module in leaves(model)
+        for name, module in named(model)
     ]
     try:
         yield

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from fastnn.arguments import whole_number
 from fastnn.nn.losses import CrossEntropyLoss
 from fastnn.nn.module import Module, no_grad
-from fastnn.train.batches import as_batches, correct_in, counted
+from fastnn.train.answers import right_answers
+from fastnn.train.batches import as_batches, opened
 
 __all__ = ["Evaluation", "evaluate", "predict"]
 
@@ -52,15 +53,14 @@ def evaluate(model: Module, data: Any, loss: Any = None, *, batch_size: int = 25
     criterion = criterion_of("evaluate", loss)
     loader = as_batches(data, model, batch_size=batch_size, shuffle=False)
     total, right, answers, samples = 0.0, 0, 0, 0
-    with evaluating(model):
-        for x, y in loader.batches(0):
+    with evaluating(model), opened(loader, 0) as batches:
+        for x, y in batches:
             logits = model(x)
             total += float(criterion(logits, y)) * len(x)
             samples += len(x)
-            found = correct_in(logits, y)
+            found = right_answers(criterion, logits, y)
             if found is not None:
-                right += found
-                answers += counted(y)
+                right, answers = right + found[0], answers + found[1]
     if samples == 0:
         raise ValueError("evaluate: data is empty; expected one sample or more")
     return Evaluation(total / samples, right / answers if answers else math.nan, samples)
@@ -79,8 +79,8 @@ def predict(model: Module, x: Any, *, batch_size: int = 256) -> Array:
             raise ValueError(f"predict: x has shape {array.shape}; expected one sample or more")
         x = (array, np.zeros(len(array), np.int64))
     loader = as_batches(x, model, batch_size=batch_size, shuffle=False)
-    with evaluating(model):
-        outputs = [np.array(model(batch), copy=True) for batch, _ in loader.batches(0)]
+    with evaluating(model), opened(loader, 0) as batches:
+        outputs = [np.array(model(batch), copy=True) for batch, _ in batches]
     if not outputs:
         raise ValueError("predict: x is empty; expected one sample or more")
     return np.concatenate(outputs)

@@ -82,7 +82,8 @@ def fit(
         default there are about 20 looks in a run. False: none. It changes no result.
     divergence
         The run is stopped when the running mean of its loss is more than this many times that of the first step, or of
-        guessing (ln C for C classes) if that is larger; and when a loss is not finite. inf: only then.
+        guessing (ln C for C classes, the variance of the targets for squares) if that is larger; and when a loss is
+        not finite. inf: only then.
 
     Returns
     -------

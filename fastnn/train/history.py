@@ -58,7 +58,8 @@ class History:
 
     `steps`: arrays with one element a step: "loss" (without penalty), "lr", and "penalty" and "grad_norm" where there
     are a regulariser and clipping. `epochs`: one element an epoch: "loss" and "accuracy" (means over the epoch's
-    batches as they were trained on), "validation_loss" and "validation_accuracy", "lr", "seconds", "samples".
+    batches as they were trained on), "validation_loss" and "validation_accuracy", "lr",
+    "seconds" and "samples" of training, "last_step".
     `layers`: for each layer that the monitor has looked at, arrays with one element a look: "step", "mean", "std",
     "dead", "saturated", "gradient_mean", "gradient_std", "update_ratio". `findings`: what was noticed, as sentences.
     `stopped`: why the run ended early, or None; `diverged`: whether that was because it went wrong.

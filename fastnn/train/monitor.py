@@ -53,6 +53,10 @@ class Monitor(Callback):
         self._before: dict[str, list[tuple[Any, Array]]] = {}
         self._handles: list[Handle] = []
 
+    def on_train_begin(self, trainer: Trainer) -> None:
+        if trainer.step == 0:
+            self._quiet = {}
+
     def on_batch_begin(self, trainer: Trainer) -> None:
         if trainer.step % self.every:
             return
@@ -92,6 +96,8 @@ class Monitor(Callback):
         kind = activation[0] if isinstance(activation, tuple) else activation
 
         def look(module: Module, x: Any, y: Any) -> None:
+            if not _told(y):
+                return
             values = self._now.setdefault(name, {})
             told = activation_statistics(y, activation if kind in _FLAT else None, margin=_MARGIN)
             values |= {"mean": float(told.mean), "std": float(told.std)}
@@ -111,6 +117,8 @@ class Monitor(Callback):
 
     def _backward(self, name: str) -> Any:
         def look(module: Module, dx: Any, dy: Any) -> None:
+            if not _told(dy):
+                return
             told = activation_statistics(dy)
             values = self._now.setdefault(name, {})
             values |= {"gradient_mean": float(told.mean), "gradient_std": float(told.std)}
@@ -123,6 +131,11 @@ class Monitor(Callback):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         self.every = int(state_dict["every"])
         self._quiet = dict(state_dict["quiet"])
+
+
+def _told(values: Any) -> bool:
+    """Is this an array of numbers with something in it? A layer of one's own may return anything."""
+    return isinstance(values, np.ndarray) and values.size > 0 and values.dtype.kind not in "cOSU"
 
 
 def read_layers(history: History) -> list[Finding]:

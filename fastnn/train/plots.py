@@ -31,7 +31,9 @@ def plot(history: History, path: str | os.PathLike[str], title: str = "") -> Pat
         axes.grid(alpha=0.25)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-    heading = "\n".join(filter(None, [title, f"stopped: {_short(history.stopped)}" if history.stopped else ""]))
+    heading = "\n".join(
+        filter(None, [title, f"Stopped: {_first_sentence(history.stopped)}" if history.stopped else ""])
+    )
     if heading:
         figure.suptitle(heading, fontsize=11)
     where = Path(path)
@@ -81,5 +83,5 @@ def _rate(axes: Any, steps: dict[str, Array], epochs: dict[str, Array], ends: Ar
     axes.set(xlabel="step", ylabel="learning rate", title="Learning rate")
 
 
-def _short(text: str, most: int = 110) -> str:
-    return text if len(text) <= most else text[: most - 3] + "..."
+def _first_sentence(text: str) -> str:
+    return text.partition(". ")[0].rstrip(".") + "."

@@ -13,13 +13,15 @@ import numpy.typing as npt
 
 from fastnn import random
 from fastnn.arguments import flag, real_number
+from fastnn.nn.losses import MSELoss
 from fastnn.nn.module import Module
 from fastnn.nn.random_layers import random_state, set_random_state
 from fastnn.optim import Adam, Optimizer, clip_grad_norm_
 from fastnn.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from fastnn.regularizers import Regularizer
 from fastnn.train import diagnosis
-from fastnn.train.batches import as_batches, correct_in, counted
+from fastnn.train.answers import guessing_loss, right_answers
+from fastnn.train.batches import as_batches, opened
 from fastnn.train.callbacks import Callback, EarlyStopping
 from fastnn.train.checkpoint import Checkpoints
 from fastnn.train.curves import read_curves
@@ -114,13 +116,14 @@ class Trainer:
     def run(self) -> History:
         """Train from where a checkpoint has left off, or from the start, to the end."""
         modes = [(module, module.training) for module in self.model.modules()]
-        needed, self.model.needs_input_grad = self.model.needs_input_grad, False
+        needed = self.model.needs_input_grad
         self._load()
         self._norms = diagnosis.weight_norms(self.model)
-        total = self.epochs * len(self.loader) * self.batch_size
-        self._bar = Progress(self.wants_progress, total, self.step * self.batch_size, self.epochs)
-        self.model.train()
         try:
+            total = self.epochs * len(self.loader) * self.batch_size
+            self._bar = Progress(self.wants_progress, total, self.step * self.batch_size, self.epochs)
+            self.model.needs_input_grad = False
+            self.model.train()
             self._call("on_train_begin")
             while self.epoch < self.epochs and not self.stopping:
                 self._run_epoch()
@@ -146,13 +149,14 @@ class Trainer:
             self._call("on_epoch_begin")
         begin = time.perf_counter() - self._sums["seconds"]
         number = getattr(self.loader, "epoch", self.epoch)
-        for x, y in self.loader.batches(number, self.batch):
-            self._train_batch(x, y)
-            self._sums["seconds"] = time.perf_counter() - begin
-            if self.stopping:
-                break
-            if self._due_in_epoch():
-                self._save()
+        with opened(self.loader, number, self.batch) as batches:
+            for x, y in batches:
+                self._train_batch(x, y)
+                self._sums["seconds"] = time.perf_counter() - begin
+                if self.stopping:
+                    break
+                if self._due_in_epoch():
+                    self._save()
         if self.history.diverged:
             return
         if self.batch < len(self.loader):  # stopped by a callback
@@ -197,7 +201,9 @@ class Trainer:
     def _beginning(self) -> list[Finding]:
         """Was the first loss far above that of guessing?"""
         first, chance = self.initial_loss, self._chance
-        if self.history.diverged or first is None or not chance or first < 1.5 * chance + 0.5:
+        if self.history.diverged or first is None or not chance or isinstance(self.criterion, MSELoss):
+            return []
+        if first < 1.5 * chance + 0.5:
             return []
         message = f"The first loss was {first:.3g}, where a model that guesses has {chance:.3g}."
         advice = "Try smaller initial weights, in the last layer above all, and inputs of zero mean and unit variance."
@@ -214,20 +220,20 @@ class Trainer:
         if not self._sound(x, y, logits):
             self.history.record_step(record)
             return
-        right = correct_in(logits, y)
-        if right is not None:
-            self._sums["right"] += right
-            self._sums["answers"] += counted(y)
+        found = right_answers(self.criterion, logits, y)
+        if found is not None:
+            self._sums["right"] += found[0]
+            self._sums["answers"] += found[1]
         for parameter in self._parameters:
             parameter.zero_grad()
         self.model.backward(self.criterion.backward())
         if self.regularizer is not None:
             record["penalty"] = self.regularizer.penalty(self._parameters)
         if self.clip is not None:
-            norm = self._clipped()
-            if norm is None:
+            record["grad_norm"] = norm = self._clipped()
+            if not math.isfinite(norm):
+                self.history.record_step(record)
                 return
-            record["grad_norm"] = norm
         self.optimizer.step()
         self.history.record_step(record)
         self._sums["loss"] += loss * len(x)
@@ -239,8 +245,8 @@ class Trainer:
         answers = self._sums["answers"]
         self._bar.batch(self.epoch, len(x), loss, self._sums["right"] / answers if answers else math.nan)
 
-    def _clipped(self) -> float | None:
-        """The norm of all gradients before clipping; None, and the run is over, where it is not finite."""
+    def _clipped(self) -> float:
+        """The norm of all gradients before clipping; NaN, and the run is over, where it is not finite."""
         assert self.clip is not None
         try:
             return float(clip_grad_norm_(self._parameters, self.clip, error_if_nonfinite=True))
@@ -249,7 +255,7 @@ class Trainer:
             self._diverge(
                 "nonfinite", f"The gradients of step {self.step + 1} are not finite. {where}", diagnosis.LOWER
             )
-            return None
+            return math.nan
 
     def _sound(self, x: Array, y: Array, logits: Array) -> bool:
         """Is the loss a finite number, and not far above where it began? If not the run is over."""
@@ -260,13 +266,13 @@ class Trainer:
             return False
         if self.initial_loss is None:
             self.initial_loss = loss
-            judged = type(self.criterion).__name__ == "CrossEntropyLoss" and correct_in(logits, y) is not None
-            self._chance = math.log(logits.shape[1]) if judged else 0.0
+            guess = guessing_loss(self.criterion, logits, y)
+            self._chance = 0.0 if guess is None else guess[0]
         self._running = _MEMORY * self._running + (1 - _MEMORY) * loss
         self._weight = _MEMORY * self._weight + (1 - _MEMORY)
         mean = self._running / self._weight
         floor = max(self.initial_loss, self._chance)
-        if mean > self.divergence * floor:
+        if mean > self.divergence * floor > 0:
             seen = (
                 f"The loss has risen to {mean:.4g} by step {self.step + 1}, more than {self.divergence:g} times the "
                 f"{floor:.4g} of the start."
@@ -307,10 +313,14 @@ class Trainer:
         found = self.checkpoints.load() if self.checkpoints is not None and self.resume else None
         if found is not None:
             weights, state = found
+            before = {name: array.copy() for name, array in self.model.state_dict().items()}
+            options = self.optimizer.state_dict()
             try:
                 self.load_state_dict(weights, state)
             except (KeyError, ValueError, TypeError) as error:
                 assert self.checkpoints is not None
+                self.model.load_state_dict(before)
+                self.optimizer.load_state_dict(options)
                 raise ValueError(
                     f"fit: the checkpoint in {self.checkpoints.folder} is not of this run: {error}. "
                     "resume=False begins anew, another folder keeps both"

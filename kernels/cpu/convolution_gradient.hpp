@@ -12,10 +12,10 @@ template <class V>
 using GradientTile = void (*)(const scalar_t<V>*, long long, const scalar_t<V>* const*, long long, long long, long long,
                               scalar_t<V>*, long long, bool);
 
+constexpr i64 gradient_columns = 2;  // three are hardly faster
 template <class V, int rows>
 struct gradient_tiles_of {
-  static constexpr GradientTile<V> column[3] = {gradient_tile<V, rows, 1>, gradient_tile<V, rows, 2>, gradient_tile < V,
-                                                rows, 3 <= tile_columns(tile_rows) ? 3 : 2 > };
+  static constexpr GradientTile<V> column[gradient_columns] = {gradient_tile<V, rows, 1>, gradient_tile<V, rows, 2>};
 };
 template <class V>
 const GradientTile<V>* gradient_tiles(i64 rows) {
@@ -160,7 +160,7 @@ struct WeightAdder {
       next_dy.fetch();
       const GradientTile<V>* const tiles = gradient_tiles<V>(rows);
       for (i64 v = 0; v < vectors;) {
-        const i64 columns = next_columns(vectors - v, tile_columns(tile_rows));
+        const i64 columns = next_columns(vectors - v, gradient_columns);
         tiles[columns - 1](dy + v * lanes<V>, width, x, l.pitch, height, length, totals + q * width + v * lanes<V>,
                            width, false);
         v += columns;

@@ -2,7 +2,8 @@
 
 Random bits are drawn for some thousand elements at a time and stay in the first-level cache until they are compared.
 Elements are copied beside them first, so that LLVM sees arrays that do not overlap and vectorises in place as well. The
-16-bit formats are widened and rounded by NumPy, piece by piece.
+16-bit formats are widened and rounded by NumPy, piece by piece. Rejected: comparing halves with a threshold of 16 or 32
+bits (LLVM's vectors are as narrow).
 """
 
 from __future__ import annotations
@@ -86,14 +87,19 @@ def _affine(
 
 
 @njit(**_OPTIONS)
+def _times(out: Any, x: Any, scale: Any) -> None:
+    for i in range(out.size):
+        out[i] = scale * x[i]
+
+
+@njit(**_OPTIONS)
 def _units(x: Any, out: Any, at: int, inner: int, kept: Any, scale: Any) -> None:
     begin = 0
     while begin < x.size:
         unit = (at + begin) // inner
         end = min(x.size, (unit + 1) * inner - at)
         if kept[unit]:
-            for i in range(begin, end):
-                out[i] = scale * x[i]
+            _times(out[begin:end], x[begin:end], scale)  # arrays of its own, which LLVM makes vectors of
         else:
             out[begin:end] = 0
         begin = end

@@ -1,8 +1,7 @@
 """Pooling, compiled by Numba: the functions of kernels/cpu/pooling.pyx.
 
-A row of x is reduced for all windows that it is in at once, so that LLVM makes vectors of neighbouring windows: two or
-three elements together where windows are that wide and lie inside, else their k-th elements. Sums are kept in float64.
-The 16-bit formats go through float32, some planes at a time.
+Windows are reduced row by row of x (pooling_rows.py). Sums are kept in float64. The 16-bit formats go through float32,
+some planes at a time.
 """
 
 from __future__ import annotations
@@ -15,141 +14,43 @@ import numpy.typing as npt
 from numba import njit
 
 from fastnn.kernels.jit.parallel import run_ranges
+from fastnn.kernels.jit.pooling_rows import (
+    OPTIONS,
+    add_row,
+    elements_inside,
+    natural,
+    raise_row,
+    windows_with,
+    windows_with_each,
+)
 from fastnn.windows import Axes, Bounds, Counts
 
 Array = npt.NDArray[Any]
 
 _PIECE = 1 << 16  # elements of the 16-bit formats that are widened at a time, at least a plane
-_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "boundscheck": False}
 
 
 # ---- loops over planes ----
 
 
-@njit(**_OPTIONS)
-def _inside(first: int, length: int, kernel: int, dilation: int) -> Any:
-    """The elements k, from and to, of the window from `first` on that lie inside."""
-    begin = 0 if first >= 0 else (dilation - 1 - first) // dilation
-    end = kernel
-    if first + (kernel - 1) * dilation >= length:
-        end = (length - first + dilation - 1) // dilation if first < length else 0
-    return min(begin, end), end
-
-
-@njit(**_OPTIONS)
-def _covering(shift: int, stride: int, length: int, out: int) -> Any:
-    """The windows, from and to, whose element at o * stride + shift lies inside."""
-    low = 0 if shift >= 0 else (stride - 1 - shift) // stride
-    high = min(out, (length - 1 - shift) // stride + 1) if shift < length else 0
-    return min(low, high), high
-
-
-@njit(**_OPTIONS)
-def _coverings(axis: Any) -> Any:
-    """_covering for every element k of an axis's windows, and the windows that lie inside as a whole.
-
-    None does where windows are not of two or three neighbours: for those there is no quicker way.
-    """
-    length, out, kernel, stride, before, dilation = axis
-    low, high = np.empty(kernel, np.int64), np.empty(kernel, np.int64)
-    first, last = (0, out) if dilation == 1 and 2 <= kernel <= 3 else (out, out)
-    for k in range(kernel):
-        low[k], high[k] = _covering(k * dilation - before, stride, length, out)
-        first, last = max(first, low[k]), min(last, high[k])
-    return low, high, min(first, out), max(first, last)
-
-
-@njit(**_OPTIONS, inline="always")
-def _place(i: int) -> Any:
-    """An index that is not negative: what Numba does for those that may be keeps LLVM from making vectors."""
-    return np.uint64(i)
-
-
-@njit(**_OPTIONS, inline="always")
-def _raise(x: Any, at: int, y: Any, where: Any, to: int, n: int, stride: int, kernel: int, position: int) -> None:
-    """`kernel` elements of each of n windows, from x[at] on: y[to + o] where one is greater or NaN."""
-    for o in range(n):
-        value, place = x[_place(at + o * stride)], position + o * stride
-        for k in range(1, kernel):
-            other = x[_place(at + o * stride + k)]
-            takes = (other > value) | (other != other)
-            value = other if takes else value
-            place = position + o * stride + k if takes else place
-        old = y[_place(to + o)]
-        takes = (value > old) | (value != value)
-        y[_place(to + o)] = value if takes else old
-        if where is not None:
-            kept = where[_place(to + o)]
-            where[_place(to + o)] = place if takes else kept
-
-
-@njit(**_OPTIONS, inline="always")
-def _add(x: Any, at: int, total: Any, _: Any, to: int, n: int, stride: int, kernel: int, __: int) -> None:
-    """The same for sums."""
-    for o in range(n):
-        value = np.float64(x[_place(at + o * stride)])
-        if kernel > 1:
-            value += x[_place(at + o * stride + 1)]
-        if kernel > 2:
-            value += x[_place(at + o * stride + 2)]
-        total[_place(to + o)] += value
-
-
-def _row(step: Any) -> Any:
-    """The function that does a step for a row of x and all windows that it is in."""
-
-    @njit(**_OPTIONS, inline="always")
-    def strided(x: Any, at: int, y: Any, where: Any, to: int, n: int, stride: int, kernel: int, position: int) -> None:
-        if kernel == 1:
-            step(x, at, y, where, to, n, stride, 1, position)
-        elif kernel == 2 and stride == 2:
-            step(x, at, y, where, to, n, 2, 2, position)
-        elif kernel == 2:
-            step(x, at, y, where, to, n, stride, 2, position)
-        elif stride == 2:
-            step(x, at, y, where, to, n, 2, 3, position)
-        else:
-            step(x, at, y, where, to, n, stride, 3, position)
-
-    @njit(**_OPTIONS, inline="always")
-    def row(x: Any, start: int, y: Any, where: Any, to: int, axis: Any, covering: Any, position: int) -> None:
-        _, out, kernel, stride, before, dilation = axis
-        low, high, first, last = covering
-        at = first * stride - before
-        strided(x, start + at, y, where, to + first, last - first, stride, kernel, position + at)
-        if last - first == out:
-            return
-        for side in range(2 * kernel):
-            k = side // 2
-            begin = low[k] if side % 2 == 0 else max(low[k], last)
-            end = min(high[k], first) if side % 2 == 0 else high[k]
-            at = begin * stride - before + k * dilation
-            strided(x, start + at, y, where, to + begin, end - begin, stride, 1, position + at)
-
-    return row
-
-
-_raise_row, _add_row = _row(_raise), _row(_add)
-
-
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _max_windows(x: Any, y: Any, where: Any, axes: Any) -> None:
     depth, d_out, d_kernel, d_stride, d_before, d_dilation = axes[0]
     height, h_out, h_kernel, h_stride, h_before, h_dilation = axes[1]
     width, w_out, _, w_stride, w_before, w_dilation = axes[2]
     flat, best = x.reshape(x.size), y.reshape(y.size)
     places = None if where is None else where.reshape(where.size)
-    covering = _coverings(axes[2])
+    covering = windows_with_each(axes[2])
     for plane in range(len(x)):
         for od in range(d_out):
             d_first = od * d_stride - d_before
-            d_begin, d_end = _inside(d_first, depth, d_kernel, d_dilation)
+            d_begin, d_end = elements_inside(d_first, depth, d_kernel, d_dilation)
             for oh in range(h_out):
                 h_first = oh * h_stride - h_before
-                h_begin, h_end = _inside(h_first, height, h_kernel, h_dilation)
+                h_begin, h_end = elements_inside(h_first, height, h_kernel, h_dilation)
                 to = ((plane * d_out + od) * h_out + oh) * w_out
                 for o in range(w_out):
-                    best[_place(to + o)] = -np.inf
+                    best[natural(to + o)] = -np.inf
                 if places is not None:
                     top = (d_first + d_begin * d_dilation) * height + h_first + h_begin * h_dilation
                     for o in range(w_out):
@@ -160,10 +61,10 @@ def _max_windows(x: Any, y: Any, where: Any, axes: Any) -> None:
                     for i in range(h_begin, h_end):
                         at = ((d_first + j * d_dilation) * height + h_first + i * h_dilation) * width
                         from_ = plane * depth * height * width + at
-                        _raise_row(flat, from_, best, places, to, axes[2], covering, at)
+                        raise_row(flat, from_, best, places, to, axes[2], covering, at)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _max_regions(x: Any, y: Any, where: Any, starts: Any, stops: Any, first: int) -> None:
     _, height, width = x.shape[1:]
     for plane in range(len(x)):
@@ -189,7 +90,7 @@ def _max_regions(x: Any, y: Any, where: Any, starts: Any, stops: Any, first: int
                         where[plane, od, oh, ow] = at
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _max_backward(dy: Any, where: Any, dx: Any) -> bool:
     dx[:] = 0
     size = dx.shape[3]
@@ -198,38 +99,38 @@ def _max_backward(dy: Any, where: Any, dx: Any) -> bool:
         for i in range(len(at)):
             if at[i] < 0 or at[i] >= size:
                 return False
-            out[_place(at[i])] += incoming[i]
+            out[natural(at[i])] += incoming[i]
     return True
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _average_windows(x: Any, y: Any, axes: Any, counts: Any) -> None:
     depth, d_out, d_kernel, d_stride, d_before, d_dilation = axes[0]
     height, h_out, h_kernel, h_stride, h_before, h_dilation = axes[1]
     width, w_out = axes[2][:2]
     d_counts, h_counts, w_counts = counts
     total, flat, means = np.empty(w_out, np.float64), x.reshape(x.size), y.reshape(y.size)
-    covering = _coverings(axes[2])
+    covering = windows_with_each(axes[2])
     for plane in range(len(x)):
         for od in range(d_out):
             d_first = od * d_stride - d_before
-            d_begin, d_end = _inside(d_first, depth, d_kernel, d_dilation)
+            d_begin, d_end = elements_inside(d_first, depth, d_kernel, d_dilation)
             for oh in range(h_out):
                 h_first = oh * h_stride - h_before
-                h_begin, h_end = _inside(h_first, height, h_kernel, h_dilation)
+                h_begin, h_end = elements_inside(h_first, height, h_kernel, h_dilation)
                 to = ((plane * d_out + od) * h_out + oh) * w_out
                 for o in range(w_out):
-                    total[_place(o)] = 0
+                    total[natural(o)] = 0
                 for j in range(d_begin, d_end):
                     for i in range(h_begin, h_end):
                         row = (plane * depth + d_first + j * d_dilation) * height + h_first + i * h_dilation
-                        _add_row(flat, row * width, total, None, 0, axes[2], covering, 0)
+                        add_row(flat, row * width, total, None, 0, axes[2], covering, 0)
                 count = d_counts[od] * h_counts[oh]
                 for o in range(w_out):
-                    means[_place(to + o)] = total[_place(o)] / (count * w_counts[_place(o)])
+                    means[natural(to + o)] = total[natural(o)] / (count * w_counts[natural(o)])
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _average_windows_backward(dy: Any, dx: Any, axes: Any, counts: Any) -> None:
     depth, d_out, d_kernel, d_stride, d_before, d_dilation = axes[0]
     height, h_out, h_kernel, h_stride, h_before, h_dilation = axes[1]
@@ -252,18 +153,18 @@ def _average_windows_backward(dy: Any, dx: Any, axes: Any, counts: Any) -> None:
                         count = counts[0][od] * counts[1][oh]
                         row = dy[plane, od, oh]
                         for o in range(w_out):
-                            share[_place(o)] += row[_place(o)] / (count * counts[2][_place(o)])
+                            share[natural(o)] += row[natural(o)] / (count * counts[2][natural(o)])
                 total[:] = 0
                 for k in range(w_kernel):
                     shift = k * w_dilation - w_before
-                    low, high = _covering(shift, w_stride, width, w_out)
+                    low, high = windows_with(shift, w_stride, width, w_out)
                     for o in range(low, high):
-                        total[_place(o * w_stride + shift)] += share[_place(o)]
+                        total[natural(o * w_stride + shift)] += share[natural(o)]
                 for o in range(width):
                     dx[plane, id_, ih, o] = total[o]
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _average_regions(x: Any, y: Any, starts: Any, stops: Any) -> None:
     total = np.empty(x.shape[3], np.float64)
     for plane in range(len(x)):
@@ -281,7 +182,7 @@ def _average_regions(x: Any, y: Any, starts: Any, stops: Any) -> None:
                     y[plane, od, oh, ow] = np.sum(total[start:stop]) / (rows * (stop - start))
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _average_regions_backward(dy: Any, dx: Any, starts: Any, stops: Any) -> None:
     _, depth, height, width = dx.shape
     total = np.empty(width, np.float64)
@@ -305,7 +206,7 @@ def _average_regions_backward(dy: Any, dx: Any, starts: Any, stops: Any) -> None
                     dx[plane, id_, ih, k] = total[k]
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _average_whole(x: Any, y: Any) -> None:
     size = x.shape[3]
     lanes = np.empty(16, np.float64)
@@ -315,14 +216,14 @@ def _average_whole(x: Any, y: Any) -> None:
         even = size - size % 16
         for begin in range(0, even, 16):
             for k in range(16):
-                lanes[k] += row[_place(begin + k)]
+                lanes[k] += row[natural(begin + k)]
         total = np.sum(lanes)
         for i in range(even, size):
             total += row[i]
         y[plane] = total / size
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _average_whole_backward(dy: Any, dx: Any) -> None:
     for plane in range(len(dx)):
         dx[plane] = np.float64(dy[plane, 0, 0, 0]) / dx.shape[3]
