@@ -44,7 +44,8 @@ def per_axis(title: str, name: str, value: Any, axes: int, least: int = 1, most:
         items = _items(value)
         numbers = (None,) if items is None else tuple(map(_whole, items))
     found = tuple([number for number in numbers if number is not None])
-    if len(found) == axes == len(numbers) and min(found) >= least and (most is None or max(found) <= most):
+    inside = all(least <= number and (most is None or number <= most) for number in found)
+    if inside and len(found) == axes == len(numbers):
         return found
     many = f" or a sequence of {axes}, one per axis" if axes > 1 else " or a sequence of one"
     expected = f"expected an int {f'of at least {least}' if most is None else f'from {least} to {most}'}{many}"
