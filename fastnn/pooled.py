@@ -81,7 +81,7 @@ def _options(
     if stride is not None and type(stride) is not int:
         stride = sizes(title, "stride", stride, dims)
     if type(padding) is not int:
-        padding = pairs(title, padding, dims)
+        padding = pairs(title, "padding", padding, dims)
     if type(dilation) is not int:
         dilation = sizes(title, "dilation", dilation, dims)
     return kernel_size, stride, padding, dilation, flag(title, "ceil_mode", ceil_mode)

@@ -22,6 +22,9 @@ class PadShortcut(Module):
         if self.out_channels < 1 or self.stride < 1:
             raise ValueError(f"PadShortcut: got out_channels={out_channels}, stride={stride}; expected at least 1")
 
+    dx_is_scratch = True
+    y_is_scratch = True
+
     def forward(self, x: Array) -> Array:
         if x.ndim != 4 or x.shape[1] > self.out_channels:
             raise ValueError(
