@@ -266,6 +266,21 @@ def test_any_layout_of_the_input() -> None:
         assert (session(other) == want).all()
 
 
+@pytest.mark.parametrize("activation", ["relu", "mish"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_large_products(activation: str, bias: bool) -> None:
+    """Those of more than 64 samples take weights in another order, which are made once."""
+    model = nn.Sequential(nn.Linear(40, 33, bias), nn.activation_layer(activation), nn.Linear(33, 20, bias))
+    session, x = fnn.compile(model, 40), batch((40,), 1100)
+    for samples in (64, 65, 66, 1100):
+        np.testing.assert_allclose(session(x[:samples]), model.eval()(x[:samples]), rtol=1e-4, atol=1e-5)
+    extra = 4 * (40 * 33 + 33 * 20)
+    clone, plain = session.clone(), pickle.loads(pickle.dumps(session))
+    assert session.weight_bytes == clone.weight_bytes == plain.weight_bytes + extra
+    assert (clone(x) == session(x)).all() and (plain(x) == session(x)).all()
+    assert sorted(session._packed) == ["0.weight", "2.weight"] and session._packed is clone._packed
+
+
 def test_copies() -> None:
     model = lively(fnn.models.create("lenet5", batch_norm=True))
     session, x = fnn.compile(model, (1, 28, 28), threads=1), batch((1, 28, 28))

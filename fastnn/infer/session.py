@@ -86,6 +86,7 @@ class Session:
     def __init__(self, graph: Graph, batch: int | None = None, threads: int | None = None) -> None:
         self._graph, self.batch, self.threads = graph, batch, threads
         self._layout = arena.planned(graph)
+        self._packed: dict[str, Array] = {}  # weights in the order that large products take; clones share it
         self._prepare()
 
     def _prepare(self) -> None:
@@ -169,14 +170,16 @@ class Session:
         for place, step in enumerate(graph.steps):
             needs = zip(layout.scratch[place], scratch(step, graph.dtype), strict=True)
             rooms = [view(begin, (batch, *shape), kind) for begin, (shape, kind) in needs]
-            calls.append(bound(step, place, graph.of(step), graph.dtype, batch, at, rooms))
+            calls.append(bound(step, place, graph.of(step), graph.dtype, batch, at, rooms, self._packed))
         made = _Bound(calls, batch, (self.input_shape, self.output_shape))
         self._bound[batch, backend()] = made
         return made
 
     def clone(self) -> Session:
         """A session with the same weights, not copied, and memory of its own: one for each thread."""
-        return Session(self._graph, self.batch, self.threads)
+        other = Session(self._graph, self.batch, self.threads)
+        other._packed = self._packed
+        return other
 
     def describe(self) -> str:
         """The plan as a table: steps, the modules in them, shapes, operations, bytes; then what it takes in all."""
@@ -189,8 +192,8 @@ class Session:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all constants."""
-        return sum(array.nbytes for array in self._graph.constants.values())
+        """Bytes of all constants, those included that calls with more than 64 samples have put in another order."""
+        return sum(array.nbytes for kept in (self._graph.constants, self._packed) for array in list(kept.values()))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the session to one file, safetensors with the plan in its metadata, for `fnn.load`.
@@ -207,11 +210,11 @@ class Session:
         return f"<fastnn session {' -> '.join(shapes)}, {self.dtype}, {len(self._graph.steps)} steps>"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without memory and lock."""
+        """Without memory, lock and what can be made again."""
         return {name: getattr(self, name) for name in ("_graph", "batch", "threads", "_layout")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update(state, _packed={})
         self._prepare()
 
 
