@@ -13,6 +13,7 @@ import pytest
 import fastnn as fnn
 from fastnn import nn
 from fastnn.infer.arena import planned
+from fastnn.infer.lower import _MODULES
 from fastnn.table import OPS
 
 
@@ -155,6 +156,15 @@ def test_every_layer(make: Any, shape: tuple[int, ...], ops: list[str], tmp_path
     )
     assert (again(x) == session(x)).all()
     assert model.training  # left as it was
+
+
+def test_no_layer_is_forgotten() -> None:
+    layers = {
+        kind for name in nn.__all__ if isinstance(kind := getattr(nn, name), type) and issubclass(kind, nn.Module)
+    }
+    layers -= {nn.Module, nn.RandomLayer}
+    unknown = {kind.__name__ for kind in layers if not any(base in _MODULES for base in kind.__mro__)}
+    assert {name for name in unknown if not name.endswith("Loss")} == set()
 
 
 def test_what_folding_would_overflow_is_not_folded() -> None:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.arguments import float_dtype
 from fastnn.infer.graph import Array, Graph, Shape, Step, number_dtype
 from fastnn.infer.kernels import function
 from fastnn.infer.session import Session
+from fastnn.optional import need
 
 if TYPE_CHECKING:
     FilePath = str | os.PathLike[str]
@@ -94,7 +94,7 @@ def _constants(path: FilePath, header: dict[str, Any], start: int, size: int) ->
     plain = memory.view(np.ndarray)  # keeps the map alive
     found = {}
     for name, entry in header.items():
-        kind, shape = np.dtype(_CODES[entry["dtype"]]), tuple(map(_count0, entry["shape"]))
+        kind, shape = _dtype(_CODES[entry["dtype"]]), tuple(map(_count0, entry["shape"]))
         begin, end = map(_count0, entry["data_offsets"])
         if not begin <= end <= size - start:
             raise ValueError(f"{name} ends at byte {start + end} of {size}")
@@ -108,9 +108,7 @@ def _constants(path: FilePath, header: dict[str, Any], start: int, size: int) ->
 
 def _graph(plan: dict[str, Any], constants: dict[str, Array]) -> Graph:
     """The steps, each done once for a sample of zeros."""
-    dtype = np.dtype(plan["dtype"])
-    if plan["dtype"] not in _CODES.values() or float_dtype(dtype) is None:
-        raise ValueError(f"dtype is {plan['dtype']!r}")
+    dtype = _dtype(plan["dtype"])
     graph = Graph(dtype, _shape(plan["input_shape"]), _shape(plan["output_shape"]), [], constants)
     shapes = [graph.input_shape]
     for place, entry in enumerate(plan["steps"]):
@@ -134,6 +132,14 @@ def _graph(plan: dict[str, Any], constants: dict[str, Array]) -> Graph:
     if any(use < 0 for use in graph.last_uses()[1:-1]):
         raise ValueError("a value is never used")
     return graph
+
+
+def _dtype(name: Any) -> np.dtype[Any]:
+    if name not in _CODES.values():
+        raise ValueError(f"dtype is {name!r}; expected one of {', '.join(_CODES.values())}")
+    if name == "bfloat16":
+        need("ml_dtypes", "A session in bfloat16", "train")  # which adds it to NumPy's
+    return np.dtype(name)
 
 
 def _tuples(value: Any) -> Any:

@@ -76,8 +76,8 @@ class Session:
     x (N, *input_shape) and y (N, *output_shape) are of `dtype`; N is `batch`, or any number if that is None. Values
     between steps live in one block of memory, the arena, which grows to the largest batch seen. A call writes nothing
     else, reads x where it lies if it is contiguous, and computes each sample by itself: y[i] follows from x[i] and the
-    size of the batch, whatever the other samples, the threads and the calls before. The size matters in the last bits
-    only, where large products (more than 64 samples) go to the BLAS.
+    size of the batch (and i, for the regions of fractional pooling), whatever the other samples, the threads and the
+    calls before. The size matters in the last bits only, where large products (more than 64 samples) go to the BLAS.
 
     A session is a snapshot: training goes on without it. Threads that call one session wait for each other; give each
     a `clone()`, which shares the weights. It can be pickled, and `save(path)` writes it for `fnn.load(path)`.
@@ -146,7 +146,7 @@ class Session:
         if out.shape != shape or not out.flags.carray:
             state = "" if out.shape != shape else ", not contiguous, aligned and writeable"
             raise ValueError(f"session: out has shape {out.shape}{state}; expected {shape}, contiguous")
-        if np.may_share_memory(x, out):
+        if out is x or ((x.base is not None or out.base is not None) and np.may_share_memory(x, out)):
             raise ValueError("session: out shares memory with x; expected an array of its own")
 
     def _bind(self, batch: int) -> _Bound:
