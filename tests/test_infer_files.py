@@ -130,6 +130,7 @@ def test_wrong_values_anywhere(saved: Any, tmp_path: Path) -> None:
                 assert str(path) in str(error)
                 refused += 1
             else:
+                assert session.describe()
                 if session.input_shape == (2, 5, 5) and session.batch in (None, 2) and session.dtype == np.float32:
                     session(x)
     assert refused > 3 * count

@@ -118,6 +118,8 @@ def _graph(plan: dict[str, Any], constants: dict[str, Array]) -> Graph:
         for value, shape in zip(step.inputs, step.inputs_as, strict=True):
             if math.prod(shapes[_count0(value)]) != math.prod(shape):
                 raise ValueError(f"step {place + 1} takes value {value} as {shape}; it is {shapes[value]}")
+        if not all(isinstance(module, str) for module in step.modules):
+            raise TypeError(f"step {place + 1} is of modules {step.modules}")
         for role, array in graph.of(step).items():
             if array.dtype != number_dtype(dtype, step.op, role):
                 raise TypeError(f"{step.constants[role]} has dtype {array.dtype}")
@@ -139,7 +141,8 @@ def _dtype(name: Any) -> np.dtype[Any]:
         raise ValueError(f"dtype is {name!r}; expected one of {', '.join(_CODES.values())}")
     if name == "bfloat16":
         need("ml_dtypes", "A session in bfloat16", "train")  # which adds it to NumPy's
-    return np.dtype(name)
+    kind: np.dtype[Any] = np.dtype(name)
+    return kind
 
 
 def _tuples(value: Any) -> Any:
