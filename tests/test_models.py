@@ -128,6 +128,9 @@ def test_pad_shortcut(stride: int) -> None:
         layer(np.zeros((2, 6, 3, 3)))
     with pytest.raises(ValueError, match="expected at least 1"):
         fnn.nn.PadShortcut(3, 0)
+    layer(np.ones((1, 2, 4, 4), np.float32))
+    with pytest.raises(ValueError, match=r"PadShortcut.backward: dy has shape \(1, 2, 4, 4\); expected \(1, 5"):
+        layer.backward(np.ones((1, 2, 4, 4), np.float32))
 
 
 @pytest.mark.parametrize(
