@@ -18,8 +18,8 @@ class PadShortcut(Module):
     """
 
     def __init__(self, out_channels: SupportsIndex, stride: SupportsIndex = 1) -> None:
-        self.out_channels = count("PadShortcut", "out_channels", out_channels)  # type: ignore[arg-type]
-        self.stride = count("PadShortcut", "stride", stride)  # type: ignore[arg-type]
+        self.out_channels = count("PadShortcut", "out_channels", out_channels)
+        self.stride = count("PadShortcut", "stride", stride)
 
     def forward(self, x: Array) -> Array:
         if floating("PadShortcut", x).ndim != 4 or x.shape[1] > self.out_channels:
