@@ -141,6 +141,7 @@ def test_pad_shortcut(stride: int) -> None:
         ("mlp", {"activation": "rellu"}, ValueError, "unknown activation 'rellu'. Did you mean 'relu'"),
         ("mlp", {"dropout": 1.0}, ValueError, "dropout is 1.0; expected a probability of dropping"),
         ("mlp", {"classes": 0}, ValueError, "classes is 0"),
+        ("mlp", {"batch_norm": "no"}, TypeError, "mlp: batch_norm is 'no' of type str; expected True or False"),
         ("mlp", {"hidden": "abc"}, ValueError, "hidden is 'abc'; expected widths"),
         ("mlp", {"hidden": (3, -1)}, ValueError, "hidden is "),
         ("mlp", {"pool": "avg"}, TypeError, "mlp has no option pool; its own are hidden"),
