@@ -5,7 +5,6 @@ What follows from shapes and options alone is a plan, made once and kept: a call
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -19,6 +18,7 @@ from fastnn.windows import MOST, Axis, adaptive, counts, for_kernels, pairs, siz
 _SPACE = {None: "(N, C, *spatial)", 1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
 _MOST = 1 << 59  # elements: their bytes fit 64 bits
 _LONG = 1 << 16  # a plan may hold some numbers for every element of an axis: those of longer axes are not kept
+_MOST_KEPT = 256
 Shape = tuple[int, ...]
 Pooled = Array | tuple[Array, Array]
 _P = TypeVar("_P", bound=Callable[..., Any])
@@ -39,10 +39,17 @@ class Plan(NamedTuple):
 
 def planned(make: _P) -> _P:
     """Keep the plans that `make(title, shape, ...)` makes, of exact ints, bools and strings."""
-    kept = functools.lru_cache(maxsize=256)(make)
+    kept: dict[Any, Plan] = {}
 
-    def plan(title: str, shape: Shape, *options: Any) -> Any:
-        return (make if max(shape, default=0) > _LONG else kept)(title, shape, *options)
+    def plan(*key: Any) -> Plan:
+        found = kept.get(key)
+        if found is None:
+            found = make(*key)
+            if max(found.x + found.y, default=0) <= _LONG:
+                if len(kept) >= _MOST_KEPT:
+                    kept.clear()
+                kept[key] = found
+        return found
 
     return plan  # type: ignore[return-value]
 
@@ -74,7 +81,7 @@ def _options(
     if stride is not None and type(stride) is not int:
         stride = sizes(title, "stride", stride, dims)
     if type(padding) is not int:
-        padding = pairs(title, padding, dims)
+        padding = pairs(title, "padding", padding, dims)
     if type(dilation) is not int:
         dilation = sizes(title, "dilation", dilation, dims)
     return kernel_size, stride, padding, dilation, flag(title, "ceil_mode", ceil_mode)

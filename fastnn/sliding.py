@@ -44,7 +44,8 @@ def per_axis(title: str, name: str, value: Any, axes: int, least: int = 1, most:
         items = _items(value)
         numbers = (None,) if items is None else tuple(map(_whole, items))
     found = tuple([number for number in numbers if number is not None])
-    if len(found) == axes == len(numbers) and min(found) >= least and (most is None or max(found) <= most):
+    within_bounds = all([least <= number and (most is None or number <= most) for number in found])
+    if len(found) == axes == len(numbers) and within_bounds:
         return found
     many = f" or a sequence of {axes}, one per axis" if axes > 1 else " or a sequence of one"
     expected = f"expected an int {f'of at least {least}' if most is None else f'from {least} to {most}'}{many}"
@@ -53,22 +54,22 @@ def per_axis(title: str, name: str, value: Any, axes: int, least: int = 1, most:
     raise ValueError(f"{title}: {name} is {value!r}; {expected}")
 
 
-def pairs_per_axis(title: str, value: Any, axes: int, most: int | None = None, words: str = "") -> Pairs:
+def pairs_per_axis(title: str, name: str, value: Any, axes: int, most: int | None = None, words: str = "") -> Pairs:
     """Elements of padding before and after, per axis: of an int, or of one int or one pair per axis.
 
     `words` is what else the argument may be, for the error.
     """
     items = _items(value)
     if items is None or len(items) != axes or None not in (wholes := list(map(_whole, items))):
-        return tuple([(number, number) for number in per_axis(title, "padding", value, axes, 0, most)])
+        return tuple([(number, number) for number in per_axis(title, name, value, axes, 0, most)])
     pairs = []
     for item, number in zip(items, wholes, strict=True):
         pair = _items(item) if number is None else [number, number]
         if pair is None or len(pair) != 2:
             raise TypeError(
-                f"{title}: padding is {value!r}; expected an int, one int or one pair (before, after) per axis{words}"
+                f"{title}: {name} is {value!r}; expected an int, one int or one pair (before, after) per axis{words}"
             )
-        before, after = per_axis(title, "padding", pair, 2, 0, most)
+        before, after = per_axis(title, name, pair, 2, 0, most)
         pairs.append((before, after))
     return tuple(pairs)
 
@@ -86,7 +87,7 @@ def padding_per_axis(
     "same" makes ceil(length / stride) windows; an odd element goes behind.
     """
     if not isinstance(value, str):
-        return pairs_per_axis(title, value, len(lengths), words=", 'valid' or 'same'")
+        return pairs_per_axis(title, "padding", value, len(lengths), words=", 'valid' or 'same'")
     if value not in ("valid", "same"):
         raise ValueError(f"{title}: padding is {value!r}; expected 'valid', 'same', or numbers")
     if value == "valid":

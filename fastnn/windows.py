@@ -50,9 +50,9 @@ def sizes(title: str, name: str, value: Any, axes: int, least: int = 1) -> tuple
     return per_axis(title, name, value, axes, least, MOST)
 
 
-def pairs(title: str, value: Any, axes: int) -> Pairs:
+def pairs(title: str, name: str, value: Any, axes: int) -> Pairs:
     """The padding before and after, for each axis."""
-    return pairs_per_axis(title, value, axes, MOST)
+    return pairs_per_axis(title, name, value, axes, MOST)
 
 
 def windows(
@@ -73,7 +73,7 @@ def windows(
     dims = len(spatial)
     kernels = sizes(title, "kernel_size", kernel_size, dims)
     strides = kernels if stride is None else sizes(title, "stride", stride, dims)
-    paddings = pairs(title, padding, dims)
+    paddings = pairs(title, "padding", padding, dims)
     dilations = sizes(title, "dilation", dilation, dims)
     axes = []
     for length, kernel, stride, (before, after), dilation in zip(

@@ -166,6 +166,7 @@ def test_results_are_recorded_by_data_and_model(tmp_path: Path, capsys: pytest.C
         (["train", "--activation", "rellu"], "unknown activation 'rellu'. Did you mean 'relu'?"),
         (["train", "--optimizer", "sdg"], "optimizer is 'sdg'; expected one of sgd, adam"),
         (["train", "--schedule", "cosin"], "schedule is 'cosin'; expected one of cosine"),
+        (["search", "--optimizer", "sdg"], "optimizer is 'sdg'; expected one of sgd, adam"),
         (["train", "--option", "pool=avg"], "mlp has no option pool"),
         (["train", "--augment"], "--augment is for images"),
         (["train", "--option", "classes=5"], "--option classes: it follows from --data"),

@@ -9,7 +9,6 @@ import pytest
 
 import fastnn as fnn
 from fastnn import models
-from fastnn.models.plan import ACTIVATIONS
 from fastnn.table import OPS
 
 SIZES = {  # with batch norm, without
@@ -73,7 +72,6 @@ def test_gradient_of_the_whole_network(name: str) -> None:
 
 @pytest.mark.parametrize("activation", OPS)
 def test_every_activation_of_the_table(activation: str) -> None:
-    assert list(ACTIVATIONS) == list(OPS)
     model = models.create("mlp", input_shape=(6,), hidden=(5, 4), activation=activation, dropout=0)
     learned = sum(param.learned for param in OPS[activation].params)
     plain = 6 * 5 + 5 * 4 + 4 * 10 + 10 + 2 * (5 + 4)
@@ -230,8 +228,8 @@ def test_a_hundred_steps_cost_the_same_losses_as_in_torch(name: str, dtype: str,
     classes = rng.standard_normal((10, *models.input_shape(name)))
     losses = []
     for _ in range(100):
-        y = rng.integers(0, 10, 16)
-        x = (classes[y] + 2 * rng.standard_normal((16, *classes.shape[1:]))).astype(dtype)
+        y = rng.integers(0, 10, 8)
+        x = (classes[y] + 2 * rng.standard_normal((8, *classes.shape[1:]))).astype(dtype)
         ours.zero_grad()
         loss = criterion(model(x), y)
         model.backward(criterion.backward())

@@ -69,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"interrupted; {again}", file=sys.stderr)
             return 130
         written = job.save(folder, result)
-    for finding in result.history.findings:
-        say(f"- {finding}")
+    if not training.on_terminal(args):
+        say(*(f"- {finding}" for finding in result.history.findings))
     print(result.sentence)
     say(f"Written: {', '.join(str(path) for path in written)}")
     if args.record:

@@ -23,7 +23,7 @@ from fastnn.commands.recipes import Recipe, recipe
 from fastnn.data import Loader, Preprocessor
 from fastnn.train import Callback, Evaluation, History, SanityReport, TrainingWarning, evaluate, fit, sanity_check
 from fastnn.train.batches import leaves_one
-from fastnn.train.named import optimizer, schedule
+from fastnn.train.named import OPTIMIZERS, SCHEDULES, check_name, optimizer, schedule
 from fastnn.train.progress import epoch_line
 
 Say = Callable[..., None]
@@ -92,7 +92,7 @@ class Job:
         plan = self.recipe
         algorithm = optimizer(plan.optimizer, self.model.parameters(), plan.lr, plan.momentum, plan.weight_decay)
         steps = plan.epochs * len(self.loader)
-        terminal = sys.stderr is not None and sys.stderr.isatty() and not args.quiet
+        terminal = on_terminal(args)
         started = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TrainingWarning)  # printed with the other findings
@@ -141,6 +141,11 @@ class Job:
         return written
 
 
+def on_terminal(args: argparse.Namespace) -> bool:
+    """Whether there is somebody to see a bar, which then shows epochs and findings too."""
+    return sys.stderr is not None and sys.stderr.isatty() and not args.quiet
+
+
 class Lines(Callback):
     """Print a line after each epoch, where there is no terminal for a bar."""
 
@@ -163,6 +168,8 @@ def prepare(args: argparse.Namespace) -> Job:
     if given.get("optimizer", plan.optimizer) != plan.optimizer and "lr" not in given:
         given["lr"] = 0.1 if given["optimizer"] == "sgd" else 1e-3  # one optimiser's rate is nothing to another
     plan = replace(plan, **given)
+    check_name("optimizer", plan.optimizer, OPTIMIZERS)
+    check_name("schedule", plan.schedule, SCHEDULES)
     if "warmup" not in given:
         plan = replace(plan, warmup=min(plan.warmup, plan.epochs / 4))
     if plan.augment and not data.images:
@@ -173,9 +180,6 @@ def prepare(args: argparse.Namespace) -> Job:
     about |= plan.options | options.given_model(args) | {"dtype": args.dtype}
     fnn.manual_seed(args.seed)
     model = store.create(about)
-    optimizer(plan.optimizer, model.parameters(), plan.lr)  # a wrong name is found before data are prepared
-    if plan.schedule:
-        schedule(plan.schedule, optimizer("sgd", model.parameters(), plan.lr), 1)
     preprocess = data.fitted()
     dtype = np.dtype(args.dtype)
     transforms = [*augmentation(data, plan.augment), preprocess]

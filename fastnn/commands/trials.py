@@ -12,6 +12,7 @@ import numpy as np
 
 from fastnn.commands import datasets, options, store, training
 from fastnn.commands.recipes import recipe
+from fastnn.train.named import OPTIMIZERS, SCHEDULES, check_name
 from fastnn.train.search.fitting import TRAINING, Training
 from fastnn.train.search.trial import Trial
 
@@ -73,6 +74,8 @@ def job(args: argparse.Namespace, space: dict[str, Any]) -> tuple[Job, int]:
     augment = bool(given.pop("augment", plan.augment))
     given.pop("epochs", None)
     settings |= given
+    check_name("optimizer", settings["optimizer"], OPTIMIZERS)
+    check_name("schedule", settings["schedule"], SCHEDULES)
     about: dict[str, Any] = {"name": plan.model, "input_shape": list(found.input_shape), "classes": found.classes}
     about |= plan.options | options.given_model(args)
     layout = {name: each.points(1)[0] for name, each in space.items() if name not in TRAINING}

@@ -10,34 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from fastnn.nn.activations import LAYERS
+
 Part = tuple[str, Any]  # a layer and its name
 
-# Class and arguments by the op's name in fastnn.table; ops with a learned parameter come as layers that learn it.
-ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
-    "relu": ("ReLU", {}),
-    "leaky_relu": ("LeakyReLU", {}),
-    "prelu": ("PReLU", {}),
-    "elu": ("ELU", {}),
-    "parametric_elu": ("ParametricELU", {}),
-    "selu": ("SELU", {}),
-    "celu": ("CELU", {}),
-    "gelu": ("GELU", {}),
-    "gelu_tanh": ("GELU", {"approximate": "tanh"}),
-    "silu": ("SiLU", {}),
-    "swish": ("Swish", {"beta": 1.0}),
-    "softplus": ("Softplus", {}),
-    "mish": ("Mish", {}),
-    "sigmoid": ("Sigmoid", {}),
-    "tanh": ("Tanh", {}),
-    "log_sigmoid": ("LogSigmoid", {}),
-    "hardsigmoid": ("Hardsigmoid", {}),
-    "hardswish": ("Hardswish", {}),
-    "hardtanh": ("Hardtanh", {}),
-    "relu6": ("ReLU6", {}),
-    "softsign": ("Softsign", {}),
-    "sin": ("Sin", {}),
-    "cos": ("Cos", {}),
-}
+ARGUMENTS: dict[str, dict[str, Any]] = {"gelu_tanh": {"approximate": "tanh"}, "swish": {"beta": 1.0}}
+"""What a layer of an activation must be given; all others have defaults, or learn what they have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +33,11 @@ class Plan:
         """The activation, a layer of its own for each place."""
         if callable(self.activation):
             return f"act{place}", self.activation()
-        kind, arguments = ACTIVATIONS[self.activation]
+        kind = LAYERS[self.activation].__name__
         if not hasattr(self.nn, kind):
             raise ValueError(f"activation {self.activation!r}: {self.nn.__name__} has no layer {kind}")
-        made = getattr(self.nn, kind)
-        return f"act{place}", made(**arguments)
+        made = getattr(self.nn, kind)(**ARGUMENTS.get(self.activation, {}))
+        return f"act{place}", made
 
     def norm(self, place: object, channels: int, dims: int) -> list[Part]:
         """Batch norm over feature vectors (dims 1) or images (dims 2), or nothing."""

@@ -17,8 +17,9 @@ import numpy.typing as npt
 from fastnn import nn as layers
 from fastnn.arguments import flag
 from fastnn.models import plain, residual
-from fastnn.models.plan import ACTIVATIONS, Plan
+from fastnn.models.plan import Plan
 from fastnn.nn import Module
+from fastnn.nn.activations import LAYERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +119,8 @@ def assemble(
         raise ValueError(f"input_shape is {input_shape}; expected positive numbers, such as {entry.input_shape}")
     if operator.index(classes) < 1:
         raise ValueError(f"classes is {classes}; expected at least 1")
-    if not callable(activation) and activation not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {activation!r}{_meant(str(activation), ACTIVATIONS)}")
+    if not callable(activation) and activation not in LAYERS:
+        raise ValueError(f"unknown activation {activation!r}{_meant(str(activation), LAYERS)}")
     if isinstance(dropout, bool):
         dropout = entry.usual_dropout if dropout else 0.0
     p = entry.dropout if dropout is None else float(dropout)

@@ -140,6 +140,8 @@ class Module(Memory):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Parameters and modules are registered under the attribute's name."""
+        if value is not None and vars(self).get(name) is value:  # also of `self.buffer += 1`
+            return
         registries: tuple[tuple[dict[str, Any], type], ...] = ((self._parameters, Parameter), (self._modules, Module))
         for registry, kind in registries:
             if isinstance(value, kind) or (value is None and name in registry):
@@ -210,9 +212,10 @@ class Module(Memory):
 
     def train(self: M, mode: bool = True) -> M:
         """Training mode: dropout drops, batch norm uses the batch's statistics."""
-        for module in self.modules():
+        changed = [module for module in self.modules() if module.training is not bool(mode)]
+        for module in changed:
             object.__setattr__(module, "training", bool(mode))
-        CHANGES.count += 1
+        CHANGES.count += bool(changed)
         return self
 
     def eval(self: M) -> M:

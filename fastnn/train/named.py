@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fastnn.nn.parameter import Parameter
 from fastnn.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from fastnn.optim import lr_scheduler as schedules
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "optimizer", "schedule"]
+__all__ = ["OPTIMIZERS", "SCHEDULES", "check_name", "optimizer", "schedule"]
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 SCHEDULES = ("cosine", "linear", "step", "constant")
@@ -22,10 +22,9 @@ def optimizer(
         return SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=momentum > 0)
     if name == "rmsprop":
         return RMSprop(parameters, lr=lr, weight_decay=weight_decay)
-    kinds = {"adam": Adam, "adamw": AdamW}
-    if name not in kinds:
-        raise ValueError(f"optimizer is {name!r}; expected one of {', '.join(OPTIMIZERS)}")
-    return kinds[name](parameters, lr=lr, weight_decay=weight_decay)
+    check_name("optimizer", name, OPTIMIZERS)
+    kind = Adam if name == "adam" else AdamW
+    return kind(parameters, lr=lr, weight_decay=weight_decay)
 
 
 def schedule(name: str, optimizer: Optimizer, steps: int, warmup: int = 0) -> schedules.LRScheduler | None:
@@ -34,6 +33,7 @@ def schedule(name: str, optimizer: Optimizer, steps: int, warmup: int = 0) -> sc
     "cosine": down to 0 along a half wave; "linear": down to 0; "step": a tenth after half of the steps, a hundredth
     after three quarters (He 2015); "constant". None where there is nothing to schedule.
     """
+    check_name("schedule", name, SCHEDULES)
     rise = max(0, min(warmup, steps - 1))
     rest = max(1, steps - rise)
     after: schedules.LRScheduler
@@ -43,8 +43,12 @@ def schedule(name: str, optimizer: Optimizer, steps: int, warmup: int = 0) -> sc
         after = schedules.LinearLR(optimizer, 1.0, 0.0, rest)
     elif name == "step":
         after = schedules.MultiStepLR(optimizer, [max(1, rest // 2), max(2, 3 * rest // 4)])
-    elif name == "constant":
-        return schedules.WarmupLR(optimizer, rise) if rise else None
     else:
-        raise ValueError(f"schedule is {name!r}; expected one of {', '.join(SCHEDULES)}")
+        return schedules.WarmupLR(optimizer, rise) if rise else None
     return schedules.WarmupLR(optimizer, rise, after) if rise else after
+
+
+def check_name(what: str, name: str, known: Sequence[str]) -> None:
+    """ValueError where a name is none of those known."""
+    if name not in known:
+        raise ValueError(f"{what} is {name!r}; expected one of {', '.join(known)}")

@@ -1,4 +1,9 @@
 // The gradient of averages over windows and regions, for one instruction set.
+//
+// The floor: dy is read once and dx written once.
+//
+// Rejected for regions: adding up rows of dy first and spreading the sum (twice as many rows are spread); products with
+// a matrix of averages, which is what is quicker on narrow regions (0 times infinity is NaN).
 #pragma once
 #include "average_sums.hpp"
 

@@ -58,16 +58,23 @@ void step(void* const* arrays, std::int64_t begin, std::int64_t end, const void*
   if (i < end) partial(i, static_cast<int>(end - i));
 }
 
-// acc <- f(acc, |x|) over 16 elements at a time, the missing ones of the last 16 being 0.
-template <class T, class F>
-FASTNN_FN lanes16 fold(const T* x, std::int64_t n, F f) {
+// acc <- f(acc, |x|) over 16 elements at a time, the missing ones of the last 16 being 0; by turns in two accumulators,
+// which do not wait for each other and are merged at the end.
+template <class T, class F, class Merge>
+FASTNN_FN lanes16 fold(const T* x, std::int64_t n, F f, Merge merge) {
   using Memory = storage<T>;
   const auto magnitude = [&](const lanes16& a) { return map16(a, [](vdouble v) { return vabs(v); }); };
-  lanes16 acc = broadcast16(0);
+  lanes16 acc = broadcast16(0), other = broadcast16(0);
   std::int64_t i = 0;
-  for (; i + sum_lanes <= n; i += sum_lanes) acc = map16(acc, magnitude(load16<Memory>(x + i)), f);
-  if (i < n) acc = map16(acc, magnitude(load16_first<Memory>(x + i, static_cast<int>(n - i))), f);
-  return acc;
+  for (; i + 2 * sum_lanes <= n; i += 2 * sum_lanes) {
+    acc = map16(acc, magnitude(load16<Memory>(x + i)), f);
+    other = map16(other, magnitude(load16<Memory>(x + i + sum_lanes)), f);
+  }
+  for (; i < n; i += sum_lanes) {
+    const int left = n - i < sum_lanes ? static_cast<int>(n - i) : sum_lanes;
+    acc = map16(acc, magnitude(load16_first<Memory>(x + i, left)), f);
+  }
+  return map16(acc, other, merge);
 }
 
 // vmax returns its second operand where one is NaN: one that is there already has to be kept by hand.
@@ -76,11 +83,13 @@ FASTNN_FN vdouble keep_largest(vdouble acc, vdouble x) { return select(acc == ac
 template <class T>
 double power_sum(const void* data, std::int64_t n, double p) {
   const T* const x = static_cast<const T*>(data);
-  if (p == 2) return total(fold(x, n, [](vdouble acc, vdouble v) { return fmadd(v, v, acc); }));
-  if (p == 1) return total(fold(x, n, [](vdouble acc, vdouble v) { return acc + v; }));
+  const auto add = [](vdouble acc, vdouble v) { return acc + v; };
+  if (p == 2) return total(fold(x, n, [](vdouble acc, vdouble v) { return fmadd(v, v, acc); }, add));
+  if (p == 1) return total(fold(x, n, add, add));
   double lane[sum_lanes];
   if (p == __builtin_inf()) {
-    const lanes16 largest = fold(x, n, [](vdouble acc, vdouble v) { return keep_largest(acc, v); });
+    const auto larger = [](vdouble acc, vdouble v) { return keep_largest(acc, v); };
+    const lanes16 largest = fold(x, n, larger, larger);
     for (int k = 0; k < lanes16::parts; ++k) store(lane + k * lanes<vdouble>, largest.part[k]);
     double result = 0;
     for (const double value : lane) result = !(value <= result) && result == result ? value : result;

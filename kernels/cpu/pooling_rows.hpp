@@ -20,8 +20,9 @@
 // being in rising order. That is what makes short rows fast. At the end of the arrays they stop short.
 //
 // Rejected: rows of x copied between margins of padding (a load and a store more an element, border columns cost less);
-// border columns in vectors, with what lies outside masked out (not faster than one at a time); reducing columns first
-// (finds other positions among equal maxima).
+// border columns in vectors, with what lies outside masked out (not faster than one at a time); border columns in
+// lines of their own, so that no vector waits for numbers stored into it (a loop more a row costs more); reducing
+// columns first (finds other positions among equal maxima).
 #pragma once
 #include "../include/pooling.hpp"
 #include "pooling.hpp"

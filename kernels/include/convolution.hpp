@@ -81,7 +81,8 @@ template <class V, int rows, int columns>
 void correlation_tile(const scalar_t<V>* x, const int* offset, const scalar_t<V>* w, long long terms,
                       scalar_t<V>* total, long long pitch, bool first, const scalar_t<V>* bias) {
   registers<V, rows, columns> tile;
-  for (long long k = 0; k < terms; ++k, w += rows) tile.add(x + offset[k], [w](int a) { return w[a]; });
+  for (long long k = 0; k < terms; ++k, w += rows)
+    tile.add(x + offset[k], [w](int a) __attribute__((always_inline)) { return w[a]; });
   tile.flush(total, pitch, first, bias);
 }
 
@@ -95,7 +96,7 @@ void across_tile(const scalar_t<V>* x, const int* offset, const scalar_t<V>* w, 
   registers<V, rows, columns> tile;
   for (long long k = 0; k < terms; ++k, w += columns * lanes<V>) {
     const scalar_t<V>* const at = x + offset[k];
-    tile.add(w, [at](int a) { return at[a]; });
+    tile.add(w, [at](int a) __attribute__((always_inline)) { return at[a]; });
   }
   if (bias != nullptr)
 #pragma GCC unroll 16
@@ -173,7 +174,8 @@ void gradient_tile(const scalar_t<V>* dy, long long dy_pitch, const scalar_t<V>*
   const scalar_t<V>* at[rows];
   for (int a = 0; a < rows; ++a) at[a] = x[a];
   for (long long i = 0; i < height; ++i) {
-    for (long long j = 0; j < width; ++j, dy += dy_pitch) tile.add(dy, [&at, j](int a) { return at[a][j]; });
+    for (long long j = 0; j < width; ++j, dy += dy_pitch)
+      tile.add(dy, [&at, j](int a) __attribute__((always_inline)) { return at[a][j]; });
     for (int a = 0; a < rows; ++a) at[a] += x_pitch;
   }
   tile.flush(total, pitch, first, nullptr);
@@ -207,7 +209,7 @@ void gradient_lanes_tile(const LanesBlocks& s, const scalar_t<V>* dy, const scal
     for (int a = 0; a < rows; ++a) d[a] = dy + a * s.dy_channel + first;
 #pragma GCC unroll 16
     for (int c = 0; c < columns; ++c) at[c] = x[c] + first;
-    const auto add = [&](long long k, auto get) {
+    const auto add = [&](long long k, auto get) __attribute__((always_inline)) {
       const long long i = s.dy[k], j = s.x[k];
       V v[rows];
 #pragma GCC unroll 16
@@ -219,11 +221,13 @@ void gradient_lanes_tile(const LanesBlocks& s, const scalar_t<V>* dy, const scal
         for (int a = 0; a < rows; ++a) tile.sum[a][c] = fmadd(v[a], u, tile.sum[a][c]);
       }
     };
-    for (long long k = 0; k < s.whole; ++k) add(k, [](const scalar_t<V>* p) { return load<V>(p); });
+    for (long long k = 0; k < s.whole; ++k)
+      add(k, [](const scalar_t<V>* p) __attribute__((always_inline)) { return load<V>(p); });
     // what is past the end of a row belongs to the next one, and 0 times it need not be 0
     const int left = s.rest - first < lanes<V> ? s.rest - first : lanes<V>;
     for (long long k = s.whole; k < s.all && left > 0; ++k)
-      add(k, [left, zero](const scalar_t<V>* p) { return load_first<V>(p, left, zero); });
+      add(k,
+          [left, zero](const scalar_t<V>* p) __attribute__((always_inline)) { return load_first<V>(p, left, zero); });
 #pragma GCC unroll 16
     for (int a = 0; a < rows; ++a)
 #pragma GCC unroll 16

@@ -148,8 +148,7 @@ int main(int, char** arguments) {
     };
     Regions r = {};
     r.planes = w.planes;
-    for (int i = 0; i < 3; ++i)
-      r.axis[i] = {w.axis[i].in, w.axis[i].out, starts[i].data(), stops[i].data(), 0};
+    for (int i = 0; i < 3; ++i) r.axis[i] = {w.axis[i].in, w.axis[i].out, starts[i].data(), stops[i].data(), 0};
     auto* const where = reinterpret_cast<std::int64_t*>(memory[2].place(static_cast<std::size_t>(y_size) * 8));
 
     // two calls, of the first plane and of the others, as threads make them
