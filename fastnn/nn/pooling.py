@@ -50,7 +50,7 @@ class _Windows(_Pool):
         for name, value in (("kernel_size", kernel_size), ("stride", kernel_size if stride is None else stride)):
             sizes(title, name, value, self.dims, 1)
             setattr(self, name, _hashable(value))
-        pairs(title, padding, self.dims)
+        pairs(title, "padding", padding, self.dims)
         sizes(title, "dilation", dilation, self.dims, 1)
         self.padding, self.dilation = _hashable(padding), _hashable(dilation)
         self.ceil_mode = flag(title, "ceil_mode", ceil_mode)
