@@ -365,6 +365,7 @@ BAD: list[tuple[Any, Any, type[Exception], str]] = [
     (lambda: nn.PadShortcut(2), C, ValueError, "PadShortcut: x has shape"),
     (lambda: nn.ReLU(), 0, ValueError, "input_shape is 0|input_shape is .0."),
     (lambda: nn.ReLU(), (2.5,), TypeError, "input_shape"),
+    (lambda: nn.ReLU(), (), ValueError, "input_shape"),
     (lambda: "relu", 3, TypeError, "model is a str"),
 ]
 

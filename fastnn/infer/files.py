@@ -110,6 +110,8 @@ def _graph(plan: dict[str, Any], constants: dict[str, Array]) -> Graph:
     """The steps, each done once for a sample of zeros."""
     dtype = _dtype(plan["dtype"])
     graph = Graph(dtype, _shape(plan["input_shape"]), _shape(plan["output_shape"]), [], constants)
+    if not graph.input_shape:
+        raise ValueError("input_shape is empty")
     shapes = [graph.input_shape]
     for place, entry in enumerate(plan["steps"]):
         step = Step(**{name: _tuples(value) for name, value in entry.items()})

@@ -246,6 +246,8 @@ def compile(
     if not isinstance(model, Module):
         raise TypeError(f"compile: model is a {type(model).__name__}; expected a module of fastnn.nn")
     shape = _lengths("input_shape", input_shape if isinstance(input_shape, Sequence) else [input_shape])
+    if not shape:
+        raise ValueError("compile: input_shape is (); expected one length or more, without the batch")
     number = None if batch is None else _lengths("batch", [batch])[0]
     most = None if threads is None else _lengths("threads", [threads])[0]
     kind = _dtype_of(model) if dtype is None else np.dtype(dtype)
