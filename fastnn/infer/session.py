@@ -121,7 +121,7 @@ class Session:
             plan = self._bound.get((batch, backend()))
             if plan is None:
                 plan = self._bind(batch)
-            if self.threads is None:
+            if self.threads is None or pool.get_num_threads() <= self.threads:
                 plan.run(x, out)
             else:
                 with _THREADS.at_most(self.threads):
