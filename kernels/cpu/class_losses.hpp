@@ -85,16 +85,18 @@ struct spread_targets {
 
 // Cross-entropy of softmax: with the target t of a class, T the sum of targets, L = log sum e^(x - max) and p =
 // softmax, loss = T L + sum t (max - x), gradient = p T - t. A label's own target is added in double, at its place. x
-// may be g.
-template <bool spread, class Walk, class T>
+// may be g. Whether targets are spread over the classes is asked at run time: a template of it would double what is by
+// far the largest function of the losses.
+template <class Walk, class T>
 FASTNN_FN wide<vector_of<T>> cross_entropy_along(const ClassLoss& job, const Walk& walk, const T* x, T* g,
-                                                 const T* targets, const chosen<T>* label) {
+                                                 const T* targets, const chosen<T>& label) {
   using V = vector_of<T>;
   const V maximum = walk.maximum(x);
   const softmax_shift<V> shift = softmax_shift_of(maximum);
   const spread_targets<T> target(job, targets);
+  const bool labelled = job.labels != nullptr, spread = !labelled || job.smoothing != 0.0;
   wide<V> total = broadcast_wide<V>(0.0), loss = total, own = total;
-  if constexpr (spread) {
+  if (spread) {
     const auto each = [&](int64_t at, int64_t c, int n) { return target.at(walk, at, c, n); };
     total = walk.template products<V>([&](int64_t at, int64_t c, int n) { return pair<V>{each(at, c, n), V(1.0f)}; });
     loss = walk.template products<V>([&](int64_t at, int64_t c, int n) {
@@ -105,28 +107,33 @@ FASTNN_FN wide<vector_of<T>> cross_entropy_along(const ClassLoss& job, const Wal
   const softmax_sums<V> sums = exponential_sums(walk, x, maximum, shift, [&](int64_t at, V e, int n) {
     if (keeps<T> && g) store_some(g + at, e, n);
   });
-  if (label) {
-    own = load_wide<V>(label->weight) * broadcast_wide<V>(1.0 - job.smoothing);
+  if (labelled) {
+    own = load_wide<V>(label.weight) * broadcast_wide<V>(1.0 - job.smoothing);
     total = total + own;
-    loss = loss + map(where_not_zero, own, own * (to_wide(maximum) - to_wide(label->score)));
+    loss = loss + map(where_not_zero, own, own * (to_wide(maximum) - to_wide(label.score)));
   }
   loss = loss + total * sums.log();
-  const V counts = label ? label->counts() : V(1.0f);
+  const V counts = labelled ? label.counts() : V(1.0f);
   const mask_t<V> counted = counts == V(1.0f);
   if (g) {
     const wide<V> scale = broadcast_wide<V>(job.scale), sum = sums.sum();
     const two_part<V> factor = quotient(total * scale, sum);
     const V negative(static_cast<scalar_t<V>>(-job.scale));
-    each_vector<V>(walk, [&](int64_t at, int64_t c, int n) {
-      V d = times(keeps<T> ? load_some(g + at, n) : softmax_exp(load_logits(x + at, n), shift), factor);
-      if constexpr (spread) d = fmadd(target.at(walk, at, c, n), negative, d);
-      store_some(g + at, select(counted, d, V(0.0f)), n);
-    });
-    if (label) {
-      const wide<V> e = to_wide(softmax_exp(label->score, shift));
+    const auto each = [&](int64_t at, int n) {
+      return times(keeps<T> ? load_some(g + at, n) : softmax_exp(load_logits(x + at, n), shift), factor);
+    };
+    const auto put = [&](int64_t at, V d, int n) { store_some(g + at, select(counted, d, V(0.0f)), n); };
+    if (spread)
+      each_vector<V>(walk, [&](int64_t at, int64_t c, int n) {
+        put(at, fmadd(target.at(walk, at, c, n), negative, each(at, n)), n);
+      });
+    else
+      each_vector<V>(walk, [&](int64_t at, int64_t, int n) { put(at, each(at, n), n); });
+    if (labelled) {
+      const wide<V> e = to_wide(softmax_exp(label.score, shift));
       const wide<V> share = broadcast_wide<V>(spread ? job.smoothing / static_cast<double>(job.classes) : 0.0);
-      const wide<V> wanted = own + share * load_wide<V>(label->weight);
-      label->write(g, (spread ? total * e / sum - wanted : (e - sum) / sum * own) * scale);
+      const wide<V> wanted = own + share * load_wide<V>(label.weight);
+      label.write(g, (spread ? total * e / sum - wanted : (e - sum) / sum * own) * scale);
     }
   }
   const wide<V> mask = to_wide(counts);
@@ -212,14 +219,14 @@ FASTNN_FN double by_lines(const ClassLoss& job, int64_t begin, int64_t end, Line
   return sum.value();
 }
 
-// How labels of a walk are looked up: `columns` of them side by side, or one for the whole row.
+// How labels of a walk are looked up: n of them side by side, or one for the whole row.
 template <class T>
 FASTNN_FN chosen<T> chosen_along(const ClassLoss& job, const down& walk, const T* x, int64_t first, int n) {
   return chosen<T>(job, x, first, n, walk.stride, false);
 }
 template <class T>
-FASTNN_FN chosen<T> chosen_along(const ClassLoss& job, const along&, const T* x, int64_t first, int) {
-  return chosen<T>(job, x, first, 1, 1, true);
+FASTNN_FN chosen<T> chosen_along(const ClassLoss& job, const along&, const T* x, int64_t first, int n) {
+  return chosen<T>(job, x, first, n, 1, true);
 }
 
 }  // namespace

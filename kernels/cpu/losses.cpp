@@ -9,12 +9,10 @@ namespace {
 
 using namespace fastnn_cpu;
 
-template <class T, bool spread>
+template <class T>
 double cross_entropy(const ClassLoss& job, int64_t begin, int64_t end) {
   return by_lines<T>(job, begin, end, [&](const auto& walk, const T* x, T* g, const T* q, int64_t first, int n) {
-    if (q) return cross_entropy_along<spread>(job, walk, x, g, q, static_cast<const chosen<T>*>(nullptr));
-    const chosen<T> label = chosen_along(job, walk, x, first, n);
-    return cross_entropy_along<spread>(job, walk, x, g, q, &label);
+    return cross_entropy_along(job, walk, x, g, q, chosen_along(job, walk, x, first, job.labels ? n : 0));
   });
 }
 
@@ -72,10 +70,7 @@ double binary_cross_entropy_loss(const ElementLoss& job, int64_t begin, int64_t 
 }
 
 #define FASTNN_EACH_DTYPE(f) {f<float>, f<double>, f<binary16>, f<bfloat16>}
-constexpr Losses table = {{{cross_entropy<float, false>, cross_entropy<double, false>, cross_entropy<binary16, false>,
-                            cross_entropy<bfloat16, false>},
-                           {cross_entropy<float, true>, cross_entropy<double, true>, cross_entropy<binary16, true>,
-                            cross_entropy<bfloat16, true>}},
+constexpr Losses table = {FASTNN_EACH_DTYPE(cross_entropy),
                           FASTNN_EACH_DTYPE(hinge),
                           FASTNN_EACH_DTYPE(squared_error),
                           FASTNN_EACH_DTYPE(binary_cross_entropy_loss)};

@@ -34,7 +34,7 @@ using ClassLoop = double (*)(const ClassLoss&, std::int64_t begin, std::int64_t 
 using ElementLoop = double (*)(const ElementLoss&, std::int64_t begin, std::int64_t end);
 
 struct Losses {
-  ClassLoop cross_entropy[2][dtype_count];  // [are there targets apart from the labels?]
+  ClassLoop cross_entropy[dtype_count];
   ClassLoop hinge[dtype_count];
   ElementLoop squared_error[dtype_count];
   ElementLoop binary_cross_entropy[dtype_count];

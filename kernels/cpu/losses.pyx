@@ -34,7 +34,7 @@ cdef extern from "losses.hpp" namespace "fastnn_cpu" nogil:
     ctypedef double (*ClassLoop)(const ClassLoss&, int64_t, int64_t) noexcept nogil
     ctypedef double (*ElementLoop)(const ElementLoss&, int64_t, int64_t) noexcept nogil
     struct Losses:
-        ClassLoop cross_entropy[2][4]
+        ClassLoop cross_entropy[4]
         ClassLoop hinge[4]
         ElementLoop squared_error[4]
         ElementLoop binary_cross_entropy[4]
@@ -141,8 +141,7 @@ def cross_entropy(cnp.ndarray logits, labels, targets, weight, int64_t ignored, 
     sum, `losses` (float64, (outer, inner)) each column's loss, unless they are None.
     """
     cdef Call call
-    cdef bint spread = targets is not None or smoothing != 0.0
-    call.over_classes = losses_table(runtime.active_isa()).cross_entropy[spread][dtype_index(runtime, logits.descr.type_num)]
+    call.over_classes = losses_table(runtime.active_isa()).cross_entropy[dtype_index(runtime, logits.descr.type_num)]
     over_classes(&call, logits, labels, ignored, scale, gradient, losses)
     call.classes.targets, call.classes.weight, call.classes.smoothing = data(targets), data(weight), smoothing
     return run(&call, logits.shape[0] * logits.shape[2], cnp.PyArray_SIZE(logits))
