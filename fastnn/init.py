@@ -70,7 +70,7 @@ def _array(title: str, weight: Parameter | Array) -> Array:
 
 def fans(weight: Parameter | Array) -> tuple[int, int]:
     """Fan-in and fan-out of a weight (out, in, *kernel); ValueError where there are fewer than two axes."""
-    shape = weight.shape
+    shape = _array("fans", weight).shape
     if len(shape) < 2:
         raise ValueError(f"fans: weight has shape {shape}; expected (out, in) or (out, in, *kernel), two axes or more")
     positions = math.prod(shape[2:])
@@ -134,6 +134,8 @@ def uniform_(weight: T, low: float = 0.0, high: float = 1.0, *, rng: Seed = None
     """Numbers spread evenly from `low` to `high`."""
     shape = _array("uniform_", weight).shape
     low, high = real_number("uniform_", "low", low), real_number("uniform_", "high", high)
+    if low > high:
+        raise ValueError(f"uniform_: low is {low:g} and high {high:g}; expected low to be no more than high")
     return _filled("uniform_", weight, default_rng(rng).uniform(low, high, shape))
 
 
@@ -223,10 +225,16 @@ _METHODS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _weighted(model: Module) -> list[tuple[str, Any]]:
+def _module(title: str, model: Any) -> Module:
+    if not isinstance(model, Module):
+        raise TypeError(f"{title}: model is a {type(model).__name__}; expected a module")
+    return model
+
+
+def _weighted(title: str, model: Module) -> list[tuple[str, Any]]:
     """The layers with a matrix, or a stack of them, for a weight, with their names."""
     found = []
-    for name, module in model.named_modules():
+    for name, module in _module(title, model).named_modules():
         weight = module._parameters.get("weight")
         if weight is not None and len(weight.shape) >= 2 and not isinstance(module, Norm):
             found.append((name, module))
@@ -255,7 +263,7 @@ def apply(
         options |= {"rng": default_rng(rng)}
     else:
         raise TypeError(f"apply: method is a {type(method).__name__}; expected a name or a function")
-    start, layers = real_number("apply", "bias", bias), _weighted(model)
+    start, layers = real_number("apply", "bias", bias), _weighted("apply", model)
     if not layers:
         raise ValueError(f"apply: the {type(model).__name__} has no layer with a weight of two axes or more")
     for _, layer in layers:
@@ -289,10 +297,11 @@ def lsuv(
     Source: Mishkin and Matas (2016), All you need is a good init, ICLR.
     """
     tolerance = real_number("lsuv", "tolerance", tolerance, above=0.0)
-    names = {id(layer): name for name, layer in _weighted(model)}
+    names = {id(layer): name for name, layer in _weighted("lsuv", model)}
     if not names:
         raise ValueError(f"lsuv: the {type(model).__name__} has no layer with a weight of two axes or more")
     modes = [(module, module.training) for module in model.modules()]
+    weights = [(layer.weight, layer.weight.data.copy()) for _, layer in _weighted("lsuv", model)]
     source = default_rng(rng)
     try:
         model.eval()
@@ -300,6 +309,10 @@ def lsuv(
             if orthogonal:
                 orthogonal_(layer.weight, rng=source)
             _scale(model, x, layer, names[id(layer)], tolerance, max_iterations)
+    except BaseException:
+        for weight, before in weights:
+            weight.data[...] = before
+        raise
     finally:
         for module, training in modes:
             module.training = training
@@ -365,7 +378,8 @@ def zero_last_of_residual(model: M) -> M:
     Where the branch ends with a norm its scale becomes 0, as in Goyal et al. (2017), Accurate, Large Minibatch SGD;
     else weight and bias of its last linear layer or convolution. ValueError if the network has no Residual.
     """
-    blocks = [(name, module) for name, module in model.named_modules() if isinstance(module, Residual)]
+    modules = _module("zero_last_of_residual", model).named_modules()
+    blocks = [(name, module) for name, module in modules if isinstance(module, Residual)]
     if not blocks:
         raise ValueError(f"zero_last_of_residual: the {type(model).__name__} has no Residual")
     last = []

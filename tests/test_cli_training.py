@@ -169,6 +169,9 @@ def test_results_are_recorded_by_data_and_model(tmp_path: Path, capsys: pytest.C
         (["search", "--optimizer", "sdg"], "optimizer is 'sdg'; expected one of sgd, adam"),
         (["train", "--option", "pool=avg"], "mlp has no option pool"),
         (["train", "--augment"], "--augment is for images"),
+        (["train", "--option", "classes=5"], "--option classes: it follows from --data"),
+        (["train", "--option", "hidden=1.5"], "hidden is 1.5; expected widths"),
+        (["train", "--record", "no/such.json"], "--record: there is no folder for no/such.json"),
         (["evaluate", "nowhere"], "nowhere"),
         (["predict", "nowhere", "x.png"], "nowhere"),
         (["search", "--range", "lr=1:0.1"], "got low=1.0, high=0.1; expected finite numbers, 0 < low < high"),
@@ -222,6 +225,80 @@ def test_damaged_models_are_named(trained: Path, tmp_path: Path, capsys: pytest.
             (tmp_path / file).write_bytes(data if file == name else (trained / file).read_bytes())
         code, _, err = run(capsys, "evaluate", tmp_path)
         assert code == 2 and message in err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": 3}, "does not describe a model"),
+        ({"model": {}}, "does not describe a model"),
+        ({"preprocess": None}, "does not describe a model"),
+        ({"classes": ["one"]}, "its classes or data are not as expected"),
+    ],
+)
+def test_descriptions_of_no_model_are_named(
+    change: dict[str, Any], message: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = json.loads((trained / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(about | change))
+    (tmp_path / "model.safetensors").write_bytes((trained / "model.safetensors").read_bytes())
+    code, _, err = run(capsys, "predict", tmp_path, "x.png")
+    assert code == 2 and f"{tmp_path / 'model.json'} " in err and message in err
+
+
+def test_a_folder_that_is_not_there_is_not_the_one_around_it(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(trained)
+    code, _, err = run(capsys, "evaluate", "other")
+    assert code == 2 and "other: there is no such folder or file" in err
+
+
+X, Y = np.linspace(0, 1, 120, dtype=np.float32).reshape(60, 2), np.arange(60) % 3
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": X + np.inf, "y": Y}, "x[0] has NaN or infinity in it"),
+        ({"x": X.astype(np.float64) * 1e300, "y": Y}, "has NaN or infinity in it"),
+        ({"x": X[:, 0], "y": Y}, "x has shape (60,); expected (N, features)"),
+        ({"x": X, "y": Y * 0}, "y has 1 class; expected labels of two or more"),
+        ({"x": X, "y": Y - 1}, "y has shape (60,) and dtype int64; expected 60 integers"),
+        ({"x": X, "y": Y, "classes": np.array(["a", "b"])}, "y has the label 2; expected 0 to 1"),
+        ({"x": X, "y": Y, "classes": np.array("abc")}, "classes has shape ()"),
+        ({"x": X, "y": Y, "x_test": X}, "has no array y_test"),
+        ({"x": X, "y": Y, "x_test": X, "y_test": Y + 1}, "y_test has the label 3; expected 0 to 2"),
+        ({"x": X, "y": Y, "x_test": X[:, :1], "y_test": Y}, "x_test has samples of shape (1,); expected (2,)"),
+    ],
+)
+def test_files_of_nonsense_are_refused_before_the_run(
+    arrays: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.npz"
+    with np.errstate(all="ignore"):
+        np.savez(file, **arrays)
+    code, _, err = run(capsys, "train", "--data", file, *QUICK, "--out", tmp_path / "run")
+    assert code == 2 and f"{file}" in err and message in err and not (tmp_path / "run").exists()
+
+
+def test_damaged_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.npz"
+    np.savez(file, x=X, y=Y)
+    whole = bytearray(file.read_bytes())
+    flipped = whole.copy()
+    flipped[200] ^= 255
+    for content in (b"", b"text", whole[:300], flipped):
+        file.write_bytes(content)
+        code, _, err = run(capsys, "train", "--data", file, "--out", tmp_path / "run")
+        assert code == 2 and f"{file} is damaged, or no file of np.savez" in err
+
+
+def test_a_remainder_of_one_sample_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "mine.npz", x=X[:59], y=Y[:59], x_test=X, y_test=Y)
+    options = ("--batch-size", 29, "--validation", 0, "--epochs", 1, "--option", "hidden=4", "--out", tmp_path / "run")
+    code, _, err = run(capsys, "train", "--data", tmp_path / "mine.npz", *options)
+    assert code == 0 and err == ""
 
 
 def test_evaluate_refuses_other_data(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

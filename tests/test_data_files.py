@@ -402,3 +402,11 @@ def test_the_addresses_are_https() -> None:
     text = Path(mnist.__file__).read_text() + Path(cifar.__file__).read_text()
     assert text.count('"https://') == 3 and '"http://' not in text
     assert files.cache_folder().is_absolute()
+
+
+def test_a_file_for_a_folder(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    for read in (fnn.data.mnist, fnn.data.cifar10):
+        with pytest.raises(NotADirectoryError, match="folder is .*, which is a file; expected a folder"):
+            read(folder=file)

@@ -126,6 +126,8 @@ def test_several_files(tmp_path: Path) -> None:
     x = fnn.data.read_images([tmp_path / "a.png", str(tmp_path / "b.png")])
     assert x.shape == (2, *PHOTO) and x[:, 0, 0, 0].tolist() == [ord("a"), ord("b")]
     assert fnn.data.read_images([], DIGIT).shape == (0, *DIGIT)
+    with pytest.raises(TypeError, match="paths is the one path .*; expected a sequence of them"):
+        fnn.data.read_images(str(tmp_path / "a.png"))
 
 
 def test_files_that_are_no_images(tmp_path: Path) -> None:

@@ -399,6 +399,16 @@ def test_an_epoch_allocates_nothing(prefetch: int) -> None:
 # What it refuses
 
 
+class Own:
+    """A data set of one's own, whose parts nobody has checked."""
+
+    def __init__(self, x: Any, y: Any) -> None:
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -413,6 +423,12 @@ def test_an_epoch_allocates_nothing(prefetch: int) -> None:
         ({"batch_size": 99, "drop_last": True}, ValueError, "53 samples make no batch of 99 with drop_last"),
         ({"dataset": [1, 2]}, TypeError, "dataset is of type list; expected an ArrayDataset or a pair"),
         ({"dataset": (np.zeros((0, 2)), np.zeros(0))}, ValueError, "0 samples make no batch"),
+        (
+            {"dataset": Own(np.zeros((5, 2)), np.zeros(3))},
+            ValueError,
+            r"y of dataset has shape \(3,\), and dataset the",
+        ),
+        ({"dataset": Own([[0.0]], np.zeros(1))}, TypeError, "x of dataset is of type list; expected a NumPy array"),
     ],
 )
 def test_wrong_arguments(options: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -288,3 +288,9 @@ def test_what_cannot_be_fitted_or_transformed(step: Any) -> None:
 def test_arguments_are_checked_when_fitting(step: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         step.fit(images())
+
+
+@pytest.mark.parametrize("kind", [data.PCA, data.Whitening])
+def test_principal_axes_are_of_finite_numbers(kind: Any) -> None:
+    with pytest.raises(ValueError, match=r"fit: x has NaN, infinity or numbers too large to square in it"):
+        kind().fit(np.array([[1.0, np.nan], [2.0, 3.0], [0.0, 1.0]]))

@@ -172,9 +172,11 @@ def test_lsuv_reaches_unit_variance_in_every_layer(dtype: str) -> None:
 
 def test_lsuv_refuses() -> None:
     model = nn.Sequential(nn.Linear(4, 3, bias=False))
+    before = model[0].weight.data.copy()
     with pytest.raises(ValueError, match="the output of 0 has variance 0 for this x"):
         init.lsuv(model, np.zeros((5, 4), np.float32))
     assert model.training and not model[0].hooked
+    np.testing.assert_array_equal(model[0].weight.data, before)
     with pytest.raises(ValueError, match="Flatten has no layer"):
         init.lsuv(nn.Flatten(), np.zeros((5, 4), np.float32))
 
@@ -192,3 +194,13 @@ def test_residual_blocks_start_as_their_shortcut() -> None:
         init.zero_last_of_residual(nn.Sequential(nn.ReLU()))
     with pytest.raises(ValueError, match="the body of 0 has no layer with a weight"):
         init.zero_last_of_residual(nn.Sequential(nn.Residual(nn.ReLU())))
+
+
+def test_what_is_no_weight_and_no_model_is_named() -> None:
+    with pytest.raises(TypeError, match="weight is a list; expected a Parameter or a NumPy array"):
+        init.he_([[1.0]])  # type: ignore[type-var]
+    with pytest.raises(ValueError, match="uniform_: low is 2 and high 1"):
+        init.uniform_(weight(2, 2), 2, 1)
+    for call in (init.apply, init.zero_last_of_residual, lambda model: init.lsuv(model, np.zeros((5, 4)))):
+        with pytest.raises(TypeError, match="model is a NoneType; expected a module"):
+            call(None)

@@ -126,6 +126,9 @@ def test_pad_shortcut(stride: int) -> None:
         layer(np.zeros((2, 6, 3, 3)))
     with pytest.raises(ValueError, match="expected at least 1"):
         fnn.nn.PadShortcut(3, 0)
+    layer(np.ones((1, 2, 4, 4), np.float32))
+    with pytest.raises(ValueError, match=r"PadShortcut.backward: dy has shape \(1, 2, 4, 4\); expected \(1, 5"):
+        layer.backward(np.ones((1, 2, 4, 4), np.float32))
 
 
 @pytest.mark.parametrize(
@@ -136,6 +139,7 @@ def test_pad_shortcut(stride: int) -> None:
         ("mlp", {"activation": "rellu"}, ValueError, "unknown activation 'rellu'. Did you mean 'relu'"),
         ("mlp", {"dropout": 1.0}, ValueError, "dropout is 1.0; expected a probability of dropping"),
         ("mlp", {"classes": 0}, ValueError, "classes is 0"),
+        ("mlp", {"batch_norm": "no"}, TypeError, "mlp: batch_norm is 'no' of type str; expected True or False"),
         ("mlp", {"hidden": "abc"}, ValueError, "hidden is 'abc'; expected widths"),
         ("mlp", {"hidden": (3, -1)}, ValueError, "hidden is "),
         ("mlp", {"pool": "avg"}, TypeError, "mlp has no option pool; its own are hidden"),

@@ -300,6 +300,8 @@ REFUSED: dict[str, tuple[Any, Any, type[Exception], str]] = {
     "pieces": (nn.Maxout(4), zeros(2, 6), ValueError, "Maxout: x has shape (2, 6); expected a multiple of 4"),
     "halves": (nn.GLU(), zeros(2, 3), ValueError, "GLU: x has shape (2, 3); expected a multiple of 2"),
     "flatten": (nn.Flatten(), zeros(3), ValueError, "Flatten: x has shape (3,)"),
+    "flatten-list": (nn.Flatten(), [[1.0]], TypeError, "Flatten: x is of type list; expected a NumPy array"),
+    "pad-shortcut-int": (nn.PadShortcut(4), zeros(1, 4, 2, 2).astype(int), TypeError, "PadShortcut: x has dtype int64"),
     "residual": (nn.Residual(nn.Linear(3, 4)), zeros(2, 3), ValueError, "body made float32 of shape (2, 4) and x is"),
 }
 

@@ -107,6 +107,14 @@ def test_load_state_dict_checks_everything_first() -> None:
         model.load_state_dict(state | {"1.w": np.zeros(4)})
     with pytest.raises(TypeError, match="dtype"):
         model.load_state_dict(state | {"1.w": np.array(["a", "b", "c"])})
+    with pytest.raises(TypeError, match="state_dict is a Sequential; expected a mapping"):
+        model.load_state_dict(other)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"1\.w is a list that NumPy makes no array of"):
+        model.load_state_dict(state | {"1.w": [[1], [1, 2]]})
+    model[1].w.data.flags.writeable = False
+    with pytest.raises(ValueError, match=r"1\.w of the module is read-only"):
+        model.load_state_dict(state)
+    model[1].w.data.flags.writeable = True
     assert (model[0].w.data == 2).all()
     assert model.load_state_dict(short, strict=False) == (["1.w"], ["extra"])
     assert (model[0].w.data == 7).all()
@@ -152,11 +160,16 @@ def test_a_module_cannot_stand_in_two_places() -> None:
         nn.Sequential(layer, layer)
     with pytest.raises(TypeError, match="Sequential: 0 is a str; expected a module"):
         nn.Sequential("relu")  # type: ignore[arg-type]
+    for name in ("forward", "a.b", ""):
+        with pytest.raises(ValueError, match="as a module's name; expected a text without a dot"):
+            nn.Sequential(OrderedDict([(name, Scale())]))
 
 
 def test_slices_share_their_modules() -> None:
     model = nn.Sequential(Scale(), Scale(), Scale())
     assert model[1:][0] is model[1] and len(model[1:]) == 2 and model[-1] is list(model)[2]
+    added = Scale()
+    assert list(model[1:].append(added)) == [model[1], model[2], added]
 
 
 def test_repr_is_indented() -> None:
@@ -170,6 +183,10 @@ def test_a_parameter_is_a_floating_array() -> None:
         nn.Parameter([1, 2])
     with pytest.raises(ValueError, match="grad has shape"):
         nn.Parameter(np.zeros(3)).grad = np.zeros(2)
+    with pytest.raises(TypeError, match="grad is of type list"):
+        nn.Parameter(np.zeros(3)).grad = [0.0] * 3  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="grad has dtype float32; expected that of data, float64"):
+        nn.Parameter(np.zeros(3)).grad = np.zeros(3, np.float32)
 
 
 def test_views_of_memory_do_not_pile_up() -> None:

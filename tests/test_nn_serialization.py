@@ -160,3 +160,13 @@ def test_links_and_permissions_stay(tmp_path: Path) -> None:
     mask = os.umask(0)
     os.umask(mask)
     assert stat.S_IMODE(target.stat().st_mode) == 0o666 & ~mask
+
+
+def test_states_of_torch_load_whether_they_are_learned_or_not() -> None:
+    torch = pytest.importorskip("torch")
+    other, model = torch.nn.Linear(3, 2), nn.Linear(3, 2)
+    model.load_state_dict(dict(other.named_parameters()))
+    np.testing.assert_array_equal(model.weight.data, other.weight.detach().numpy())
+    model.load_state_dict(dict(nn.Linear(3, 2).named_parameters()))
+    with pytest.raises(TypeError, match=r"weight is a \w+ that NumPy makes no array of .*float\(\) for bfloat16"):
+        model.load_state_dict(other.bfloat16().state_dict())

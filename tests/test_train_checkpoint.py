@@ -377,3 +377,11 @@ def test_killed_twenty_times_and_resumed_it_ends_with_the_same_bits(tmp_path: Pa
         assert (tmp_path / "last").read_bytes() == expected
         assert len(set(positions)) > 5, positions  # killed here and there
         helper.stdin.close()
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    model, options, draws = make()
+    with pytest.raises(ValueError, match="Checkpoints: folder is .*, which cannot be written to"):
+        train.fit(model, checkpoint=tmp_path / "file" / "run", **options)
+    assert not draws.drawn

@@ -264,6 +264,10 @@ def test_predictions_are_those_of_evaluation_mode() -> None:
     assert train.evaluate(model, VALIDATION).accuracy == np.mean(predicted.argmax(1) == VALIDATION.y)
     with pytest.raises(ValueError, match=r"x has shape \(0, 2\); expected one sample"):
         train.predict(model, np.zeros((0, 2), np.float32))
+    with pytest.raises(ValueError, match="x is a loader that shuffles"):
+        train.predict(model, data.Loader(VALIDATION, 50))
+    with pytest.raises(TypeError, match="model is of type NoneType"):
+        train.predict(None, VALIDATION)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="batch_size is 0"):
         train.evaluate(model, VALIDATION, batch_size=0)
 
@@ -379,6 +383,8 @@ def test_no_terminal_no_bar(capfd: pytest.CaptureFixture[str]) -> None:
         ({"regularizer": 1e-4}, TypeError, "fit: regularizer is of type float"),
         ({"clip_grad_norm": 0}, ValueError, "fit: clip_grad_norm is 0"),
         ({"callbacks": [print]}, TypeError, "fit: callbacks is of type builtin"),
+        ({"callbacks": 3}, TypeError, "fit: callbacks is of type int; expected a sequence"),
+        ({"checkpoint": 3}, TypeError, "Checkpoints: folder is of type int; expected a path"),
         ({"early_stopping": 0}, ValueError, "fit: early_stopping is 0"),
         ({"monitor": -1}, ValueError, "fit: monitor is -1"),
         ({"divergence": 1.0}, ValueError, "fit: divergence is 1.0"),
@@ -453,3 +459,11 @@ def test_layers_that_pass_other_things_than_arrays() -> None:
     fnn.manual_seed(0)
     model = nn.Sequential(nn.Linear(2, 8), Pair(), Sum(), nn.Linear(8, 3))
     assert list(fit(model, monitor=1).layers) == ["0 Linear", "2 Sum", "3 Linear"]
+
+
+def test_a_last_batch_of_one_is_left_out_for_a_batch_norm_of_rows() -> None:
+    x, y = TRAIN.x[:33], TRAIN.y[:33]
+    for layer, samples in ((nn.BatchNorm1d(2), 32), (nn.LayerNorm(2), 33)):
+        model = nn.Sequential(layer, nn.Linear(2, 3))
+        history = train.fit(model, (x, y), epochs=1, batch_size=32, progress=False)
+        assert history.epochs["samples"].tolist() == [samples]

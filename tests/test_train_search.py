@@ -307,6 +307,7 @@ def test_wrong_arguments_are_named(change: dict[str, Any], kind: type[Exception]
         (lambda: search.choice("ab"), ValueError),
         (lambda: search.choice([]), ValueError),
         (lambda: search.choice([()]), TypeError),
+        (lambda: search.choice([1, 2, 1.0]), ValueError),
     ],
 )
 def test_wrong_ranges_are_refused(make: Any, kind: type[Exception]) -> None:

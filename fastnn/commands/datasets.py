@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ POINTS: dict[str, Callable[..., ArrayDataset]] = {
 }
 FILES: dict[str, Callable[..., ArrayDataset]] = {"mnist": data.mnist, "cifar10": data.cifar10}
 POINTS_TRAINED, POINTS_TESTED = 3000, 1000
+_LABELS = 2**31 - 1  # the largest
 HELD_OUT = 0.1  # of the training set, where a test set is there; 0.2 where it is cut off too
 
 
@@ -86,23 +89,54 @@ def _file(name: str) -> tuple[ArrayDataset, ArrayDataset]:
         near = difflib.get_close_matches(name, known, 1)
         hint = f". Did you mean {near[0]!r}?" if near else f"; expected {', '.join(known)} or an .npz file"
         raise ValueError(f"unknown data {name!r}{hint}")
-    with np.load(path, allow_pickle=False) as archive:
-        arrays = dict(archive)
-    missing = [key for key in ("x", "y") if key not in arrays]
+    arrays = _arrays(path)
+    tested = "x_test" in arrays or "y_test" in arrays
+    missing = [key for key in ("x", "y", *(("x_test", "y_test") if tested else ())) if key not in arrays]
     if missing:
         raise ValueError(f"{path} has no array {' and '.join(missing)}; it has {', '.join(arrays) or 'none'}")
-    classes = [str(each) for each in arrays["classes"]] if "classes" in arrays else None
-    train = _labelled(path, arrays["x"], arrays["y"], classes)
-    if "x_test" in arrays and "y_test" in arrays:
-        return train, _labelled(path, arrays["x_test"], arrays["y_test"], classes)
-    return train.split(0.2, stratified=True)
+    names = arrays.get("classes")
+    if names is not None and names.ndim != 1:
+        raise ValueError(f"{path}: classes has shape {names.shape}; expected a name for each class, 0 and up")
+    classes = None if names is None else [str(each) for each in names]
+    train = _labelled(path, arrays, "x", "y", classes)
+    count = len(classes) if classes else int(train.y.max(initial=0)) + 1
+    if count < 2:
+        raise ValueError(f"{path}: y has {count} class; expected labels of two or more")
+    parts = (
+        (train, _labelled(path, arrays, "x_test", "y_test", classes)) if tested else train.split(0.2, stratified=True)
+    )
+    for part, x, y in zip(parts, ("x", "x_test"), ("y", "y_test"), strict=True):
+        if part.x.shape[1:] != train.x.shape[1:]:
+            raise ValueError(
+                f"{path}: {x} has samples of shape {part.x.shape[1:]}; expected {train.x.shape[1:]}, as in x"
+            )
+        if int(part.y.max(initial=0)) >= count:
+            raise ValueError(f"{path}: {y} has the label {part.y.max()}; expected 0 to {count - 1}")
+    return parts
 
 
-def _labelled(path: Path, x: Any, y: Any, classes: list[str] | None) -> ArrayDataset:
-    if y.ndim != 1 or y.dtype.kind not in "iu" or len(y) != len(x) or (len(y) and y.min() < 0):
+def _arrays(path: Path) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
+            return dict(archive)
+    except (zipfile.BadZipFile, EOFError, ValueError, zlib.error) as error:
+        raise ValueError(f"{path} is damaged, or no file of np.savez with arrays of numbers: {error}") from None
+
+
+def _labelled(path: Path, arrays: dict[str, Any], x_name: str, y_name: str, classes: list[str] | None) -> ArrayDataset:
+    x, y = arrays[x_name], arrays[y_name]
+    if x.ndim < 2 or 0 in x.shape:
         raise ValueError(
-            f"{path}: labels have shape {y.shape} and dtype {y.dtype}; expected {len(x)} integers, 0 and up"
+            f"{path}: {x_name} has shape {x.shape}; expected (N, features) or (N, channels, height, width)"
+        )
+    if y.ndim != 1 or y.dtype.kind not in "iu" or len(y) != len(x) or y.min() < 0 or y.max() > _LABELS:
+        raise ValueError(
+            f"{path}: {y_name} has shape {y.shape} and dtype {y.dtype}; expected {len(x)} integers, 0 to {_LABELS}"
         )
     if x.dtype.kind == "f":
-        x = np.ascontiguousarray(x, np.float32)
+        with np.errstate(over="ignore"):
+            x = np.ascontiguousarray(x, np.float32)
+        if not np.isfinite(x).all():
+            row = int(np.argwhere(~np.isfinite(x))[0][0])
+            raise ValueError(f"{path}: {x_name}[{row}] has NaN or infinity in it; expected finite float32 numbers")
     return ArrayDataset(x, y.astype(np.int64), classes=classes, name=path.stem)

@@ -145,6 +145,9 @@ TRAINING = (
 )  # fmt: skip
 
 
+_OWN = {"name": "--model", "input_shape": "--data", "classes": "--data", "dtype": "--dtype"}
+
+
 def given_training(args: argparse.Namespace) -> dict[str, Any]:
     """The options of `add_training` that were given, and the number of epochs."""
     found = {name: getattr(args, name) for name in (*TRAINING, "epochs")}
@@ -153,5 +156,8 @@ def given_training(args: argparse.Namespace) -> dict[str, Any]:
 
 def given_model(args: argparse.Namespace) -> dict[str, Any]:
     """The options of `add_model` that were given, as arguments of `fnn.models.create`."""
+    for name, _ in args.options:
+        if name in _OWN:
+            raise ValueError(f"--option {name}: it follows from {_OWN[name]}; expected an option of the model")
     found = {name: getattr(args, name) for name in ("activation", "dropout", "batch_norm")}
     return {name: value for name, value in found.items() if value is not None} | dict(args.options)

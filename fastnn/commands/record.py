@@ -20,6 +20,8 @@ def load(path: Path) -> dict[str, Any]:
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if not path.absolute().parent.is_dir():
+            raise ValueError(f"--record: there is no folder for {path}") from None
         return {"format": FORMAT, "kind": KIND, "results": {}}
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None

@@ -46,6 +46,10 @@ def save(folder: Path, model: nn.Module, preprocess: Preprocessor, about: dict[s
 
 def load(path: Path) -> Saved:
     """A model from its folder or one of its files; ValueError that says what is wrong with them."""
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path}: there is no such folder or file; expected a folder that `fastnn train` has written"
+        )
     folder = path if path.is_dir() else path.parent
     file = folder / ABOUT
     try:
@@ -60,9 +64,17 @@ def load(path: Path) -> Saved:
         raise ValueError(f"{file} does not describe a model of `fastnn train`")
     if about["format"] != FORMAT:
         raise ValueError(f"{file} has format {about['format']}; this version of fastnn reads format {FORMAT}")
-    model = create(about["model"])
+    try:
+        model, preprocess = create(about["model"]), data.from_state(about["preprocess"])
+        saved = Saved(model.eval(), preprocess, about)
+        fits = len(saved.classes) == about["model"]["classes"] and isinstance(about["data"], str)
+        int(about.get("seed", 0))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} does not describe a model of `fastnn train`: {error}") from None
+    if not fits:
+        raise ValueError(f"{file} does not describe a model of `fastnn train`: its classes or data are not as expected")
     nn.load(model, folder / WEIGHTS)
-    return Saved(model.eval(), data.from_state(about["preprocess"]), about)
+    return saved
 
 
 def create(about: dict[str, Any]) -> nn.Module:

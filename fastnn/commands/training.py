@@ -22,6 +22,7 @@ from fastnn.commands import datasets, options, store
 from fastnn.commands.recipes import Recipe, recipe
 from fastnn.data import Loader, Preprocessor
 from fastnn.train import Callback, Evaluation, History, SanityReport, TrainingWarning, evaluate, fit, sanity_check
+from fastnn.train.batches import leaves_one
 from fastnn.train.named import OPTIMIZERS, SCHEDULES, check_name, optimizer, schedule
 from fastnn.train.progress import epoch_line
 
@@ -126,7 +127,8 @@ class Job:
         known: dict[str, Any] = {"model": self.about, "data": self.data.name, "seed": self.seed}
         known |= {"classes": list(self.data.train.classes) if self.data.train.classes else None}
         known |= {"training": asdict(self.recipe), "diverged": history.diverged}
-        known |= {"test": {} if history.diverged else {"accuracy": result.test.accuracy, "loss": result.test.loss}}
+        test = {"accuracy": result.test.accuracy, "loss": result.test.loss}
+        known |= {"test": test if all(map(math.isfinite, test.values())) else {}}
         store.save(folder, self.model, self.preprocess, known)
         written = [folder / store.WEIGHTS, folder / store.ABOUT, folder / "history.json"]
         history.to_json(written[-1])
@@ -181,7 +183,8 @@ def prepare(args: argparse.Namespace) -> Job:
     preprocess = data.fitted()
     dtype = np.dtype(args.dtype)
     transforms = [*augmentation(data, plan.augment), preprocess]
-    loader = Loader(data.train, plan.batch_size, seed=args.seed, transforms=transforms, dtype=dtype)
+    drop = leaves_one(model, data.train, plan.batch_size)
+    loader = Loader(data.train, plan.batch_size, seed=args.seed, transforms=transforms, drop_last=drop, dtype=dtype)
 
     def fixed(samples: Any) -> Loader:
         return Loader(samples, 256, shuffle=False, transforms=[preprocess], dtype=dtype)

@@ -129,5 +129,13 @@ def as_dataset(title: str, data: Any) -> Dataset:
         return ArrayDataset(*data)
     if not all(hasattr(data, name) for name in ("x", "y", "__len__")):
         raise TypeError(f"{title}: dataset is of type {type(data).__name__}; expected an ArrayDataset or a pair (x, y)")
+    for name, array in (("x", data.x), ("y", data.y)):
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"{title}: {name} of dataset is of type {type(array).__name__}; expected a NumPy array")
+        if array.ndim == 0 or len(array) != len(data):
+            raise ValueError(
+                f"{title}: {name} of dataset has shape {array.shape}, and dataset the length {len(data)}; expected "
+                "as many samples"
+            )
     found: Dataset = data
     return found

@@ -48,7 +48,9 @@ class PCA(Preprocessor):
         if not 1 <= kept <= size:
             raise ValueError(f"{title}: n_components is {kept}; expected None or 1 to {size}, the number of features")
         self._check_options(title)
-        mean, _, count = mean_and_variance(array, (0,))
+        mean, variance, count = mean_and_variance(array, (0,))
+        if not np.isfinite(variance).all():
+            raise ValueError(f"{title}: x has NaN, infinity or numbers too large to square in it; expected finite ones")
         rows = (piece.reshape(len(piece), -1) for piece in chunks(array))
         values, axes = principal_axes(covariance(rows, mean.reshape(-1), count))
         self.mean_ = mean[0]

@@ -39,7 +39,10 @@ def cache_folder() -> Path:
 def folders(folder: str | os.PathLike[str] | None) -> list[Path]:
     """Where to look, in this order: in `folder` if one is given, else in FASTNN_DATA, then in the cache."""
     if folder is not None:
-        return [Path(folder).expanduser()]
+        place = Path(folder).expanduser()
+        if place.exists() and not place.is_dir():
+            raise NotADirectoryError(f"folder is {os.fspath(folder)!r}, which is a file; expected a folder")
+        return [place]
     named = os.environ.get("FASTNN_DATA")
     return [*([Path(named).expanduser()] if named else []), cache_folder()]
 

@@ -52,6 +52,8 @@ def read_images(
     paths: Sequence[str | os.PathLike[str]], shape: tuple[int, int, int] = (3, 32, 32), *, invert: bool | None = None
 ) -> Array:
     """`read_image` of several files: uint8 (N, C, H, W)."""
+    if isinstance(paths, str | os.PathLike):
+        raise TypeError(f"read_images: paths is the one path {os.fspath(paths)!r}; expected a sequence of them")
     return (
         np.stack([read_image(path, shape, invert=invert) for path in paths])
         if paths

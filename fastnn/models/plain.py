@@ -22,7 +22,8 @@ def mlp(plan: Plan, *, hidden: Sequence[int] | int = (256, 128)) -> Any:
     (Ioffe and Szegedy 2015), dropout follows it (Srivastava 2014).
     """
     hidden = (hidden,) if isinstance(hidden, int) else hidden
-    if isinstance(hidden, (str, bytes)) or not all(isinstance(width, int) and width > 0 for width in hidden):
+    given = hidden if isinstance(hidden, Sequence) and not isinstance(hidden, (str, bytes)) else (None,)
+    if not all(isinstance(width, int) and width > 0 for width in given):
         raise ValueError(f"hidden is {hidden!r}; expected widths of hidden layers such as (256, 128)")
     widths = [math.prod(plan.input_shape), *hidden]
     parts: list[Part] = [("flatten", plan.nn.Flatten())] if len(plan.input_shape) > 1 else []

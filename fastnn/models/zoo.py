@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import nn as layers
+from fastnn.arguments import flag
 from fastnn.models import plain, residual
 from fastnn.models.plan import Plan
 from fastnn.nn import Module
@@ -130,7 +131,7 @@ def assemble(
     if strange:
         there = f"its own are {', '.join(known)}" if known else "it has none of its own"
         raise TypeError(f"{name} has no option {', '.join(strange)}; {there}")
-    norm = entry.batch_norm if batch_norm is None else bool(batch_norm)
+    norm = entry.batch_norm if batch_norm is None else flag(name, "batch_norm", batch_norm)
     return entry.build(Plan(nn, shape, operator.index(classes), activation, norm, p), **options)
 
 

@@ -37,6 +37,11 @@ class Sequential(Module):
     def _add(self, name: str, module: Any) -> None:
         if not isinstance(module, Module):
             raise TypeError(f"Sequential: {name} is a {type(module).__name__}; expected a module")
+        if not isinstance(name, str) or not name or "." in name or name in ("forward", "backward", "training"):
+            raise ValueError(
+                f"Sequential: {name!r} is given as a module's name; expected a text without a dot, and none of "
+                "forward, backward, training"
+            )
         if any(module is other for other in self._modules.values()):
             raise ValueError(
                 f"Sequential: {name} is the same {type(module).__name__} as one before it; "
@@ -46,7 +51,8 @@ class Sequential(Module):
 
     def append(self, module: Module) -> Sequential:
         """Add a module to the end."""
-        self._add(str(len(self)), module)
+        taken = [int(name) for name in self._modules if name.isdecimal()]  # of a slice they do not begin with 0
+        self._add(str(max([len(self) - 1, *taken]) + 1), module)
         return self
 
     def __len__(self) -> int:

@@ -274,14 +274,20 @@ class Module(Memory):
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Copy arrays (or CPU tensors) into parameters and buffers of the same names; all is checked before."""
         title, own = f"{type(self).__name__}.load_state_dict", self.state_dict()
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                f"{title}: state_dict is a {type(state_dict).__name__}; expected a mapping of names and arrays"
+            )
         missing = [name for name in own if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own]
         if strict and (missing or unexpected):
             parts = [f"no {', '.join(missing)}"] if missing else []
-            parts += [f"{', '.join(unexpected)}, which the model has not"] if unexpected else []
+            parts += [f"{', '.join(map(str, unexpected))}, which the model has not"] if unexpected else []
             raise ValueError(f"{title}: state_dict has {'; and '.join(parts)}. strict=False takes what matches")
-        values = {name: np.asarray(state_dict[name]) for name in own if name in state_dict}
+        values = {name: _loaded(f"{title}: {name}", state_dict[name]) for name in own if name in state_dict}
         for name, value in values.items():
+            if not own[name].flags.writeable:
+                raise ValueError(f"{title}: {name} of the module is read-only; expected writeable arrays")
             if value.shape != own[name].shape:
                 raise ValueError(f"{title}: {name} has shape {value.shape}; expected {own[name].shape}")
             if value.dtype.kind in "OSUmMc":
@@ -356,3 +362,17 @@ class Module(Memory):
         if not lines:
             return f"{type(self).__name__}({inside})"
         return "\n  ".join([f"{type(self).__name__}({inside}", *lines]) + "\n)"
+
+
+def _loaded(where: str, value: Any) -> Array:
+    """An array of what a state holds: an array, a Parameter, a tensor of PyTorch's, whether it is learned or not."""
+    if isinstance(value, Parameter):
+        return value.data
+    detached = value.detach() if hasattr(value, "detach") else value
+    try:
+        return np.asarray(detached)
+    except (TypeError, ValueError, RuntimeError) as error:
+        hint = ": value.float() for bfloat16, value.cpu() for a device" if detached is not value else ""
+        raise TypeError(
+            f"{where} is a {type(value).__name__} that NumPy makes no array of ({error}); expected an array{hint}"
+        ) from None

@@ -48,8 +48,12 @@ class Parameter:
         if value is None:
             self._filled = False
             return
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"Parameter: grad is of type {type(value).__name__}; expected a NumPy array or None")
         if value.shape != self.data.shape:
             raise ValueError(f"Parameter: grad has shape {value.shape}; expected that of data, {self.data.shape}")
+        if value.dtype != self.data.dtype:
+            raise TypeError(f"Parameter: grad has dtype {value.dtype}; expected that of data, {self.data.dtype}")
         self._buffer, self._filled = value, True
 
     def zero_grad(self) -> None:

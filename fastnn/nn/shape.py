@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from fastnn.nn.checks import check_gradient, floating
 from fastnn.nn.module import Module
 
 
@@ -29,19 +30,19 @@ class Flatten(Module):
         self.start_dim, self.end_dim = start_dim, end_dim
 
     def forward(self, x: Any) -> Any:
-        dims = x.ndim
+        dims = floating("Flatten", x).ndim
         first, last = (axis + dims if axis < 0 else axis for axis in (self.start_dim, self.end_dim))
         if not 0 <= first <= last < dims:
             raise ValueError(
                 f"Flatten: x has shape {x.shape}; expected axes from {self.start_dim} to {self.end_dim} in it"
             )
-        self.save(x.shape)
-        return x.reshape(*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :])
+        y = x.reshape(*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :])
+        self.save(x.shape, y.shape, y.dtype)
+        return y
 
     def backward(self, dy: Any) -> Any:
-        (shape,) = self.saved
-        if math.prod(dy.shape) != math.prod(shape):
-            raise ValueError(f"Flatten.backward: dy has shape {dy.shape}; expected as many elements as {shape} has")
+        shape, flat, dtype = self.saved
+        check_gradient("Flatten", dy, flat, dtype)
         vars(self)["dx_is_scratch"] = self.dy_is_scratch
         return dy.reshape(shape)
 

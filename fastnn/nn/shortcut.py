@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from typing import SupportsIndex
 
 import numpy as np
 
+from fastnn.nn.checks import check_gradient, count, floating
 from fastnn.nn.memory import Array
 from fastnn.nn.module import Module
 
@@ -18,29 +18,29 @@ class PadShortcut(Module):
     """
 
     def __init__(self, out_channels: SupportsIndex, stride: SupportsIndex = 1) -> None:
-        self.out_channels, self.stride = operator.index(out_channels), operator.index(stride)
-        if self.out_channels < 1 or self.stride < 1:
-            raise ValueError(f"PadShortcut: got out_channels={out_channels}, stride={stride}; expected at least 1")
+        self.out_channels = count("PadShortcut", "out_channels", out_channels)
+        self.stride = count("PadShortcut", "stride", stride)
 
     dx_is_scratch = True
     y_is_scratch = True
 
     def forward(self, x: Array) -> Array:
-        if x.ndim != 4 or x.shape[1] > self.out_channels:
+        if floating("PadShortcut", x).ndim != 4 or x.shape[1] > self.out_channels:
             raise ValueError(
                 f"PadShortcut: x has shape {x.shape}; expected (N, C, H, W), C at most {self.out_channels}"
             )
-        self.save(x.shape)
         step = self.stride
         taken = x[:, :, ::step, ::step]
         shape = (len(x), self.out_channels, *taken.shape[2:])
+        self.save(x.shape, shape, x.dtype)
         y = self.workspace("y", shape, x.dtype) if self.training else np.empty(shape, x.dtype)
         y[:, : x.shape[1]] = taken
         y[:, x.shape[1] :] = 0
         return y
 
     def backward(self, dy: Array) -> Array | None:
-        (shape,) = self.saved
+        shape, padded, dtype = self.saved
+        check_gradient("PadShortcut", dy, padded, dtype)
         if not self.needs_input_grad:
             return None
         dx = self.workspace("dx", shape, dy.dtype)

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from fastnn.nn.batch_norm import BatchNorm1d
 from fastnn.nn.module import Module
 
 
@@ -26,6 +27,8 @@ class Batches(Protocol):
 
 def as_batches(data: Any, model: Module, *, batch_size: int, shuffle: bool, seed: int = 0) -> Batches:
     """A loader as it is; data of another kind by way of `fnn.data.Loader`, in the dtype of the model."""
+    if not isinstance(model, Module):
+        raise TypeError(f"model is of type {type(model).__name__}; expected an fnn.nn.Module")
     if isinstance(data, Batches):
         return data
     from fastnn.data import Loader
@@ -33,8 +36,17 @@ def as_batches(data: Any, model: Module, *, batch_size: int, shuffle: bool, seed
     # Biases and norms may be in float32 beside weights of 16 bits, which say what the input is.
     dtypes = [parameter.dtype for parameter in sorted(model.parameters(), key=lambda each: each.data.ndim < 2)]
     dtype = dtypes[0] if dtypes else np.dtype(np.float32)
-    loader: Batches = Loader(data, batch_size=batch_size, shuffle=shuffle, seed=seed, dtype=dtype)
+    drop = shuffle and leaves_one(model, data, batch_size)
+    loader: Batches = Loader(data, batch_size=batch_size, shuffle=shuffle, seed=seed, drop_last=drop, dtype=dtype)
     return loader
+
+
+def leaves_one(model: Module, data: Any, batch_size: int) -> bool:
+    """Whether the last batch has one sample, of which a batch norm of rows finds no variance: training drops it."""
+    from fastnn.data.dataset import as_dataset
+
+    samples = len(as_dataset("Loader", data))
+    return samples > 1 == samples % batch_size and any(isinstance(each, BatchNorm1d) for each in model.modules())
 
 
 @contextlib.contextmanager

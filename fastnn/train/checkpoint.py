@@ -51,6 +51,8 @@ class Checkpoints:
         fallback: bool = False,
     ) -> None:
         title = "Checkpoints"
+        if not isinstance(folder, str | os.PathLike):
+            raise TypeError(f"{title}: folder is of type {type(folder).__name__}; expected a path")
         self.folder = Path(folder)
         self.epochs = whole_number(title, "epochs", epochs)
         self.steps = None if steps is None else whole_number(title, "steps", steps)
@@ -61,6 +63,18 @@ class Checkpoints:
                 raise ValueError(f"{title}: {name} is {value}; expected 1 or more")
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{title}: folder is {os.fspath(folder)!r}, which is a file; expected a folder")
+
+    def prepare(self) -> None:
+        """Make the folder and write to it, now: a run must not learn after its first epoch that it cannot be saved."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            trial = self.folder / f".writing-{os.getpid()}"
+            trial.mkdir(exist_ok=True)
+            trial.rmdir()
+        except OSError as error:
+            raise ValueError(
+                f"Checkpoints: folder is {os.fspath(self.folder)!r}, which cannot be written to: {error.strerror}"
+            ) from error
 
     def generations(self) -> list[Path]:
         """The folders of all generations, the newest first."""

@@ -69,7 +69,8 @@ def evaluate(model: Module, data: Any, loss: Any = None, *, batch_size: int = 25
 def predict(model: Module, x: Any, *, batch_size: int = 256) -> Array:
     """The model's output for every sample of `x`, an array (N, ...), a data set or a loader, batch by batch.
 
-    Runs in evaluation mode, keeps nothing for a backward pass, and leaves the modes as they were. The classes of a
+    Runs in evaluation mode, keeps nothing for a backward pass, and leaves the modes as they were. Rows are in the order
+    of the samples, so a loader must not shuffle them; that is a ValueError. The classes of a
     classifier are `predict(model, x).argmax(1)`, their probabilities `fnn.softmax(predict(model, x))`.
     """
     batch_size = _batch_size("predict", batch_size)
@@ -78,6 +79,8 @@ def predict(model: Module, x: Any, *, batch_size: int = 256) -> Array:
         if array.ndim == 0 or not len(array):
             raise ValueError(f"predict: x has shape {array.shape}; expected one sample or more")
         x = (array, np.zeros(len(array), np.int64))
+    if getattr(x, "shuffle", False) is True:
+        raise ValueError("predict: x is a loader that shuffles; expected shuffle=False, so that rows are in order")
     loader = as_batches(x, model, batch_size=batch_size, shuffle=False)
     with evaluating(model), opened(loader, 0) as batches:
         outputs = [np.array(model(batch), copy=True) for batch, _ in batches]

@@ -48,7 +48,7 @@ def fit(
         The network. It is trained in training mode and has its modes back afterwards.
     train
         What it learns: an `fnn.data.Loader`, or a data set or pair (x, y), of which one is made with `batch_size`, in
-        an order that depends on `seed`.
+        an order that depends on `seed`; a last batch of one sample is left out where the model has a BatchNorm1d.
     validation
         A loader, data set or pair (x, y) for loss and accuracy after every epoch. It must not augment.
     loss

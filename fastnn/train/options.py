@@ -35,6 +35,10 @@ def ordered_callbacks(
     steps: int,
 ) -> list[Callback]:
     """In the order in which they are called: the monitor, those of the user, early stopping."""
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(
+            f"fit: callbacks is of type {type(callbacks).__name__}; expected a sequence of Callback objects"
+        )
     own = [checked("callbacks", callback, Callback) for callback in callbacks]
     if monitor is None or monitor is True:
         own.insert(0, Monitor(max(1, steps // _LOOKS)))

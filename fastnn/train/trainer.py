@@ -310,6 +310,8 @@ class Trainer:
             self.checkpoints.save(self.model.state_dict(), self.state_dict())
 
     def _load(self) -> None:
+        if self.checkpoints is not None:
+            self.checkpoints.prepare()
         found = self.checkpoints.load() if self.checkpoints is not None and self.resume else None
         if found is not None:
             weights, state = found

@@ -229,11 +229,10 @@ class _Runner:
 
     def __exit__(self, kind: object, *rest: object) -> None:
         if self.own and self.executor is not None:
-            running = dict(self.executor._processes or {})
-            self.executor.shutdown(wait=kind is None, cancel_futures=True)
             if kind is not None:  # what still runs is in the storage as interrupted
-                for process in running.values():
+                for process in dict(self.executor._processes or {}).values():
                     process.terminate()
+            self.executor.shutdown(cancel_futures=True)  # waits, or the pool's thread fails when the process ends
 
     def submit(self, one: trial.Trial) -> futures.Future[trial.Outcome]:
         found: futures.Future[trial.Outcome]

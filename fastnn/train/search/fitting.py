@@ -59,6 +59,7 @@ class Training:
         """Train for `epochs` epochs, reporting after each."""
         import fastnn as fnn
         from fastnn.train import Callback, TrainingWarning, fit
+        from fastnn.train.batches import leaves_one
         from fastnn.train.named import optimizer, schedule
 
         chosen: dict[str, Any] = {"lr": 0.01, "optimizer": "sgd", "batch_size": 128, "schedule": "cosine", "warmup": 0}
@@ -69,7 +70,11 @@ class Training:
         model = fnn.models.create(self.model, **layout) if isinstance(self.model, str) else self.model(**layout)
         fixed = self.preprocess
         train = fnn.data.Loader(
-            self.train, chosen["batch_size"], seed=trial.seed, transforms=(*self.transforms, *fixed)
+            self.train,
+            chosen["batch_size"],
+            seed=trial.seed,
+            transforms=(*self.transforms, *fixed),
+            drop_last=leaves_one(model, self.train, chosen["batch_size"]),
         )
         held = fnn.data.Loader(self.validation, 256, shuffle=False, transforms=fixed)
         algorithm = optimizer(

@@ -177,6 +177,8 @@ def choice(values: Sequence[Any]) -> Choice:
     for value in values:
         if not isinstance(value, (type(None), bool, int, float, str)):
             raise TypeError(f"choice: {value!r} is a {type(value).__name__}; expected None, bools, numbers or strings")
+    if len(set(values)) < len(values):
+        raise ValueError(f"choice: got {values!r}, in which some are equal; expected different values")
     return Choice(tuple(values))
 
 
