@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tracemalloc
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,15 +73,16 @@ def test_a_chain_is_layers_that_train(tmp_path: Path) -> None:
 def test_a_graph_runs_its_nodes(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "W"], ["h"]),
-        helper.make_node("Sigmoid", ["h"], ["s"]),
+        helper.make_node("Tanh", ["h"], ["s"]),
         helper.make_node("Mul", ["h", "s"], ["g"]),
         helper.make_node("Reshape", ["g", "forward"], ["y"]),
     ]
     arrays = {"W": WEIGHT.T, "forward": np.array([-1, 2, 2])}  # a name that is a method's too
     made = fnn.onnx.load(written(model(nodes, arrays, rank=3), tmp_path))
     assert not isinstance(made, nn.Sequential) and callable(made.forward)
+    h = X @ WEIGHT.T
     assert set(made.state_dict()) == {"W", "forward"} and [*dict(made.named_parameters())] == ["W"]
-    np.testing.assert_allclose(made(X), fnn.silu(X @ WEIGHT.T).reshape(-1, 2, 2), rtol=1e-5)
+    np.testing.assert_allclose(made(X), (h * np.tanh(h)).reshape(-1, 2, 2), rtol=1e-5)
     with pytest.raises(TypeError, match=r"m.onnx: x has dtype float64; expected float32"):
         made(X.astype(np.float64))
     with pytest.raises(ValueError, match=r"m.onnx: x has shape \(5, 4\); expected \(any, 3\)"):
@@ -89,18 +91,50 @@ def test_a_graph_runs_its_nodes(tmp_path: Path) -> None:
         made((X, X))
 
 
-def test_names_of_layers_do_no_harm(tmp_path: Path) -> None:
+def test_branches_are_layers_where_they_can_be(tmp_path: Path) -> None:
+    block = nn.Residual(nn.Sequential(nn.Linear(4, 4), nn.Residual(nn.Tanh(), nn.Linear(4, 4)), nn.SiLU()), nn.ELU())
+    net = nn.Sequential(nn.Linear(3, 4), block, nn.SiLU()).eval()
+    fnn.onnx.export(net, tmp_path / "m.onnx", 3)
+    made = fnn.onnx.load(tmp_path / "m.onnx")
+    assert isinstance(made, nn.Sequential) and [type(layer) for layer in made] == [nn.Linear, nn.Residual, nn.SiLU]
+    assert set(made.state_dict()) == set(net.state_dict()) and np.array_equal(made(X), net(X))
+    for op, first, second in (("Add", "x", "x"), ("Mul", "a", "x"), ("Add", "a", "b"), ("Sub", "x", "a")):
+        nodes = [
+            helper.make_node("Tanh", ["x"], ["a"]),
+            helper.make_node("Sigmoid", ["a"], ["b"]),
+            helper.make_node(op, [first, second], ["y"]),
+        ]
+        a = np.tanh(X)
+        values = {"x": X, "a": a, "b": 1 / (1 + np.exp(-a))}
+        wanted = getattr(np, {"Add": "add", "Mul": "multiply", "Sub": "subtract"}[op])(values[first], values[second])
+        np.testing.assert_allclose(fnn.onnx.load(written(model(nodes), tmp_path))(X), wanted, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["forward", "training", "keeps_input", "_modules", "fc", "", "a b", "fc.weight\n"])
+def test_names_of_layers_do_no_harm(name: str, tmp_path: Path) -> None:
     proto = model()
-    proto.graph.node[1].name = "forward"
+    proto.graph.node[1].name = name
     made = fnn.onnx.load(written(proto, tmp_path))
-    assert callable(made.forward) and [*dict(made.named_children())] == ["fc", "1"]
+    assert callable(made.forward) and [*dict(made.named_children())] == ["fc", "relu1"] and made(X).shape == (5, 4)
+
+
+def test_deep_nesting_and_many_nodes(tmp_path: Path) -> None:
+    """Neither recursion nor time runs out."""
+    nodes, value = [], "x"
+    for number in range(3000):
+        nodes.append(helper.make_node("Tanh", [value], [value := f"v{number}"]))
+    for number in reversed(range(-1, 2999)):
+        nodes.append(helper.make_node("Add", [value, "x" if number < 0 else f"v{number}"], [value := f"s{number}"]))
+    nodes[-1].output[0] = "y"
+    assert fnn.onnx.load(written(model(nodes), tmp_path))(X).shape == X.shape
 
 
 def test_torch_export_loads(tmp_path: Path) -> None:
     """The older exporter, which needs no further package."""
     torch = pytest.importorskip("torch")
-    layers = [torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.MaxPool2d(2)]
-    net = torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(64, 5), torch.nn.Softmax(1)).eval()
+    convolutions = torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3), torch.nn.SiLU()
+    parts = {"features": torch.nn.Sequential(*convolutions, torch.nn.MaxPool2d(2)), "flat": torch.nn.Flatten()}
+    net = torch.nn.Sequential(OrderedDict(parts, fc=torch.nn.Linear(36, 5), soft=torch.nn.Softmax(1))).eval()
     x = torch.randn(2, 1, 8, 8)
     path = tmp_path / "torch.onnx"
     with warnings.catch_warnings():
@@ -108,6 +142,7 @@ def test_torch_export_loads(tmp_path: Path) -> None:
         torch.onnx.export(net, (x,), path, dynamo=False, input_names=["x"], dynamic_axes={"x": {0: "N"}})
     made = fnn.onnx.load(path)
     assert isinstance(made, nn.Sequential)
+    assert set(made.state_dict()) == set(net.state_dict())
     np.testing.assert_allclose(made(x.numpy()), net(x).detach().numpy(), rtol=1e-5, atol=1e-6)
 
 

@@ -1,9 +1,10 @@
-"""A graph that is a chain, as layers."""
+"""A graph that is a chain, of residual blocks too, as layers."""
 
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from fastnn.nn.module import Module
 from fastnn.onnx.reading import Contents, Node
 
 _WIDEST = 64  # padding
+_DEEPEST = 20  # residual blocks in each other
+_EMPTY = nn.Sequential()
 Made = tuple[Module, dict[str, Array]]  # a layer, and its state
 
 _PLAIN: dict[str, tuple[type[Module], dict[str, tuple[str, Any]]]] = {  # the layer, its arguments from attributes
@@ -36,46 +39,128 @@ _PLAIN: dict[str, tuple[type[Module], dict[str, tuple[str, Any]]]] = {  # the la
 }
 
 
+@dataclass(slots=True)
+class _Run:
+    """Layers one after the other, from a value on."""
+
+    origin: str
+    rank: int
+    parts: OrderedDict[str, Module] = field(default_factory=OrderedDict)
+    depth: int = 0  # of residual blocks in each other
+
+
 def as_layers(contents: Contents) -> nn.Sequential | None:
-    """A Sequential that does what the graph does; None if the graph is no chain, or has a node that is no layer."""
+    """A Sequential that does what the graph does; None for a graph with a node that is no layer, or other branches.
+
+    Branches are the two ways of a residual block, which Add joins, and x sigmoid(x).
+    """
     if len(contents.inputs) != 1 or len(contents.outputs) != 1:
         return None
     value, dtype, shape = contents.inputs[0]
     if shape is None or dtype.kind in "biu":
         return None
-    known, rank = dict(contents.arrays), len(shape)
-    parts: OrderedDict[str, Module] = OrderedDict()
+    uses = Counter(name for node in contents.nodes for name in node.inputs)
+    uses.update(contents.outputs)
+    runs = {value: _Run(value, len(shape))}
     for node in contents.nodes:
-        if not node.inputs or node.inputs[0] != value or any(node.outputs[1:]):
+        if any(node.outputs[1:]) or not node.inputs or any(name not in runs for name in node.inputs[:1]):
             return None
-        if any(name and name not in known for name in node.inputs[1:]):
+        branches = [_taken(runs, name, uses[name]) for name in node.inputs if name in runs]
+        run = branches[0] if len(branches) == 1 else _joined(node, branches, runs, uses)
+        if run is None or (len(branches) == 1 and not _extended(run, node, contents.arrays)):
             return None
-        constants = [known[name] if name else None for name in node.inputs[1:]]
-        value = node.outputs[0]
-        if node.op in ("Identity", "Dropout"):
-            continue
-        found = _layer(node, rank, constants)
-        if found is None:
-            return None
-        layer, state = found
-        missing = layer.load_state_dict(state, strict=False)
-        if missing.unexpected_keys or set(missing.missing_keys) - {"num_batches_tracked"}:
-            return None
-        rank = 2 if node.op in ("Gemm", "Flatten") else rank
-        parts[_name(node, bool(state), parts)] = layer
-    return nn.Sequential(parts) if value == contents.outputs[0] and parts else None
+        runs[node.outputs[0]] = run
+    run = runs.get(contents.outputs[0])
+    return _sequential(run.parts) if run is not None and run.origin == value and run.parts else None
+
+
+def _taken(runs: dict[str, _Run], name: str, uses: int) -> _Run:
+    """The layers that make a value; where others use it too, a branch that begins there."""
+    return runs.pop(name) if uses == 1 else _Run(name, runs[name].rank)
+
+
+def _extended(run: _Run, node: Node, arrays: dict[str, Array]) -> bool:
+    """Add the layer of a node; False if there is none."""
+    if any(name and name not in arrays for name in node.inputs[1:]):
+        return False
+    if node.op in ("Identity", "Dropout"):
+        return True
+    found = _layer(node, run.rank, [arrays[name] if name else None for name in node.inputs[1:]])
+    if found is None:
+        return False
+    layer, state = found
+    keys = layer.load_state_dict(state, strict=False)
+    if keys.unexpected_keys or set(keys.missing_keys) - {"num_batches_tracked"}:
+        return False
+    run.rank = 2 if node.op in ("Gemm", "Flatten") else run.rank
+    name, last = _name(node, bool(state), run.parts), next(reversed(run.parts), "")
+    if name == f"{last}.activation" and isinstance(block := run.parts[last], nn.Residual):
+        block.activation = layer
+    else:
+        run.parts[name] = layer
+    return True
+
+
+def _joined(node: Node, branches: list[_Run], runs: dict[str, _Run], uses: Counter[str]) -> _Run | None:
+    """The layers up to where two branches began, and what they are together."""
+    origin = branches[0].origin
+    if len(branches) != 2 or len(node.inputs) != 2 or branches[1].origin != origin or uses[origin] != 2:
+        return None
+    body, side = branches if branches[0].parts else branches[::-1]
+    outer, depth = runs.pop(origin, None), 1 + max(body.depth, side.depth)
+    if outer is None or not body.parts or depth > _DEEPEST or body.rank != side.rank:
+        return None
+    name = _name(node, False, outer.parts)
+    if node.op == "Add":
+        shortcut = _way(side.parts, f"{name}.shortcut") if side.parts else None
+        outer.parts[name] = nn.Residual(_way(body.parts, f"{name}.body"), shortcut)
+    elif node.op == "Mul" and not side.parts and [type(each) for each in body.parts.values()] == [nn.Sigmoid]:
+        outer.parts[name] = nn.SiLU()
+    else:
+        return None
+    outer.rank, outer.depth = body.rank, max(outer.depth, depth)
+    return outer
+
+
+def _way(parts: OrderedDict[str, Module], path: str) -> Module:
+    """One way of a residual block; the path of the way is taken off its layers' names."""
+    if list(parts) == [path]:
+        return parts[path]
+    short = OrderedDict((name.removeprefix(f"{path}."), module) for name, module in parts.items())
+    return _sequential(short if len(short) == len(parts) and all(map(_fits, short)) else parts)
+
+
+def _sequential(parts: OrderedDict[str, Module]) -> nn.Sequential:
+    """The layers, one Sequential inside another where names have dots; numbered where such names are out of order."""
+    groups: list[tuple[str, OrderedDict[str, Module]]] = []
+    for name, module in parts.items():
+        head, _, rest = name.partition(".")
+        if not groups or groups[-1][0] != head:
+            groups.append((head, OrderedDict()))
+        groups[-1][1][rest] = module
+    if len(dict(groups)) < len(groups) or any("" in inner and len(inner) > 1 for _, inner in groups):
+        return nn.Sequential(*parts.values())
+    return nn.Sequential(OrderedDict((head, inner.get("") or _sequential(inner)) for head, inner in groups))
+
+
+def _fits(name: str) -> bool:
+    """Whether this can be a module's path: parts between dots that are no attributes of a Sequential."""
+    parts = name.split(".")
+    return len(parts) <= _DEEPEST and all(
+        re.fullmatch(r"[A-Za-z0-9]\w*", part) and not hasattr(_EMPTY, part) for part in parts
+    )
 
 
 def _name(node: Node, learns: bool, taken: OrderedDict[str, Module]) -> str:
-    """What the layer is called: as its weight in the file, else as the node, if that is fit for a module's name."""
+    """What the layer is called: as its weight in the file, else as the node, if that will do."""
     weight = node.inputs[1] if learns else ""
     name = weight.removesuffix(".weight") if weight.endswith(".weight") else node.name
-    fit = re.fullmatch(r"[A-Za-z0-9]\w*(\.\w+)*", name) and not hasattr(nn.Sequential, name) and name != "training"
-    return name if fit and name not in taken else _free(str(len(taken)), taken)
-
-
-def _free(name: str, taken: OrderedDict[str, Module]) -> str:
-    return name if name not in taken else _free(f"{name}_", taken)
+    if not _fits(name) or name in taken:
+        path = next(reversed(taken), "").rpartition(".")
+        name = f"{path[0]}{path[1]}{node.op.lower()}{len(taken)}"
+        while name in taken:
+            name += "_"
+    return name
 
 
 def _layer(node: Node, rank: int, constants: list[Array | None]) -> Made | None:

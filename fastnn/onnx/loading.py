@@ -18,10 +18,10 @@ from fastnn.optional import need
 def load(path: FilePath) -> Module:
     """The network in an ONNX file, in evaluation mode.
 
-    A chain of nodes that layers of `fastnn.nn` can do becomes a Sequential of these, which may be trained further;
-    their names are those of the initializers without `.weight`, so that an exported network keeps the keys of its
-    state. Any other graph becomes a module that runs its nodes, for inference only, with the initializers, by name,
-    as parameters and buffers.
+    A chain of nodes that layers of `fastnn.nn` can do, residual blocks included, becomes a Sequential of these, which
+    may be trained further; their names are those of the initializers without `.weight`, so that an exported network
+    keeps the keys of its state. Any other graph becomes a module that runs its nodes, for inference only, with the
+    initializers, by name, as parameters and buffers.
 
     Files of opset 13 to 28 with operators of `fnn.onnx.OPERATORS` are read, of any origin: sizes are checked against
     the bytes which are there, and tensors in files of their own must lie in the model's folder. ValueError names the
