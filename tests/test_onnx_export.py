@@ -35,7 +35,7 @@ def settled(model: nn.Module) -> nn.Module:
 def answers(path: Path, x: Array) -> Array:
     """What ONNX Runtime computes; where it is not installed, onnx's own evaluator."""
     if importlib.util.find_spec("onnxruntime") is None:
-        return ReferenceEvaluator(path).run(None, {"input": x})[0]
+        return ReferenceEvaluator(str(path)).run(None, {"input": x})[0]
     runtime = importlib.import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 3, 1
