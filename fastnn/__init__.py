@@ -53,6 +53,7 @@ __all__ = [
 
 _ROOMS = [  # imported when they are first used
     "data",
+    "infer",
     "init",
     "models",
     "nn",
@@ -66,11 +67,14 @@ _ROOMS = [  # imported when they are first used
 _GUESTS = {  # of modules that are imported when they are first used
     "GradientError": "finite_differences",
     "activation": "custom",
+    "compile": "infer",
     "gradcheck": "finite_differences",
+    "load": "infer",
 }
 
 if TYPE_CHECKING:
     from fastnn import data as data
+    from fastnn import infer as infer
     from fastnn import init as init
     from fastnn import models as models
     from fastnn import nn as nn
@@ -82,6 +86,8 @@ if TYPE_CHECKING:
     from fastnn.custom import activation as activation
     from fastnn.finite_differences import GradientError as GradientError
     from fastnn.finite_differences import gradcheck as gradcheck
+    from fastnn.infer import compile as compile
+    from fastnn.infer import load as load
 
     __version__: str
 else:

@@ -1,12 +1,10 @@
 // Cross-entropy and hinge loss over a column, or a vector of columns: what a walk (softmax_loops.hpp) is walked for.
 #pragma once
+#include "halves.hpp"
 #include "losses.hpp"
-#include "softmax_loops.hpp"
 
 FASTNN_BEGIN
 namespace {
-
-using fastnn_cpu::ClassLoss;
 
 // The labels of a vector of columns, or of one row in every lane, with the scores that they point to.
 template <class T>
@@ -85,16 +83,18 @@ struct spread_targets {
 
 // Cross-entropy of softmax: with the target t of a class, T the sum of targets, L = log sum e^(x - max) and p =
 // softmax, loss = T L + sum t (max - x), gradient = p T - t. A label's own target is added in double, at its place. x
-// may be g.
-template <bool spread, class Walk, class T>
+// may be g. Whether targets are spread over the classes is asked at run time: a template of it would double what is by
+// far the largest function of the losses.
+template <class Walk, class T>
 FASTNN_FN wide<vector_of<T>> cross_entropy_along(const ClassLoss& job, const Walk& walk, const T* x, T* g,
-                                                 const T* targets, const chosen<T>* label) {
+                                                 const T* targets, const chosen<T>& label) {
   using V = vector_of<T>;
   const V maximum = walk.maximum(x);
   const softmax_shift<V> shift = softmax_shift_of(maximum);
   const spread_targets<T> target(job, targets);
+  const bool labelled = job.labels != nullptr, spread = !labelled || job.smoothing != 0.0;
   wide<V> total = broadcast_wide<V>(0.0), loss = total, own = total;
-  if constexpr (spread) {
+  if (spread) {
     const auto each = [&](int64_t at, int64_t c, int n) { return target.at(walk, at, c, n); };
     total = walk.template products<V>([&](int64_t at, int64_t c, int n) { return pair<V>{each(at, c, n), V(1.0f)}; });
     loss = walk.template products<V>([&](int64_t at, int64_t c, int n) {
@@ -103,30 +103,33 @@ FASTNN_FN wide<vector_of<T>> cross_entropy_along(const ClassLoss& job, const Wal
     });
   }
   const softmax_sums<V> sums = exponential_sums(walk, x, maximum, shift, [&](int64_t at, V e, int n) {
-    if (keeps<T> && g) store_some(g + at, e, n);
+    if (g) store_some(g + at, e, n);
   });
-  if (label) {
-    own = load_wide<V>(label->weight) * broadcast_wide<V>(1.0 - job.smoothing);
+  if (labelled) {
+    own = load_wide<V>(label.weight) * broadcast_wide<V>(1.0 - job.smoothing);
     total = total + own;
-    loss = loss + map(where_not_zero, own, own * (to_wide(maximum) - to_wide(label->score)));
+    loss = loss + map(where_not_zero, own, own * (to_wide(maximum) - to_wide(label.score)));
   }
   loss = loss + total * sums.log();
-  const V counts = label ? label->counts() : V(1.0f);
+  const V counts = labelled ? label.counts() : V(1.0f);
   const mask_t<V> counted = counts == V(1.0f);
   if (g) {
     const wide<V> scale = broadcast_wide<V>(job.scale), sum = sums.sum();
     const two_part<V> factor = quotient(total * scale, sum);
     const V negative(static_cast<scalar_t<V>>(-job.scale));
-    each_vector<V>(walk, [&](int64_t at, int64_t c, int n) {
-      V d = times(keeps<T> ? load_some(g + at, n) : softmax_exp(load_logits(x + at, n), shift), factor);
-      if constexpr (spread) d = fmadd(target.at(walk, at, c, n), negative, d);
-      store_some(g + at, select(counted, d, V(0.0f)), n);
-    });
-    if (label) {
-      const wide<V> e = to_wide(softmax_exp(label->score, shift));
+    const auto each = [&](int64_t at, int n) { return times(load_some(g + at, n), factor); };
+    const auto put = [&](int64_t at, V d, int n) { store_some(g + at, select(counted, d, V(0.0f)), n); };
+    if (spread)
+      each_vector<V>(walk, [&](int64_t at, int64_t c, int n) {
+        put(at, fmadd(target.at(walk, at, c, n), negative, each(at, n)), n);
+      });
+    else
+      each_vector<V>(walk, [&](int64_t at, int64_t, int n) { put(at, each(at, n), n); });
+    if (labelled) {
+      const wide<V> e = to_wide(softmax_exp(label.score, shift));
       const wide<V> share = broadcast_wide<V>(spread ? job.smoothing / static_cast<double>(job.classes) : 0.0);
-      const wide<V> wanted = own + share * load_wide<V>(label->weight);
-      label->write(g, (spread ? total * e / sum - wanted : (e - sum) / sum * own) * scale);
+      const wide<V> wanted = own + share * load_wide<V>(label.weight);
+      label.write(g, (spread ? total * e / sum - wanted : (e - sum) / sum * own) * scale);
     }
   }
   const wide<V> mask = to_wide(counts);
@@ -167,59 +170,93 @@ FASTNN_FN wide<vector_of<T>> hinge_along(const ClassLoss& job, const Walk& walk,
   return map(where_not_zero, mask, sum + others * broadcast_wide<V>(job.margin));
 }
 
-// Calls line(walk, scores, gradient or null, targets or null, first column, columns) for all columns [begin, end), rows
-// or vectors; what it returns are the losses, which are added up.
+// Calls line(walk, scores, gradient or null, targets or null, first column, columns) for columns, rows or vectors; what
+// it returns are the losses, which are added up.
 template <class T, class Line>
-FASTNN_FN double by_lines(const ClassLoss& job, int64_t begin, int64_t end, Line line) {
+struct lines {
   using V = vector_of<T>;
-  const int64_t classes = job.classes, inner = job.inner;
-  const T *const x = static_cast<const T*>(job.scores), *const q = static_cast<const T*>(job.targets);
-  T* const g = static_cast<T*>(job.gradient);
-  double lane[lanes<V>];
-  compensated sum;
-  const auto enter = [&](const wide<V>& losses, int64_t first, int n) {
-    store(lane, losses);
-    for (int j = 0; j < n; ++j) {
-      sum.add(lane[j]);
-      if (job.losses) job.losses[first + j] = lane[j];
-    }
-  };
-  if (is_row(classes, inner)) {
-    const along walk = {classes};
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t at = row * classes;
-      enter(line(walk, x + at, g ? g + at : nullptr, q ? q + at : nullptr, row, 1), row, 1);
-    }
-  } else if (is_tiled(classes)) {
-    T tile[tile_elements], target_tile[tile_elements];
-    const tile_layout layout(classes, inner);
-    const down walk = {classes, layout.stride, lanes<V>};
-    layout.each(begin, end, [&](int64_t first, int columns) {
-      layout.load(tile, x, first, columns);
-      if (q) layout.load(target_tile, q, first, columns);
-      for (int j = 0; j < columns; j += lanes<V>) {
-        const int n = columns - j < lanes<V> ? columns - j : lanes<V>;
-        enter(line(walk, tile + j, g ? tile + j : nullptr, q ? target_tile + j : nullptr, first + j, n), first + j, n);
-      }
-      if (g) layout.store(g, tile, first, columns);
-    });
-  } else {
-    by_columns<V>(classes, inner, begin, end, [&](int64_t at, int n, int64_t first) {
-      const down walk = {classes, inner, n};
-      enter(line(walk, x + at, g ? g + at : nullptr, q ? q + at : nullptr, first, n), first, n);
-    });
-  }
-  return sum.value();
-}
+  const ClassLoss& job;
+  Line line;
+  compensated sum = {};
 
-// How labels of a walk are looked up: `columns` of them side by side, or one for the whole row.
+  FASTNN_FN void enter(const wide<V>& losses, int64_t first, int n) {
+    double lane[lanes<V>];
+    store(lane, losses);
+    compensated all = sum;  // in registers
+    for (int j = 0; j < n; ++j) all.add(lane[j]);
+    sum = all;
+    if (job.losses)
+      for (int j = 0; j < n; ++j) job.losses[first + j] = lane[j];
+  }
+  __attribute__((noinline)) void vector(down walk, const T* x, T* g, const T* q, int64_t first, int n) {
+    enter(line(walk, x, g, q, first, n), first, n);
+  }
+  // A tile of scores, which becomes one of gradients; its vectors are whole.
+  void tile(T* x, const T* q, const tile_layout& layout, int64_t first, int columns) {
+    for (int j = 0; j < columns; j += lanes<V>) {
+      const int n = columns - j < lanes<V> ? columns - j : lanes<V>;
+      vector({job.classes, layout.stride, lanes<V>}, x + j, job.gradient ? x + j : nullptr, q ? q + j : nullptr,
+             first + j, n);
+    }
+  }
+  __attribute__((noinline)) void rows(const T* x, T* g, const T* q, int64_t first, int64_t end) {
+    const along walk = {job.classes};
+    for (int64_t at = 0; first < end; ++first, at += job.classes)
+      enter(line(walk, x + at, g ? g + at : nullptr, q ? q + at : nullptr, first, 1), first, 1);
+  }
+};
+// How labels of a walk are looked up: n of them side by side, or one for the whole row.
 template <class T>
 FASTNN_FN chosen<T> chosen_along(const ClassLoss& job, const down& walk, const T* x, int64_t first, int n) {
   return chosen<T>(job, x, first, n, walk.stride, false);
 }
 template <class T>
-FASTNN_FN chosen<T> chosen_along(const ClassLoss& job, const along&, const T* x, int64_t first, int) {
-  return chosen<T>(job, x, first, 1, 1, true);
+FASTNN_FN chosen<T> chosen_along(const ClassLoss& job, const along&, const T* x, int64_t first, int n) {
+  return chosen<T>(job, x, first, n, 1, true);
+}
+
+// The sum of the losses of the columns [begin, end), of T as it is or, where there is a format, of 16-bit arrays.
+template <class T, class Line>
+FASTNN_FN double by_lines(const ClassLoss& job, const half_format* format, int64_t begin, int64_t end, void* room,
+                          Line line) {
+  const int64_t classes = job.classes, inner = job.inner;
+  lines<T, Line> all{job, line};
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (format) {
+      const halves pieces(*format, classes, inner, room);
+      pieces.each(begin, end, [&](int64_t first, int columns) {
+        T *const x = pieces.first, *const q = job.targets ? pieces.second : nullptr;
+        pieces.load(x, job.scores, first, columns);
+        if (q) pieces.load(q, job.targets, first, columns);
+        if (pieces.rows)
+          all.rows(x, job.gradient ? x : nullptr, q, first, first + columns);
+        else
+          all.tile(x, q, pieces.layout, first, columns);
+        if (job.gradient) pieces.store(job.gradient, x, first, columns);
+      });
+      return all.sum.value();
+    }
+  }
+  const T *const x = static_cast<const T*>(job.scores), *const q = static_cast<const T*>(job.targets);
+  T* const g = static_cast<T*>(job.gradient);
+  if (is_row(classes, inner)) {
+    const int64_t at = begin * classes;
+    all.rows(x + at, g ? g + at : nullptr, q ? q + at : nullptr, begin, end);
+  } else if (is_tiled(classes)) {
+    T tile[tile_elements], target_tile[tile_elements];
+    const tile_layout layout(classes, inner);
+    layout.each(begin, end, [&](int64_t first, int columns) {
+      layout.load(tile, x, first, columns);
+      if (q) layout.load(target_tile, q, first, columns);
+      all.tile(tile, q ? target_tile : nullptr, layout, first, columns);
+      if (g) layout.store(g, tile, first, columns);
+    });
+  } else {
+    by_columns<vector_of<T>>(classes, inner, begin, end, [&](int64_t at, int n, int64_t first) {
+      all.vector({classes, inner, n}, x + at, g ? g + at : nullptr, q ? q + at : nullptr, first, n);
+    });
+  }
+  return all.sum.value();
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Loss functions and their gradients by the scores, in one pass over memory.
 #pragma once
+#include "columns.hpp"
 #include "family.hpp"
 
 namespace fastnn_cpu {
@@ -29,12 +30,13 @@ struct ElementLoss {
   double scale;
 };
 
-// Each gives the sum of the losses of the columns, or elements, [begin, end), and `scale` times its gradient.
-using ClassLoop = double (*)(const ClassLoss&, std::int64_t begin, std::int64_t end);
-using ElementLoop = double (*)(const ElementLoss&, std::int64_t begin, std::int64_t end);
+// Each gives the sum of the losses of the columns, or elements, [begin, end), and `scale` times its gradient. `room`:
+// half_room(classes, inner), or of one element each, bytes of working memory for the 16-bit formats.
+using ClassLoop = double (*)(const ClassLoss&, std::int64_t begin, std::int64_t end, void* room);
+using ElementLoop = double (*)(const ElementLoss&, std::int64_t begin, std::int64_t end, void* room);
 
 struct Losses {
-  ClassLoop cross_entropy[2][dtype_count];  // [are there targets apart from the labels?]
+  ClassLoop cross_entropy[dtype_count];
   ClassLoop hinge[dtype_count];
   ElementLoop squared_error[dtype_count];
   ElementLoop binary_cross_entropy[dtype_count];

@@ -31,14 +31,17 @@ cdef extern from "losses.hpp" namespace "fastnn_cpu" nogil:
         const void* positive_weight
         int64_t weight_step, positive_weight_step
         double scale
-    ctypedef double (*ClassLoop)(const ClassLoss&, int64_t, int64_t) noexcept nogil
-    ctypedef double (*ElementLoop)(const ElementLoss&, int64_t, int64_t) noexcept nogil
+    ctypedef double (*ClassLoop)(const ClassLoss&, int64_t, int64_t, void*) noexcept nogil
+    ctypedef double (*ElementLoop)(const ElementLoss&, int64_t, int64_t, void*) noexcept nogil
     struct Losses:
-        ClassLoop cross_entropy[2][4]
+        ClassLoop cross_entropy[4]
         ClassLoop hinge[4]
         ElementLoop squared_error[4]
         ElementLoop binary_cross_entropy[4]
     const Losses& losses_table "fastnn_cpu::losses"(int isa)
+    int64_t half_room(int64_t classes, int64_t inner)
+cdef extern from "scratch.hpp" namespace "fastnn_cpu" nogil:
+    void* working_memory "fastnn_cpu::scratch"(int64_t bytes)
 
 cdef Runtime* runtime = <Runtime*> PyCapsule_GetPointer(api, kRuntimeCapsule)
 
@@ -50,14 +53,22 @@ cdef struct Call:
     ElementLoss elements
     int64_t grain
     double* partial
+    int64_t room  # bytes of working memory that a thread needs
+    bint failed
 
 
 cdef void body(void* context, int64_t begin, int64_t end) noexcept nogil:
     cdef Call* call = <Call*> context
+    cdef void* room = NULL
+    if call.room > 0:
+        room = working_memory(call.room)
+        if room == NULL:
+            call.failed = True
+            return
     if call.over_classes != NULL:
-        call.partial[begin // call.grain] = call.over_classes(call.classes, begin, end)
+        call.partial[begin // call.grain] = call.over_classes(call.classes, begin, end, room)
     else:
-        call.partial[begin // call.grain] = call.over_elements(call.elements, begin, end)
+        call.partial[begin // call.grain] = call.over_elements(call.elements, begin, end, room)
 
 
 cdef double add_up(const double* x, int64_t n) noexcept nogil:
@@ -78,6 +89,7 @@ cdef object run(Call* call, int64_t n, int64_t elements):
     cdef double total
     if n == 0:
         return 0.0
+    call.failed = False
     call.partial = <double*> PyMem_Malloc(chunks * sizeof(double))
     if call.partial == NULL:
         raise MemoryError(f"no memory for {chunks} partial sums")
@@ -87,8 +99,10 @@ cdef object run(Call* call, int64_t n, int64_t elements):
                 body(call, i * call.grain, min((i + 1) * call.grain, n))
         else:
             runtime.pool.parallel_for(n, call.grain, body, call)
-        total = add_up(call.partial, chunks)
+        total = 0.0 if call.failed else add_up(call.partial, chunks)
     PyMem_Free(call.partial)
+    if call.failed:
+        raise MemoryError(f"no memory to work in: {call.room} bytes a thread")
     return total
 
 
@@ -104,6 +118,7 @@ cdef void over_classes(Call* call, cnp.ndarray scores, labels, int64_t ignored, 
     call.classes.losses = <double*> data(losses)
     call.classes.smoothing, call.classes.margin, call.classes.scale = 0.0, 0.0, scale
     call.classes.ignored, call.classes.classes, call.classes.inner = ignored, classes, scores.shape[2]
+    call.room = half_room(classes, scores.shape[2]) if cnp.PyArray_ITEMSIZE(scores) == 2 else 0
     # whole tiles of columns, of about 2^14 elements
     call.grain = (16384 // classes // 128 + 1) * 128 if classes < 1024 else 16
 
@@ -141,8 +156,7 @@ def cross_entropy(cnp.ndarray logits, labels, targets, weight, int64_t ignored, 
     sum, `losses` (float64, (outer, inner)) each column's loss, unless they are None.
     """
     cdef Call call
-    cdef bint spread = targets is not None or smoothing != 0.0
-    call.over_classes = losses_table(runtime.active_isa()).cross_entropy[spread][dtype_index(runtime, logits.descr.type_num)]
+    call.over_classes = losses_table(runtime.active_isa()).cross_entropy[dtype_index(runtime, logits.descr.type_num)]
     over_classes(&call, logits, labels, ignored, scale, gradient, losses)
     call.classes.targets, call.classes.weight, call.classes.smoothing = data(targets), data(weight), smoothing
     return run(&call, logits.shape[0] * logits.shape[2], cnp.PyArray_SIZE(logits))
@@ -167,6 +181,7 @@ cdef object over_elements(Call* call, cnp.ndarray x, cnp.ndarray target, weight,
     call.elements.weight_step = weight is not None and weight.ndim > 0
     call.elements.positive_weight_step = positive_weight is not None and positive_weight.ndim > 0
     call.elements.scale = scale
+    call.room = half_room(1, 1) if cnp.PyArray_ITEMSIZE(x) == 2 else 0
     call.grain = 16384
     return run(call, cnp.PyArray_SIZE(x), cnp.PyArray_SIZE(x))
 

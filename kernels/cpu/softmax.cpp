@@ -2,12 +2,10 @@
 // exponential, 4 for its sum in double, 2 for the quotient (3 for the logarithm's difference).
 #include "softmax.hpp"
 
-#include "softmax_loops.hpp"
+#include "halves.hpp"
 
 FASTNN_BEGIN
 namespace {
-
-using namespace fastnn_cpu;
 
 struct yes {
   static constexpr bool value = true;
@@ -16,11 +14,9 @@ struct no {
   static constexpr bool value = false;
 };
 
-// What a walk knows of a column once it has seen all of it: enough to finish the output, whose exponentials stand in y
-// where y can hold them.
+// What a walk knows of a column once it has seen all of it: enough to finish the output, whose exponentials stand in y.
 template <class T, bool log>
 struct halfway {
-  softmax_shift<vector_of<T>> shift;
   two_part<vector_of<T>> factor;
 };
 template <class T>
@@ -41,7 +37,7 @@ FASTNN_FN halfway<T, log> begin_forward(const Walk& walk, const T* x, T* y, vect
       return walk.template sum<V>([&](int64_t at, int64_t, int n) {
         const V e = softmax_exp<decltype(subtracts)::value>(load_logits(x + at, n), shift);
         fetch(at);
-        if constexpr (keeps<T>) store_some(y + at, e, n);
+        store_some(y + at, e, n);
         return e;
       });
     };
@@ -50,7 +46,7 @@ FASTNN_FN halfway<T, log> begin_forward(const Walk& walk, const T* x, T* y, vect
       total = all(shift.subtracted == V(0.0f)) ? sum(no()) : sum(yes());
     else
       total = sum(yes());
-    return {shift, quotient(broadcast_wide<V>(1.0), total)};
+    return {quotient(broadcast_wide<V>(1.0), total)};
   }
 }
 template <bool log, class Walk, class T>
@@ -60,9 +56,7 @@ FASTNN_FN void finish_forward(const Walk& walk, const T* x, T* y, const halfway<
     if constexpr (log) {
       store_some(y + at, log_softmax(load_logits(x + at, n), half.total), n);
     } else {
-      V e = load_logits((keeps<T> ? y : x) + at, n);
-      if constexpr (!keeps<T>) e = softmax_exp(e, half.shift);
-      store_some(y + at, times(e, half.factor), n);
+      store_some(y + at, times(load_some(y + at, n), half.factor), n);
     }
   });
 }
@@ -70,11 +64,17 @@ template <bool log, class T>
 FASTNN_FN void forward_columns(const down& walk, const T* x, T* y) {
   finish_forward<log>(walk, x, y, begin_forward<log>(walk, x, y, walk.maximum(x), [](int64_t) {}));
 }
+template <bool log, class T>
+__attribute__((noinline)) void forward_tile(T* tile, const tile_layout& layout, int columns) {
+  constexpr int step = lanes<vector_of<T>>;
+  const down walk = {layout.classes, layout.stride, step};
+  for (int j = 0; j < columns; j += step) forward_columns<log>(walk, tile + j, tile + j);
+}
 
 // A row is finished one row late, and the maximum of the next one looked for before: what ends in one number, and in a
 // division, has long come to its end when it is needed. The next row is fetched meanwhile.
 template <bool log, class T>
-FASTNN_FN void forward_rows(const T* x, T* y, int64_t classes, int64_t rows) {
+__attribute__((noinline)) void forward_rows(const T* x, T* y, int64_t classes, int64_t rows) {
   const along walk = {classes};
   vector_of<T> maximum = walk.maximum(x);
   halfway<T, log> before = {};
@@ -93,7 +93,7 @@ FASTNN_FN void forward_rows(const T* x, T* y, int64_t classes, int64_t rows) {
 }
 
 template <class T, bool log>
-void forward(const void* from, void* to, int64_t classes, int64_t inner, int64_t begin, int64_t end) {
+void forward(const void* from, void* to, int64_t classes, int64_t inner, int64_t begin, int64_t end, void*) {
   using V = vector_of<T>;
   const T* const x = static_cast<const T*>(from);
   T* const y = static_cast<T*>(to);
@@ -101,16 +101,38 @@ void forward(const void* from, void* to, int64_t classes, int64_t inner, int64_t
   if (is_tiled(classes)) {
     T tile[tile_elements];
     const tile_layout layout(classes, inner);
-    const down walk = {classes, layout.stride, lanes<V>};
     layout.each(begin, end, [&](int64_t first, int columns) {
       layout.load(tile, x, first, columns);
-      for (int j = 0; j < columns; j += lanes<V>) forward_columns<log>(walk, tile + j, tile + j);
+      forward_tile<log>(tile, layout, columns);
       layout.store(y, tile, first, columns);
     });
     return;
   }
   by_columns<V>(classes, inner, begin, end,
                 [&](int64_t at, int n, int64_t) { forward_columns<log>(down{classes, inner, n}, x + at, y + at); });
+}
+
+template <bool log>
+__attribute__((noinline)) void forward_halves(const halves& pieces, const void* x, void* y, int64_t begin,
+                                              int64_t end) {
+  pieces.each(begin, end, [&](int64_t first, int columns) {
+    float* const at = pieces.first;
+    pieces.load(at, x, first, columns);
+    if (pieces.rows)
+      forward_rows<log>(at, at, pieces.layout.classes, columns);
+    else
+      forward_tile<log>(at, pieces.layout, columns);
+    pieces.store(y, at, first, columns);
+  });
+}
+// Rows of log-softmax keep nothing, and are read as they are.
+template <class T, bool log>
+void forward_half(const void* x, void* y, int64_t classes, int64_t inner, int64_t begin, int64_t end, void* room) {
+  if constexpr (log)
+    if (is_row(classes, inner))
+      return forward_rows<log>(static_cast<const T*>(x) + begin * classes, static_cast<T*>(y) + begin * classes,
+                               classes, end - begin);
+  forward_halves<log>(halves(half_format_of<T>, classes, inner, room), x, y, begin, end);
 }
 
 // softmax: dx = y (dy - sum of dy y); log-softmax: dx = dy - e^y sum of dy
@@ -135,26 +157,35 @@ FASTNN_FN void backward_along(const Walk& walk, const T* dy, const T* y, T* dx) 
   });
 }
 
+template <bool log, class T>
+__attribute__((noinline)) void backward_rows(const T* dy, const T* y, T* dx, int64_t classes, int64_t rows) {
+  for (int64_t i = 0; i < rows * classes; i += classes) backward_along<log>(along{classes}, dy + i, y + i, dx + i);
+}
+// To where dy is
+template <bool log, class T>
+__attribute__((noinline)) void backward_tile(T* dy, const T* y, const tile_layout& layout, int columns) {
+  constexpr int step = lanes<vector_of<T>>;
+  const down walk = {layout.classes, layout.stride, step};
+  for (int j = 0; j < columns; j += step) backward_along<log>(walk, dy + j, y + j, dy + j);
+}
+
 template <class T, bool log>
 void backward(const void* incoming, const void* result, void* to, int64_t classes, int64_t inner, int64_t begin,
-              int64_t end) {
+              int64_t end, void*) {
   using V = vector_of<T>;
   const T *const dy = static_cast<const T*>(incoming), *const y = static_cast<const T*>(result);
   T* const dx = static_cast<T*>(to);
   if (is_row(classes, inner)) {
-    for (int64_t row = begin; row < end; ++row)
-      backward_along<log>(along{classes}, dy + row * classes, y + row * classes, dx + row * classes);
-    return;
+    const int64_t at = begin * classes;
+    return backward_rows<log>(dy + at, y + at, dx + at, classes, end - begin);
   }
   if (is_tiled(classes)) {
     T first_tile[tile_elements], second_tile[tile_elements];
     const tile_layout layout(classes, inner);
-    const down walk = {classes, layout.stride, lanes<V>};
     layout.each(begin, end, [&](int64_t first, int columns) {
       layout.load(first_tile, dy, first, columns);
       layout.load(second_tile, y, first, columns);
-      for (int j = 0; j < columns; j += lanes<V>)
-        backward_along<log>(walk, first_tile + j, second_tile + j, first_tile + j);
+      backward_tile<log>(first_tile, second_tile, layout, columns);
       layout.store(dx, first_tile, first, columns);
     });
     return;
@@ -164,11 +195,31 @@ void backward(const void* incoming, const void* result, void* to, int64_t classe
   });
 }
 
-constexpr Softmax table = {
-    {{forward<float, false>, forward<double, false>, forward<binary16, false>, forward<bfloat16, false>},
-     {forward<float, true>, forward<double, true>, forward<binary16, true>, forward<bfloat16, true>}},
-    {{backward<float, false>, backward<double, false>, backward<binary16, false>, backward<bfloat16, false>},
-     {backward<float, true>, backward<double, true>, backward<binary16, true>, backward<bfloat16, true>}}};
+template <bool log>
+__attribute__((noinline)) void backward_halves(const halves& pieces, const void* dy, const void* y, void* dx,
+                                               int64_t begin, int64_t end) {
+  pieces.each(begin, end, [&](int64_t first, int columns) {
+    float *const g = pieces.first, *const at = pieces.second;
+    pieces.load(g, dy, first, columns);
+    pieces.load(at, y, first, columns);
+    backward_tile<log>(g, at, pieces.layout, columns);
+    pieces.store(dx, g, first, columns);
+  });
+}
+template <class T, bool log>
+void backward_half(const void* dy, const void* y, void* dx, int64_t classes, int64_t inner, int64_t begin, int64_t end,
+                   void* room) {
+  if (is_row(classes, inner)) {
+    const int64_t at = begin * classes;
+    return backward_rows<log>(static_cast<const T*>(dy) + at, static_cast<const T*>(y) + at, static_cast<T*>(dx) + at,
+                              classes, end - begin);
+  }
+  backward_halves<log>(halves(half_format_of<T>, classes, inner, room), dy, y, dx, begin, end);
+}
+
+#define FASTNN_EACH_DTYPE(f, log) {f<float, log>, f<double, log>, f##_half<binary16, log>, f##_half<bfloat16, log>}
+constexpr Softmax table = {{FASTNN_EACH_DTYPE(forward, false), FASTNN_EACH_DTYPE(forward, true)},
+                           {FASTNN_EACH_DTYPE(backward, false), FASTNN_EACH_DTYPE(backward, true)}};
 
 }  // namespace
 FASTNN_END

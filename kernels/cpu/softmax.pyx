@@ -12,12 +12,16 @@ from fastnn.kernels.cpu.runtime import api
 cnp.import_array()
 
 cdef extern from "softmax.hpp" namespace "fastnn_cpu" nogil:
-    ctypedef void (*SoftmaxForward)(const void*, void*, int64_t, int64_t, int64_t, int64_t) noexcept nogil
-    ctypedef void (*SoftmaxBackward)(const void*, const void*, void*, int64_t, int64_t, int64_t, int64_t) noexcept nogil
+    ctypedef void (*SoftmaxForward)(const void*, void*, int64_t, int64_t, int64_t, int64_t, void*) noexcept nogil
+    ctypedef void (*SoftmaxBackward)(const void*, const void*, void*, int64_t, int64_t, int64_t, int64_t,
+                                     void*) noexcept nogil
     struct Softmax:
         SoftmaxForward forward[2][4]
         SoftmaxBackward backward[2][4]
     const Softmax& softmax_table "fastnn_cpu::softmax"(int isa)
+    int64_t half_room(int64_t classes, int64_t inner)
+cdef extern from "scratch.hpp" namespace "fastnn_cpu" nogil:
+    void* working_memory "fastnn_cpu::scratch"(int64_t bytes)
 
 cdef Runtime* runtime = <Runtime*> PyCapsule_GetPointer(api, kRuntimeCapsule)
 
@@ -29,22 +33,32 @@ cdef struct Call:
     const void* second
     void* out
     int64_t classes, inner
+    int64_t room  # bytes of working memory that a thread needs
+    bint failed
 
 
 cdef void body(void* context, int64_t begin, int64_t end) noexcept nogil:
     cdef Call* call = <Call*> context
+    cdef void* room = NULL
+    if call.room > 0:
+        room = working_memory(call.room)
+        if room == NULL:
+            call.failed = True
+            return
     if call.forward != NULL:
-        call.forward(call.first, call.out, call.classes, call.inner, begin, end)
+        call.forward(call.first, call.out, call.classes, call.inner, begin, end, room)
     else:
-        call.backward(call.first, call.second, call.out, call.classes, call.inner, begin, end)
+        call.backward(call.first, call.second, call.out, call.classes, call.inner, begin, end, room)
 
 
-cdef void run(Call* call, cnp.ndarray out) noexcept:
+cdef object run(Call* call, cnp.ndarray out):
     cdef int64_t columns = out.shape[0] * out.shape[2], grain
     call.out = cnp.PyArray_DATA(out)
     call.classes, call.inner = out.shape[1], out.shape[2]
     if columns == 0 or call.classes == 0:
-        return
+        return None
+    call.room = half_room(call.classes, call.inner) if cnp.PyArray_ITEMSIZE(out) == 2 else 0
+    call.failed = False
     # whole tiles and cache lines of columns, of about 2^14 elements
     grain = (16384 // call.classes // 64 + 1) * 64 if call.classes < 1024 else 16 if call.inner > 1 else 1
     with nogil:
@@ -52,6 +66,8 @@ cdef void run(Call* call, cnp.ndarray out) noexcept:
             body(call, 0, columns)
         else:
             runtime.pool.parallel_for(columns, grain, body, call)
+    if call.failed:
+        raise MemoryError(f"no memory to work in: {call.room} bytes a thread")
 
 
 def softmax(cnp.ndarray x, cnp.ndarray out) -> None:

@@ -15,19 +15,17 @@
 
 #include "../include/reduce.hpp"
 #include "../include/softmax.hpp"
+#include "columns.hpp"
 #include "storage.hpp"
 
 FASTNN_BEGIN
 namespace {
 
+using namespace fastnn_cpu;
 using std::int64_t;
 
 template <class T>
 using vector_of = typename storage<T>::V;
-
-// Can a vector of V be kept in an array of T as it is?
-template <class T>
-constexpr bool keeps = sizeof(T) == sizeof(scalar_t<vector_of<T>>);
 
 // n elements from p on, and zeros
 template <class T>
@@ -56,7 +54,7 @@ template <class T>
 FASTNN_FN vector_of<T> load_logits(const T* p, int n) {
   using V = vector_of<T>;
   if (n == lanes<V>) return storage<T>::load(p);
-  if constexpr (keeps<T>) {
+  if constexpr (sizeof(T) == sizeof(scalar_t<V>)) {
     return load_first<V>(p, n, V(lowest<T>));
   } else {
     T lane[lanes<V>];
@@ -273,19 +271,14 @@ FASTNN_FN softmax_sums<vector_of<T>> exponential_sums(const Walk& walk, const T*
   return {maximum, tail, counted(walk, ties), to_wide(softmax_exp(maximum, shift))};
 }
 
-constexpr int64_t row_classes = 64;  // rows of more than that are walked along
-constexpr int64_t tile_elements = 8192, tile_columns = 16, widest_tile = 128;
-
-FASTNN_FN bool is_row(int64_t classes, int64_t inner) { return inner == 1 && classes > row_classes; }
-FASTNN_FN bool is_tiled(int64_t classes) { return classes * tile_columns <= tile_elements; }
-
 // Where columns lie in memory, and in a tile
 struct tile_layout {
   int64_t classes, inner;
   int64_t stride;  // of the tile: columns that it has room for
 
-  FASTNN_FN tile_layout(int64_t classes, int64_t inner) : classes(classes), inner(inner) {
-    const int64_t fit = tile_elements / classes / tile_columns * tile_columns;
+  FASTNN_FN tile_layout(int64_t classes, int64_t inner, int64_t elements = tile_elements)
+      : classes(classes), inner(inner) {
+    const int64_t fit = elements / classes / tile_columns * tile_columns;
     stride = inner < tile_columns ? tile_columns : fit < widest_tile ? fit : widest_tile;
   }
   FASTNN_FN int64_t offset(int64_t column) const {

@@ -1,0 +1,82 @@
+"""Where the values between steps live: one block of memory, in which what is no longer read gives way to what comes."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from fastnn.infer.graph import Array, Graph
+from fastnn.infer.kernels import IN_PLACE, scratch
+
+_Key = tuple[str, int, int]  # "value" and its number, or "scratch", a step and which
+LINE = 64  # bytes of a cache line, to which everything is aligned
+
+
+class Layout(NamedTuple):
+    """Bytes of one sample; those of a batch are that many times it."""
+
+    values: dict[int, int]  # by value where it begins
+    scratch: dict[int, list[int]]  # by step where its scratch arrays begin
+    size: int
+    unshared: int  # what `size` would be if nothing gave way
+
+
+def planned(graph: Graph) -> Layout:
+    """Place the values, the largest first, each at the lowest place that is free for as long as it is needed.
+
+    The input and the result are the caller's and have no place here. An element-by-element step writes over the input
+    that it is the last to read.
+    """
+    last, steps, unshared = graph.last_uses(), graph.steps, 0
+    owner: dict[int, _Key] = {}
+    blocks: dict[_Key, tuple[int, int, int]] = {}  # bytes, first and last step
+    for place, step in enumerate(steps):
+        for number, (shape, kind) in enumerate(scratch(step, graph.dtype)):
+            size = _bytes(shape, kind.itemsize)
+            blocks["scratch", place, number] = size, place, place
+            unshared += size
+        if place == len(steps) - 1:
+            break
+        value, size = place + 1, _bytes(step.shape, graph.dtype.itemsize)
+        key: _Key = ("value", value, 0)
+        over = [owner[each] for each in step.inputs if each and last[each] == place]
+        over = [each for each in over if blocks[each][0] == size]
+        if step.op in IN_PLACE and over:
+            key = over[0]
+        blocks[key] = size, blocks[key][1] if key in blocks else place, last[value]
+        owner[value] = key
+        unshared += size
+    begins: dict[_Key, int] = {}
+    for key in sorted(blocks, key=lambda key: (-blocks[key][0], blocks[key][1])):
+        size, first, end = blocks[key]
+        taken = sorted(
+            (begin, begin + blocks[other][0])
+            for other, begin in begins.items()
+            if blocks[other][1] <= end and first <= blocks[other][2]
+        )
+        begin = 0
+        for start, stop in taken:
+            if start - begin >= size:
+                break
+            begin = max(begin, stop)
+        begins[key] = begin
+    values = {value: begins[key] for value, key in owner.items()}
+    rooms: dict[int, list[int]] = {place: [] for place in range(len(steps))}
+    for kind_of, place, number in blocks:
+        if kind_of == "scratch":
+            rooms[place].append(begins[kind_of, place, number])
+    size = max((begin + blocks[key][0] for key, begin in begins.items()), default=0)
+    return Layout(values, rooms, size, unshared)
+
+
+def _bytes(shape: tuple[int, ...], itemsize: int) -> int:
+    return -(-math.prod(shape) * itemsize // LINE) * LINE
+
+
+def block(size: int) -> Array:
+    """Memory of so many bytes that begins with a cache line."""
+    memory = np.empty(size + LINE, np.uint8)
+    begin = -memory.ctypes.data % LINE
+    return memory[begin : begin + size]

@@ -1,0 +1,68 @@
+"""What a session computes: steps, the shapes between them, and the constants they take."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Step:
+    """One call of a kernel. Step k makes value k + 1 of `inputs`, other values; value 0 is what the session is given.
+
+    Shapes are those of one sample. `inputs_as` are the shapes in which it sees its inputs, which need not be those in
+    which they were made: flattening costs nothing.
+    """
+
+    op: str
+    inputs: tuple[int, ...]
+    inputs_as: tuple[Shape, ...]
+    shape: Shape
+    options: dict[str, Any] = field(default_factory=dict)
+    constants: dict[str, str] = field(default_factory=dict)  # by their role the names of arrays
+    activation: tuple[Any, ...] | None = None  # name and numbers
+    modules: list[str] = field(default_factory=list)  # whose work it does
+
+
+@dataclass(slots=True)
+class Graph:
+    """Steps in order, the last of which makes the result."""
+
+    dtype: np.dtype[Any]
+    input_shape: Shape
+    output_shape: Shape = ()
+    steps: list[Step] = field(default_factory=list)
+    constants: dict[str, Array] = field(default_factory=dict)
+
+    def of(self, step: Step) -> dict[str, Array]:
+        """The constants of a step by their roles."""
+        return {role: self.constants[name] for role, name in step.constants.items()}
+
+    def last_uses(self) -> list[int]:
+        """For each value the last step that reads it; -1 if none does."""
+        found = [-1] * (len(self.steps) + 1)
+        for place, step in enumerate(self.steps):
+            for value in step.inputs:
+                found[value] = place
+        return found
+
+    def operations(self, step: Step) -> int:
+        """Of one sample: two for each multiplication with a weight; elsewhere one for each element."""
+        if step.op in ("linear", "conv"):
+            weight = self.of(step)["weight"]
+            return 2 * math.prod(step.shape) * math.prod(weight.shape[1:])
+        return max(math.prod(shape) for shape in (step.shape, *step.inputs_as))
+
+
+def number_dtype(dtype: np.dtype[Any], op: str, role: str) -> np.dtype[Any]:
+    """The dtype of a constant in a session of `dtype`: in half precision only what is multiplied with x is in half."""
+    if (op in ("linear", "conv") and role == "weight") or dtype.itemsize > 2:
+        return dtype
+    return np.dtype(np.float32)
