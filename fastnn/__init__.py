@@ -57,6 +57,7 @@ _ROOMS = [  # imported when they are first used
     "init",
     "models",
     "nn",
+    "onnx",
     "optim",
     "regularizers",
     "train",
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from fastnn import init as init
     from fastnn import models as models
     from fastnn import nn as nn
+    from fastnn import onnx as onnx
     from fastnn import optim as optim
     from fastnn import regularizers as regularizers
     from fastnn import train as train
