@@ -172,7 +172,7 @@ void maxout(const void* from, void* to, int64_t pieces, int64_t inner, int64_t b
   if (inner == 1 && pieces == 2) return adjacent<2, T>::forward(x + begin * 2, y + begin, end - begin);
   if (inner == 1 && pieces == 4) return adjacent<4, T>::forward(x + begin * 4, y + begin, end - begin);
   if (inner < tile_columns && is_tiled(pieces)) {
-    alignas(64) T tile[tile_elements];
+    T tile[tile_elements];
     const tile_layout layout(pieces, inner);
     layout.each(begin, end, [&](int64_t first, int columns) {
       layout.load(tile, x, first, columns);
@@ -199,7 +199,7 @@ void maxout_backward(const void* incoming, const void* from, void* to, int64_t p
   if (inner == 1 && pieces == 4)
     return adjacent<4, T>::backward(dy + begin, x + begin * 4, dx + begin * 4, end - begin);
   if (inner < tile_columns && is_tiled(pieces)) {
-    alignas(64) T tile[tile_elements];
+    T tile[tile_elements];
     const tile_layout layout(pieces, inner);
     layout.each(begin, end, [&](int64_t first, int columns) {
       layout.load(tile, x, first, columns);

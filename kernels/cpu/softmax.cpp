@@ -99,7 +99,7 @@ void forward(const void* from, void* to, int64_t classes, int64_t inner, int64_t
   T* const y = static_cast<T*>(to);
   if (is_row(classes, inner)) return forward_rows<log>(x + begin * classes, y + begin * classes, classes, end - begin);
   if (is_tiled(classes)) {
-    alignas(64) T tile[tile_elements];
+    T tile[tile_elements];
     const tile_layout layout(classes, inner);
     layout.each(begin, end, [&](int64_t first, int columns) {
       layout.load(tile, x, first, columns);
@@ -180,7 +180,7 @@ void backward(const void* incoming, const void* result, void* to, int64_t classe
     return backward_rows<log>(dy + at, y + at, dx + at, classes, end - begin);
   }
   if (is_tiled(classes)) {
-    alignas(64) T first_tile[tile_elements], second_tile[tile_elements];
+    T first_tile[tile_elements], second_tile[tile_elements];
     const tile_layout layout(classes, inner);
     layout.each(begin, end, [&](int64_t first, int columns) {
       layout.load(first_tile, dy, first, columns);
