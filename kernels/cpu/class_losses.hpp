@@ -188,16 +188,18 @@ struct lines {
     if (job.losses)
       for (int j = 0; j < n; ++j) job.losses[first + j] = lane[j];
   }
-  __attribute__((noinline)) void vector(down walk, const T* x, T* g, const T* q, int64_t first, int n) {
-    enter(line(walk, x, g, q, first, n), first, n);
-  }
-  // A tile of scores, which becomes one of gradients; its vectors are whole.
-  void tile(T* x, const T* q, const tile_layout& layout, int64_t first, int columns) {
-    for (int j = 0; j < columns; j += lanes<V>) {
-      const int n = columns - j < lanes<V> ? columns - j : lanes<V>;
-      vector({job.classes, layout.stride, lanes<V>}, x + j, job.gradient ? x + j : nullptr, q ? q + j : nullptr,
-             first + j, n);
+  // Columns side by side; those of a tile have room for whole vectors.
+  __attribute__((noinline)) void columns(const T* x, T* g, const T* q, int64_t stride, int64_t first, int count,
+                                         bool is_tile) {
+    for (int j = 0; j < count; j += lanes<V>) {
+      const int n = count - j < lanes<V> ? count - j : lanes<V>;
+      const down walk = {job.classes, stride, is_tile ? lanes<V> : n};
+      enter(line(walk, x + j, g ? g + j : nullptr, q ? q + j : nullptr, first + j, n), first + j, n);
     }
+  }
+  // A tile of scores becomes one of gradients.
+  void tile(T* x, const T* q, int64_t stride, int64_t first, int count) {
+    columns(x, job.gradient ? x : nullptr, q, stride, first, count, true);
   }
   __attribute__((noinline)) void rows(const T* x, T* g, const T* q, int64_t first, int64_t end) {
     const along walk = {job.classes};
@@ -231,7 +233,7 @@ FASTNN_FN double by_lines(const ClassLoss& job, const half_format* format, int64
         if (pieces.rows)
           all.rows(x, job.gradient ? x : nullptr, q, first, first + columns);
         else
-          all.tile(x, q, pieces.layout, first, columns);
+          all.tile(x, q, pieces.layout.stride, first, columns);
         if (job.gradient) pieces.store(job.gradient, x, first, columns);
       });
       return all.sum.value();
@@ -243,17 +245,17 @@ FASTNN_FN double by_lines(const ClassLoss& job, const half_format* format, int64
     const int64_t at = begin * classes;
     all.rows(x + at, g ? g + at : nullptr, q ? q + at : nullptr, begin, end);
   } else if (is_tiled(classes)) {
-    T tile[tile_elements], target_tile[tile_elements];
+    alignas(64) T tile[tile_elements], target_tile[tile_elements];
     const tile_layout layout(classes, inner);
     layout.each(begin, end, [&](int64_t first, int columns) {
       layout.load(tile, x, first, columns);
       if (q) layout.load(target_tile, q, first, columns);
-      all.tile(tile, q ? target_tile : nullptr, layout, first, columns);
+      all.tile(tile, q ? target_tile : nullptr, layout.stride, first, columns);
       if (g) layout.store(g, tile, first, columns);
     });
   } else {
     by_columns<vector_of<T>>(classes, inner, begin, end, [&](int64_t at, int n, int64_t first) {
-      all.vector({classes, inner, n}, x + at, g ? g + at : nullptr, q ? q + at : nullptr, first, n);
+      all.columns(x + at, g ? g + at : nullptr, q ? q + at : nullptr, inner, first, n, false);
     });
   }
   return all.sum.value();

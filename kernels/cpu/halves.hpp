@@ -1,6 +1,6 @@
 // Loops over 16-bit arrays as loops over float: a piece at a time is widened into the first-level cache, or the second
-// where columns are long, and rounded once on its way back. Loops of their own for each format would be half of the
-// code, and slower wherever an exponential is kept where the result will stand.
+// where columns are long, and rounded once on its way back. Rejected: loops of their own for each format, which double
+// the code and compute each exponential twice, having nowhere to keep it.
 #pragma once
 #include "softmax_loops.hpp"
 

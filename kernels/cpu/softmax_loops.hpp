@@ -300,7 +300,7 @@ struct tile_layout {
     }
   }
   template <class T>
-  FASTNN_FN void load(T* tile, const T* from, int64_t first, int columns) const {
+  __attribute__((noinline)) void load(T* tile, const T* from, int64_t first, int columns) const {
     if (inner >= tile_columns) {
       const T* const p = from + offset(first);
       for (int64_t c = 0; c < classes; ++c) __builtin_memcpy(tile + c * stride, p + c * inner, columns * sizeof(T));
@@ -312,7 +312,7 @@ struct tile_layout {
     }
   }
   template <class T>
-  FASTNN_FN void store(T* to, const T* tile, int64_t first, int columns) const {
+  __attribute__((noinline)) void store(T* to, const T* tile, int64_t first, int columns) const {
     if (inner >= tile_columns) {
       T* const p = to + offset(first);
       for (int64_t c = 0; c < classes; ++c) __builtin_memcpy(p + c * inner, tile + c * stride, columns * sizeof(T));
