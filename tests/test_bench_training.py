@@ -74,7 +74,7 @@ def test_tables_compare_with_the_fastest_form_and_the_target(result: dict[str, A
     assert (first.best, first.ratio, first.verdict) == ("torch channels_last", 0.5, "met")
     assert (second.ratio, second.verdict) == (0.6, "missed")
     text = readme.steps(made)
-    assert "| mlp: 784-256-128-10, batch norm, dropout 0.2 | 128 | 500 | 10 | 2 MiB | 1e+03 |" in text
+    assert "| mlp: 784-256-128-10, batch norm, dropout 0.2 | 128 | 500 | 10 | 2 MiB | 1,000 |" in text
     alone = made["results"][0]["contenders"]
     made["results"][0]["contenders"] = {contenders.OURS: alone[contenders.OURS]}
     assert training.steps(made)[0].verdict == "not measured"

@@ -76,7 +76,9 @@ class Step:
 def _figures(timing: dict[str, Any]) -> tuple[str, str, str]:
     peak = timing["peak_bytes"]
     memory = "-" if peak is None else f"{peak / 2**20:.0f} MiB"
-    return f"{1e3 * timing['median_s']:#.3g}", f"{timing['samples_per_s']:,.0f}", memory
+    milliseconds = 1e3 * timing["median_s"]
+    time = f"{milliseconds:,.0f}" if milliseconds >= 100 else f"{milliseconds:#.3g}"
+    return time, f"{timing['samples_per_s']:,.0f}", memory
 
 
 def steps(result: Result) -> list[Step]:
