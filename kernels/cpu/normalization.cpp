@@ -7,8 +7,9 @@
 // instead of 2 on data that round all alike, and no difference on other data); eight terms (faster by little); one pass
 // for all channels in memory's order (statistics and y then each come from beyond the cache); aligning stores by masked
 // ones (a row of a thousand elements is too short); fetching sequential rows ahead (the processor does); a channel at a
-// time where its rows are short and far apart (memory likes longer runs, and rows a power of two apart share the sets of
-// the second-level cache anyway); fetching what the second pass reads (it gains nothing but where stores are streamed).
+// time where its rows are short and far apart (memory likes longer runs, and rows a power of two apart share the sets
+// of the second-level cache anyway); fetching what the second pass reads (it gains nothing but where stores are
+// streamed).
 #include "batch_norm.hpp"
 #include "row_norm.hpp"
 
