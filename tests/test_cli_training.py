@@ -79,12 +79,16 @@ def test_a_seed_repeats_a_run_at_any_number_of_threads(tmp_path: Path, capsys: p
     assert weights("other", "--epochs", 3, "--dropout", 0.3, "--seed", 1) != whole
 
 
+def interruptible() -> None:
+    """In a new process: let Ctrl-C do what it does, even where the tests themselves run in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fastnn.cli", "train", "--epochs", "20"]
     kept = ["--checkpoint", str(tmp_path / "kept"), "--out"]
-    process = subprocess.Popen(
-        [*command, *kept, str(tmp_path / "first")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([*command, *kept, str(tmp_path / "first")], preexec_fn=interruptible, **pipes)
     while not list((tmp_path / "kept").glob("*/state.json")):
         assert process.poll() is None
         time.sleep(0.01)
@@ -340,9 +344,8 @@ def test_an_interrupted_search_ends_its_processes_and_goes_on(tmp_path: Path) ->
     storage = tmp_path / "search.journal"
     command = [sys.executable, "-m", "fastnn.cli", "search", "--trials", "40", "--epochs", "4", "--processes", "2"]
     command += ["--storage", str(storage), "--out", str(tmp_path / "out")]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, start_new_session=True, preexec_fn=interruptible, **pipes)
     assert process.stdout is not None
     while not process.stdout.readline().startswith(" 1/40"):
         assert process.poll() is None

@@ -73,12 +73,15 @@ def test_half_precision(case: Any, dtype: str) -> None:
     if dtype == "bfloat16":
         pytest.importorskip("ml_dtypes")
     name, args, options, shape = case
+    if name == "RMSNorm":  # whose eps is by default that of the dtype
+        options = {"eps": 1e-5, **options}
     exact, half = (getattr(nn, name)(*args, **options) for _ in range(2))
     exact.to(np.float64)
     half.to(dtype)
     mixed = getattr(nn, name)(*args, **options)
-    x = RNG.normal(size=shape).astype(dtype)
-    dy = RNG.normal(size=shape).astype(dtype)
+    rng = np.random.default_rng(1)  # of its own: rounding is seen relative to these numbers
+    x = rng.normal(size=shape).astype(dtype)
+    dy = rng.normal(size=shape).astype(dtype)
     for training in (True, False):
         wanted = exact.train(training)(x.astype(np.float64))
         wanted_dx = exact.backward(dy.astype(np.float64))

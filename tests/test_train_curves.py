@@ -14,11 +14,17 @@ from fastnn.train.curves import read_gap, read_loss
 TRAIN, VALIDATION = data.spirals(900, classes=3, noise=0.2, rng=0).split(0.2)
 
 
-def kinds(model: nn.Module, optimizer: optim.Optimizer, epochs: int = 20, sets: Any = (TRAIN, VALIDATION)) -> list[str]:
+def findings(
+    model: nn.Module, optimizer: optim.Optimizer, epochs: int = 20, sets: Any = (TRAIN, VALIDATION)
+) -> list[train.Finding]:
     history = train.fit(
         model, sets[0], validation=sets[1], optimizer=optimizer, epochs=epochs, batch_size=32, progress=False
     )
-    return [finding.kind for finding in history.findings]
+    return history.findings
+
+
+def kinds(*args: Any) -> list[str]:
+    return [finding.kind for finding in findings(*args)]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -38,9 +44,11 @@ def test_a_learning_rate_that_is_too_low(seed: int) -> None:
 
 @pytest.mark.parametrize(("lr", "momentum", "seed"), [(0.5, 0.9, 1), (0.7, 0.9, 1), (0.7, 0.9, 2), (2.0, 0.0, 1)])
 def test_a_learning_rate_that_is_too_high(lr: float, momentum: float, seed: int) -> None:
+    """How such a run breaks down, rising or standing still, hangs on last bits, which differ between BLAS libraries."""
     model = mlp(2, 64, 64, 3, seed=seed)
-    found = kinds(model, optim.SGD(model.parameters(), lr, momentum=momentum))
-    assert {"lr_too_high", "dead_units"} <= set(found)
+    found = {finding.kind: str(finding) for finding in findings(model, optim.SGD(model.parameters(), lr, momentum))}
+    assert "dead_units" in found and "lower learning rate" in found["dead_units"]
+    assert found.keys() & {"lr_too_high", "loss_rises", "plateau", "loss_flat"} and "loss_falls" not in found
 
 
 @pytest.mark.parametrize("seed", range(3))
