@@ -78,22 +78,30 @@ def batches(shape: tuple[int, ...], count: int, size: int = 24) -> Any:
         yield centres[labels] + 0.7 * rng.normal(size=(size, *shape)).astype(np.float32), labels
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", NETWORKS.values(), ids=NETWORKS)
-def test_torch_has_the_same_losses_for_a_hundred_steps(case: Any) -> None:
+def test_torch_has_the_same_losses_for_a_hundred_steps(case: Any, dtype: str) -> None:
+    """To rounding. In float32 a number that is rounded to the other side of a relu's kink drives two runs apart sooner
+    or later, here, with some BLAS libraries, in the residual network after 80 steps; float64 shows all hundred."""
     torch = pytest.importorskip("torch")
     make, shape, lr = case
+    steps = 50 if make is residual and dtype == "float32" else 100
+    tensor_dtype = getattr(torch, dtype)
     torch.set_num_threads(1)  # tensors are small
     torch.manual_seed(0)
     ours = make(nn)
     theirs = torch_residual(torch) if make is residual else make(torch.nn)
     assert list(ours.state_dict()) == list(theirs.state_dict())
     ours.load_state_dict(theirs.state_dict())
+    ours.to(dtype)
+    theirs.to(tensor_dtype)
     ours.needs_input_grad = False
     optimizer = fnn.optim.SGD(ours.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
     other = torch.optim.SGD(theirs.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
     loss, torch_loss = nn.CrossEntropyLoss(), torch.nn.CrossEntropyLoss()
     found, wanted = [], []
-    for x, labels in batches(shape, 100):
+    for x, labels in batches(shape, steps):
+        x = x.astype(dtype)
         optimizer.zero_grad()
         found.append(loss(ours(x), labels))
         ours.backward(loss.backward())
@@ -104,11 +112,12 @@ def test_torch_has_the_same_losses_for_a_hundred_steps(case: Any) -> None:
         other.step()
         wanted.append(value.item())
     assert found[-1] < 0.5 * found[0]
-    np.testing.assert_allclose(found[:10], wanted[:10], rtol=1e-6)
-    np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=3e-6)
+    close = {"rtol": 2e-6, "atol": 3e-6} if dtype == "float32" else {"rtol": 1e-10}
+    np.testing.assert_allclose(found[:10], wanted[:10], rtol=close["rtol"] / 2)
+    np.testing.assert_allclose(found, wanted, **close)
     ours.eval()
     theirs.eval()
-    x, _ = next(batches(shape, 1))
+    x = next(batches(shape, 1))[0].astype(dtype)
     np.testing.assert_allclose(ours(x), theirs(torch.tensor(x)).detach().numpy(), rtol=1e-3, atol=1e-3)
 
 
