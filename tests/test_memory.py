@@ -228,5 +228,6 @@ def test_no_leaks() -> None:
             call()
         gc.collect()
         assert [sys.getrefcount(value) for value in watched] == counts, name
-        assert abs(sys.getrefcount(None) - nones) < 100, name  # the interpreter's frames hold some, too
+        # Of None the interpreter lets go of some hundreds meanwhile; a leak would be one a call.
+        assert abs(sys.getrefcount(None) - nones) < times / 2, name
         assert rss() - memory < 1 << 20, name
