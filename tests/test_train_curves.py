@@ -42,9 +42,16 @@ def test_a_learning_rate_that_is_too_low(seed: int) -> None:
     assert "loss_flat" in kinds(model, optim.SGD(model.parameters(), 1e-5))
 
 
-@pytest.mark.parametrize(("lr", "momentum", "seed"), [(0.5, 0.9, 1), (0.7, 0.9, 1), (0.7, 0.9, 2), (2.0, 0.0, 1)])
+@pytest.mark.parametrize(("lr", "momentum", "seed"), [(0.7, 0.9, 2), (2.0, 0.0, 1)])
 def test_a_learning_rate_that_is_too_high(lr: float, momentum: float, seed: int) -> None:
-    """How such a run breaks down, rising or standing still, hangs on last bits, which differ between BLAS libraries."""
+    model = mlp(2, 64, 64, 3, seed=seed)
+    found = kinds(model, optim.SGD(model.parameters(), lr, momentum=momentum))
+    assert {"lr_too_high", "dead_units"} <= set(found)
+
+
+@pytest.mark.parametrize(("lr", "momentum", "seed"), [(0.5, 0.9, 1), (0.7, 0.9, 1)])
+def test_a_run_that_breaks_down(lr: float, momentum: float, seed: int) -> None:
+    """How it does, rising or standing still, hangs on last bits, which differ between BLAS libraries."""
     model = mlp(2, 64, 64, 3, seed=seed)
     found = {finding.kind: str(finding) for finding in findings(model, optim.SGD(model.parameters(), lr, momentum))}
     assert "dead_units" in found and "lower learning rate" in found["dead_units"]
