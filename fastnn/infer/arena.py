@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.infer.graph import Array, Graph
-from fastnn.infer.kernels import IN_PLACE, scratch
+from fastnn.infer.steps import KINDS, scratch
 
 _Key = tuple[str, int, int]  # "value" and its number, or "scratch", a step and which
 LINE = 64  # bytes of a cache line, to which everything is aligned
@@ -43,7 +43,7 @@ def planned(graph: Graph) -> Layout:
         key: _Key = ("value", value, 0)
         over = [owner[each] for each in step.inputs if each and last[each] == place]
         over = [each for each in over if blocks[each][0] == size]
-        if step.op in IN_PLACE and over:
+        if KINDS[step.op].in_place and over:
             key = over[0]
         blocks[key] = size, blocks[key][1] if key in blocks else place, last[value]
         owner[value] = key
