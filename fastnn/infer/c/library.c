@@ -470,3 +470,36 @@ static void softmax_f32(const float *x, float *y, size_t n, size_t stride, int l
     for (i = 0; i < n; ++i) y[i * stride] = FMA_F32(y[i * stride], hi, y[i * stride] * lo);
   }
 }
+
+/* the largest of `pieces` numbers that lie `inner` apart */
+static void maxout_f32(const float *x, float *y, size_t outer, size_t pieces, size_t inner) {
+  size_t o, p, i;
+  for (o = 0; o < outer; ++o, x += pieces * inner, y += inner)
+    for (i = 0; i < inner; ++i) {
+      y[i] = x[i];
+      for (p = 1; p < pieces; ++p) y[i] = pooled_max_f32(y[i], x[p * inner + i]);
+    }
+}
+
+/* a sigmoid(b) of halves a, b */
+static void glu_f32(const float *x, float *y, size_t outer, size_t inner) {
+  size_t o, i;
+  for (o = 0; o < outer; ++o, x += 2 * inner, y += inner)
+    for (i = 0; i < inner; ++i) y[i] = gating_glu_of_f32(x[i], x[inner + i]);
+}
+
+/* silu(a) b of halves a, b */
+static void swiglu_f32(const float *x, float *y, size_t outer, size_t inner) {
+  size_t o, i;
+  for (o = 0; o < outer; ++o, x += 2 * inner, y += inner)
+    for (i = 0; i < inner; ++i) y[i] = gating_swiglu_of_f32(x[i], x[inner + i]);
+}
+
+/* every stride-th row and column of an image, channels last, and channels of zeros */
+static void padded_f32(const float *x, float *y, size_t own, size_t channels, size_t height, size_t width,
+                       size_t stride) {
+  size_t h, w, c;
+  for (h = 0; h < height; h += stride)
+    for (w = 0; w < width; w += stride, y += channels)
+      for (c = 0; c < channels; ++c) y[c] = c < own ? x[(h * width + w) * own + c] : 0;
+}
