@@ -31,6 +31,7 @@ from fastnn.arguments import (
     real_array,
     same_shapes,
 )
+from fastnn.arrays import on_device
 from fastnn.broadcast import align_parameter, aligned_shape, reduce_to, split_shape
 from fastnn.kernels.cpu import activations as native
 from fastnn.op import Op
@@ -99,8 +100,13 @@ def _publish() -> None:
     native.set_native_only(_blocks == 0 and _choices[-1][1] == "native")
 
 
-def implementation(family: str) -> Any:
-    """The kernels of a family in the backend in force: a module that has the same functions in every backend."""
+def implementation(family: str, like: Any = None) -> Any:
+    """The kernels of a family: a module that has the same functions in every backend.
+
+    That of the backend in force, but for arrays of CuPy's, such as `like`, always "cuda".
+    """
+    if like is not None and type(like) is not np.ndarray and on_device(like):
+        return importlib.import_module(f"fastnn.kernels.cuda.{family}")
     return _family(backend(), family)
 
 
