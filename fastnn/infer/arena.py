@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
-
-from fastnn.infer.graph import Array, Graph
-from fastnn.infer.kernels import IN_PLACE, scratch
+from fastnn.infer.graph import Graph
+from fastnn.infer.memory import LINE
+from fastnn.infer.steps import overwrites, scratch
 
 _Key = tuple[str, int, int]  # "value" and its number, or "scratch", a step and which
-LINE = 64  # bytes of a cache line, to which everything is aligned
 
 
 class Layout(NamedTuple):
@@ -26,8 +24,8 @@ class Layout(NamedTuple):
 def planned(graph: Graph) -> Layout:
     """Place the values, the largest first, each at the lowest place that is free for as long as it is needed.
 
-    The input and the result are the caller's and have no place here. An element-by-element step writes over the input
-    that it is the last to read.
+    The input and the result are the caller's and have no place here. A step that may write over an input does so if it
+    is the last to read it.
     """
     last, steps, unshared = graph.last_uses(), graph.steps, 0
     owner: dict[int, _Key] = {}
@@ -41,9 +39,9 @@ def planned(graph: Graph) -> Layout:
             break
         value, size = place + 1, _bytes(step.shape, graph.dtype.itemsize)
         key: _Key = ("value", value, 0)
-        over = [owner[each] for each in step.inputs if each and last[each] == place]
+        over = [owner[each] for each in overwrites(step) if each and last[each] == place]
         over = [each for each in over if blocks[each][0] == size]
-        if step.op in IN_PLACE and over:
+        if over:
             key = over[0]
         blocks[key] = size, blocks[key][1] if key in blocks else place, last[value]
         owner[value] = key
@@ -73,10 +71,3 @@ def planned(graph: Graph) -> Layout:
 
 def _bytes(shape: tuple[int, ...], itemsize: int) -> int:
     return -(-math.prod(shape) * itemsize // LINE) * LINE
-
-
-def block(size: int) -> Array:
-    """Memory of so many bytes that begins with a cache line."""
-    memory = np.empty(size + LINE, np.uint8)
-    begin = -memory.ctypes.data % LINE
-    return memory[begin : begin + size]
