@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.infer.arena import LINE, placed
+from fastnn.infer.arena import placed
+from fastnn.infer.memory import LINE
 from fastnn.infer.c.library import Piece, helper, literal
 from fastnn.infer.graph import Array, Shape
 
