@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import math
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -32,7 +31,8 @@ from fastnn.arguments import (
     real_array,
     same_shapes,
 )
-from fastnn.broadcast import align_parameter, aligned_shape, reduce_to
+from fastnn.arrays import on_device
+from fastnn.broadcast import align_parameter, aligned_shape, reduce_to, split_shape
 from fastnn.kernels.cpu import activations as native
 from fastnn.op import Op
 
@@ -100,8 +100,13 @@ def _publish() -> None:
     native.set_native_only(_blocks == 0 and _choices[-1][1] == "native")
 
 
-def implementation(family: str) -> Any:
-    """The kernels of a family in the backend in force: a module that has the same functions in every backend."""
+def implementation(family: str, like: Any = None) -> Any:
+    """The kernels of a family: a module that has the same functions in every backend.
+
+    That of the backend in force, but for arrays of CuPy's, such as `like`, always "cuda".
+    """
+    if like is not None and type(like) is not np.ndarray and on_device(like):
+        return importlib.import_module(f"fastnn.kernels.cuda.{family}")
     return _family(backend(), family)
 
 
@@ -224,20 +229,9 @@ def _parameter_gradient(terms: native.Kernel, dy: Array, x: Array, alpha: Array,
 
 @functools.lru_cache(maxsize=256)
 def _layout(x_shape: tuple[int, ...], alpha_shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any]:
-    """The shape under which a parameter broadcasts to x's, and how x's falls apart by it (see `_split`)."""
+    """The shape under which a parameter broadcasts to x's, and how x's falls apart by it (see `split_shape`)."""
     try:
         shape = aligned_shape(x_shape, alpha_shape)
     except ValueError:
         return alpha_shape, None
-    return shape, _split(x_shape, shape)
-
-
-def _split(x_shape: tuple[int, ...], alpha_shape: tuple[int, ...]) -> tuple[int, int, int] | None:
-    """x's shape as (outer, channels, inner), alpha varying along `channels`; None where it is not of that form."""
-    padded = (1,) * (len(x_shape) - len(alpha_shape)) + alpha_shape
-    varying = [axis for axis, length in enumerate(padded) if length != 1]
-    first, end = (varying[0], varying[-1] + 1) if varying else (0, 0)
-    if padded[first:end] != x_shape[first:end]:
-        return None
-    outer, channels, inner = (math.prod(part) for part in (x_shape[:first], x_shape[first:end], x_shape[end:]))
-    return outer, channels, inner
+    return shape, split_shape(x_shape, shape)
