@@ -45,7 +45,7 @@ def resize_boxes(x: Array, rows: Array, columns: Array, out: Array) -> None:
             np.ascontiguousarray(np.broadcast_to(array.astype(dtype), (len(x), *array.shape[1:])))
             for array, dtype in ((starts, np.int32), (weights, x.dtype))
         ]
-    y = receiver(out, out.shape, out.dtype)
+    y = receiver(out, out.shape, out.dtype, out)
     implementation("augmentation").resize(plain(x), y, *parts)
     stored(y, out)
 

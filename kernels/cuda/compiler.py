@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,26 @@ _lock = threading.Lock()
 
 def cupy() -> Any:
     """The module cupy; ImportError with what to install where there is none."""
-    return need("cupy", "the CUDA backend", "cuda")
+    return sys.modules.get("cupy") or need("cupy", "the CUDA backend", "cuda")
+
+
+def require() -> Any:
+    """The module cupy, where there is a device to use it on; else an error that says what is missing."""
+    module = cupy()
+    missing = "no CUDA device was found"
+    try:
+        if module.cuda.runtime.getDeviceCount():
+            return module
+    except module.cuda.runtime.CUDARuntimeError as error:
+        missing = str(error)
+    raise RuntimeError(f"the CUDA backend needs an NVIDIA GPU and its driver: {missing}")
 
 
 class Family:
     """The kernels of one source, `<name>.cu`: `expressions` are all that it is to be instantiated for.
 
-    They are C++ names within `fastnn::cuda`, `{T}` standing for the type of an element: "rows<{T}>", "rows<{T}, true>".
+    They are C++ names within `fastnn::cuda`, `{T}` standing for the type of an element and `{V}` for compute_t<T>,
+    float or double: "rows<{T}>", "rows<{T}, true>".
     All of a dtype are compiled together; `separately`, each on its own when it is first needed.
     """
 
@@ -48,12 +62,12 @@ class Family:
         self, name: str, *expressions: str, dtypes: tuple[str, ...] = tuple(TYPES), separately: bool = False
     ) -> None:
         self.name, self.expressions, self.dtypes, self.separately = name, expressions, dtypes, separately
-        self._kernels: dict[tuple[int, str, str], Any] = {}
+        self._kernels: dict[tuple[Any, int, str, str], Any] = {}
 
     def kernel(self, expression: str, dtype: Any) -> Any:
         """The kernel of that expression for arrays of `dtype` on the current device, compiled if it is new there."""
-        device = int(cupy().cuda.runtime.getDevice())
-        key = device, expression, np.dtype(dtype).name
+        module = cupy()
+        key = module, int(module.cuda.runtime.getDevice()), expression, np.dtype(dtype).name
         found = self._kernels.get(key)
         if found is None:
             with _lock:  # two threads that need the same kernel compile it once
@@ -63,17 +77,18 @@ class Family:
     def names(self, dtype: str, expressions: tuple[str, ...] | None = None) -> list[str]:
         """The C++ names of the kernels (of some of them) for a dtype."""
         chosen = self.expressions if expressions is None else expressions
-        return [f"fastnn::cuda::{each}".replace("{T}", TYPES[dtype]) for each in chosen]
+        computed = TYPES[compute_dtype(dtype).name]
+        return [f"fastnn::cuda::{each}".replace("{T}", TYPES[dtype]).replace("{V}", computed) for each in chosen]
 
-    def _compile(self, device: int, expression: str, dtype: str) -> Any:
+    def _compile(self, cupy: Any, device: int, expression: str, dtype: str) -> Any:
         if expression not in self.expressions or dtype not in self.dtypes:
             raise KeyError(f"{self.name}.cu has no kernel {expression} for {dtype}")
         chosen = (expression,) if self.separately else self.expressions
         names = self.names(dtype, chosen)
-        module = cupy().RawModule(code=source(self.name), options=options(), name_expressions=names)
+        module = cupy.RawModule(code=source(self.name), options=options(), name_expressions=names)
         for each, name in zip(chosen, names, strict=True):
-            self._kernels[device, each, dtype] = module.get_function(name)
-        return self._kernels[device, expression, dtype]
+            self._kernels[cupy, device, each, dtype] = module.get_function(name)
+        return self._kernels[cupy, device, expression, dtype]
 
 
 def source(name: str) -> str:
@@ -98,7 +113,7 @@ def _digest() -> str:
 
 def compute_dtype(dtype: Any) -> np.dtype[Any]:
     """The dtype that elements of `dtype` are computed in: float64's own, float32 for the others."""
-    return np.dtype(np.float64 if np.dtype(dtype) == np.float64 else np.float32)
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
 
 
 def scalar(value: Any, dtype: Any) -> Any:
@@ -112,7 +127,10 @@ def contiguous(array: Any) -> Any:
 
 
 def launch(kernel: Any, blocks: int, *args: Any, threads: int = BLOCK) -> None:
-    """Start `blocks` blocks on the current stream, if any. Numbers: see `scalar`; ints become 64-bit integers."""
+    """Start `blocks` blocks on the current stream, if any.
+
+    Numbers are made by `scalar`; ints become 64-bit integers, None a null pointer.
+    """
     if blocks <= 0:
         return
     kernel((blocks,), (threads,), tuple([_argument(arg) for arg in args]))
@@ -125,20 +143,28 @@ def launch_elements(kernel: Any, elements: int, item: int, *args: Any) -> None:
 
 def launch_rows(kernel: Any, rows: int, *args: Any, threads: int = BLOCK) -> None:
     """Start a kernel whose blocks take a row each."""
-    launch(kernel, min(rows, _most_blocks(int(cupy().cuda.runtime.getDevice()))), *args, threads=threads)
+    launch(kernel, min(rows, most_blocks()), *args, threads=threads)
 
 
 def blocks_for(work: int, threads: int = BLOCK) -> int:
     """How many blocks to start for `work` pieces of work, one for each thread at a time; 0 for none."""
-    return min(-(-work // threads), _most_blocks(int(cupy().cuda.runtime.getDevice())))
+    return min(-(-work // threads), most_blocks())
+
+
+def most_blocks() -> int:
+    """How many blocks are worth starting on the current device."""
+    module = cupy()
+    return _multiprocessors(module, int(module.cuda.runtime.getDevice())) * BLOCKS_EACH
 
 
 @functools.cache
-def _most_blocks(device: int) -> int:
-    return int(cupy().cuda.Device(device).attributes["MultiProcessorCount"]) * BLOCKS_EACH
+def _multiprocessors(cupy: Any, device: int) -> int:
+    return int(cupy.cuda.Device(device).attributes["MultiProcessorCount"])
 
 
 def _argument(value: Any) -> Any:
+    if value is None:  # a null pointer
+        return np.uint64(0)
     if isinstance(value, float):
         if isinstance(value, np.float64):
             return value
