@@ -19,7 +19,6 @@ from fastnn.kernels.cuda.sums import ADD_UP, added_up, blocks, partial_sums
 Array = Any
 Number = Any  # a float, or an array of shape () on the device
 
-_NULL = 0
 FAMILY = Family(
     "losses",
     *expressions("cross_entropy<{T}", "hinge<{T}"),
@@ -35,7 +34,7 @@ def check_labels(labels: Array, classes: int, ignored: int | None, weight: Array
     count = labels.size
     partial = partial_sums(count)
     options = (count, classes, int(ignored is not None), 0 if ignored is None else ignored)
-    launch(FAMILY.kernel("count_labels", np.float32), blocks(count), labels, _or_null(weight), partial, *options)
+    launch(FAMILY.kernel("count_labels", np.float32), blocks(count), labels, weight, partial, *options)
     return -1, _total(np.float32, partial)
 
 
@@ -56,7 +55,7 @@ def cross_entropy(
         FAMILY,
         "cross_entropy<{T}",
         logits,
-        *(logits, _or_null(labels), _or_null(targets), _or_null(weight), _or_null(gradient), each),
+        *(logits, labels, targets, weight, gradient, each),
         *(ignored, np.float64(smoothing), *_factor(scale)),
     )
     return _total(logits.dtype, each)
@@ -74,7 +73,7 @@ def hinge_loss(
     """The sum over the columns of scores (outer, classes, inner) of sum of max(0, x - score of the label + margin)."""
     each = _each(scores, losses)
     options = (ignored, np.float64(margin), *_factor(scale))
-    launch_columns(FAMILY, "hinge<{T}", scores, scores, labels, _or_null(gradient), each, *options)
+    launch_columns(FAMILY, "hinge<{T}", scores, scores, labels, gradient, each, *options)
     return _total(scores.dtype, each)
 
 
@@ -82,7 +81,7 @@ def squared_error(x: Array, target: Array, scale: float, gradient: Array | None,
     """The sum of (x - target)^2."""
     partial = partial_sums(x.size)
     kernel = FAMILY.kernel("squared_error<{T}>", x.dtype)
-    to = (_or_null(gradient), _or_null(losses), partial)
+    to = (gradient, losses, partial)
     launch(kernel, blocks(x.size), x, target, *to, x.size, np.float64(scale))
     return _total(x.dtype, partial)
 
@@ -102,7 +101,7 @@ def binary_cross_entropy(
     launch(
         FAMILY.kernel("binary_cross_entropy<{T}>", x.dtype),
         blocks(x.size),
-        *(x, target, *map(_or_null, weights), _or_null(gradient), _or_null(losses), partial, x.size),
+        *(x, target, *weights, gradient, losses, partial, x.size),
         *(int(each is not None and each.ndim > 0) for each in weights),
         np.float64(scale),
     )
@@ -114,13 +113,9 @@ def _each(scores: Array, losses: Array | None) -> Array:
     return cupy().empty(scores.shape[0] * scores.shape[2], np.float64) if losses is None else losses.reshape(-1)
 
 
-def _factor(scale: Number) -> tuple[np.float64, Array | int]:
-    return (np.float64(scale), _NULL) if isinstance(scale, (int, float)) else (np.float64(1), scale)
+def _factor(scale: Number) -> tuple[np.float64, Array | None]:
+    return (np.float64(scale), None) if isinstance(scale, (int, float)) else (np.float64(1), scale)
 
 
 def _total(dtype: Any, partial: Array) -> Array:
     return added_up(FAMILY, dtype, partial).reshape(())
-
-
-def _or_null(array: Array | None) -> Array | int:
-    return _NULL if array is None else array

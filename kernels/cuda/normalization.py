@@ -38,7 +38,6 @@ FUSED = Family(
     separately=True,
 )
 _CONSTANTS = 7  # of each channel, as in batch_norm.cuh
-_NULL = 0
 
 
 def batch_norm_train(
@@ -108,7 +107,7 @@ def batch_norm_backward(
     kernel = _fusing("batch_gradient_sums<{T}, {A}, ", activation, dropout, x.dtype)
     launch(kernel, tasks(channels, inner, splits), dy, x, constants, mean, partial, *shape, *fusion)
     kernel = FAMILY.kernel("batch_gradient_constants<{T}>", x.dtype)
-    sums = (_or_null(dgamma), _or_null(dbeta))
+    sums = (dgamma, dbeta)
     launch_rows(kernel, channels, partial, gamma, inv_std, *sums, constants, *shape, int(accumulate), threads=_FEW_THREADS)
     splits = shares(outer, channels, inner, 4096)
     kernel = _fusing("batch_gradient<{T}, {A}, ", activation, dropout, x.dtype)
@@ -125,7 +124,7 @@ def row_norm(x: Array, y: Array, gamma: Array, beta: Array, mean: Array | None, 
     launch_rows(
         FAMILY.kernel("row_norm<{T}>", x.dtype),
         samples * groups,
-        *(x, y, gamma, beta, _or_null(mean), inv_std, *shape, int(mean is not None), np.float64(eps)),
+        *(x, y, gamma, beta, mean, inv_std, *shape, int(mean is not None), np.float64(eps)),
         threads=_threads(x),
     )
 
@@ -149,15 +148,15 @@ def row_norm_backward(
     rows, columns = samples * groups, groups * channels
     rests = cupy().empty(rows, compute_dtype(x.dtype))
     gradient = FAMILY.kernel("row_gradient<{T}>", x.dtype)
-    statistics = (_or_null(mean), inv_std, rests)
+    statistics = (mean, inv_std, rests)
 
-    def rows_to(target: Array | int) -> None:
+    def rows_to(target: Array | None) -> None:
         given = (dy, x, target, gamma, *statistics, rows, groups, channels, inner)
         launch_rows(gradient, rows, *given, threads=_threads(x))
 
     sums = dgamma is not None or dbeta is not None
     in_place = dx.data.ptr in (dy.data.ptr, x.data.ptr)
-    rows_to(_NULL if sums and in_place else dx)
+    rows_to(None if sums and in_place else dx)
     if not sums:
         return
     splits = shares(samples, columns, inner)
@@ -171,7 +170,7 @@ def row_norm_backward(
     kernel = FAMILY.kernel("row_parameter_gradients<{T}>", x.dtype)
     shape = (samples, columns, inner, splits)
     launch_rows(
-        kernel, columns, partial, _or_null(dgamma), _or_null(dbeta), *shape, int(accumulate), threads=_FEW_THREADS
+        kernel, columns, partial, dgamma, dbeta, *shape, int(accumulate), threads=_FEW_THREADS
     )
     if in_place:
         rows_to(dx)
@@ -183,10 +182,6 @@ _FEW_THREADS = 64  # for a block that adds up the shares of a channel
 def _threads(x: Array) -> int:
     """A warp for 512 elements of a row, at most 16 of them."""
     return 32 * max(1, min(16, x.shape[2] * x.shape[3] // 512))
-
-
-def _or_null(array: Array | None) -> Array | int:
-    return _NULL if array is None else array
 
 
 def _no_sums(dgamma: Array | None, dbeta: Array | None, accumulate: bool) -> None:
@@ -211,7 +206,7 @@ def _statistics(
     launch_rows(
         FAMILY.kernel("batch_constants<{T}>", x.dtype),
         channels,
-        *(x, partial, gamma, beta, mean, inv_std, _or_null(variance), constants, *shape, np.float64(eps)),
+        *(x, partial, gamma, beta, mean, inv_std, variance, constants, *shape, np.float64(eps)),
         threads=_FEW_THREADS,
     )
     return constants

@@ -16,7 +16,6 @@ from fastnn.kernels.cuda.sums import ADD_UP, added_up, blocks, partial_sums
 
 Array = Any
 
-_NULL = 0
 FAMILY = Family(
     "optimizers",
     "sgd_step<{T}>",
@@ -93,7 +92,7 @@ def _step(
     numbers: tuple[float, ...],
     flags: tuple[bool, ...],
 ) -> None:
-    arrays = (param, grad, *(_NULL if state is None else state for state in states))
+    arrays = (param, grad, *states)
     found = FAMILY.kernel(kernel, param.dtype)
     launch_elements(found, param.size, param.itemsize, *arrays, param.size, *map(np.float64, numbers), *map(int, flags))
 
@@ -112,5 +111,5 @@ def power_sum(x: Array, p: float) -> Array:
 def scale(x: Array, factor: float | Array) -> None:
     """Multiply x by a factor, in place."""
     known = isinstance(factor, (int, float))
-    numbers = (np.float64(factor), _NULL) if known else (np.float64(1), factor)
+    numbers = (np.float64(factor), None) if known else (np.float64(1), factor)
     launch_elements(FAMILY.kernel("scale_all<{T}>", x.dtype), x.size, x.itemsize, x, x.size, *numbers)

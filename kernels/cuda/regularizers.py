@@ -32,6 +32,6 @@ def penalty(
     numbers = (np.float64(0 if each is None else each) for each in (quadratic, linear))
     partial = partial_sums(w.size, 2)
     kernel = FAMILY.kernel(f"penalty<{{T}}, {terms}>", w.dtype)
-    launch(kernel, blocks(w.size), w, 0 if grad is None else grad, partial, w.size, *numbers)
+    launch(kernel, blocks(w.size), w, grad, partial, w.size, *numbers)
     squares, magnitudes = added_up(FAMILY, w.dtype, partial, 2)
     return squares, magnitudes
