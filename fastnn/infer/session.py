@@ -19,7 +19,8 @@ from fastnn.dispatch import backend
 from fastnn.infer import arena
 from fastnn.infer.describe import described
 from fastnn.infer.graph import Array, Graph, Shape
-from fastnn.infer.kernels import bound, scratch
+from fastnn.infer.steps import bound, scratch
+from fastnn.infer.steps.kind import Site
 from fastnn.kernels.cpu import threads as pool
 from fastnn.threads import INT_MAX
 
@@ -171,7 +172,8 @@ class Session:
         for place, step in enumerate(graph.steps):
             needs = zip(layout.scratch[place], scratch(step, graph.dtype), strict=True)
             rooms = [view(begin, (batch, *shape), kind) for begin, (shape, kind) in needs]
-            calls.append(bound(step, place, graph.of(step), graph.dtype, batch, at, rooms, self._packed))
+            site = Site(step, place, graph.of(step), graph.dtype, batch, at, self._packed)
+            calls.append(bound(site, rooms))
         made = _Bound(calls, batch, (self.input_shape, self.output_shape))
         self._bound[batch, backend()] = made
         return made
