@@ -86,7 +86,7 @@ def _result(title: str, shape: Shape) -> Shape:
 Options = tuple[Any, Any, Any, Any, bool]  # kernel_size, stride, padding, dilation, ceil_mode
 
 
-def _options(
+def window_options(
     title: str, dims: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
 ) -> Options:
     """Of ints, or tuples of them, whatever sequences came."""
@@ -102,7 +102,7 @@ def _options(
 
 
 @planned
-def _max_plan(title: str, shape: Shape, dims: int, *options: Any) -> Plan:
+def max_plan(title: str, shape: Shape, dims: int, *options: Any) -> Plan:
     axes = windows(title, checked_spatial(title, "x has shape", shape, dims), *options)
     y = _result(title, (*shape[:2], *(axis.out for axis in axes)))
     return Plan(shape, y, "max_windows", (for_kernels(axes),), _reach(axes))
@@ -128,7 +128,7 @@ def _is_tiling(axes: tuple[Axis, ...]) -> bool:
 
 
 @planned
-def _average_plan(title: str, shape: Shape, dims: int, name: str, include: bool, *options: Any) -> Plan:
+def average_plan(title: str, shape: Shape, dims: int, name: str, include: bool, *options: Any) -> Plan:
     """`name` says what the shape is of."""
     spatial = checked_spatial(title, name, shape, dims)
     axes = windows(title, spatial, *options, padding_counts=include)
@@ -139,7 +139,7 @@ def _average_plan(title: str, shape: Shape, dims: int, name: str, include: bool,
 
 
 @planned
-def _adaptive_plan(title: str, shape: Shape, dims: int, name: str, output: Any) -> Plan:
+def adaptive_plan(title: str, shape: Shape, dims: int, name: str, output: Any) -> Plan:
     spatial = checked_spatial(title, name, shape, dims)
     found = sizes(title, "output_size", output, dims)
     y = _result(title, (*shape[:2], *found))
@@ -215,7 +215,7 @@ def max_pool(dims: int, x: Any, *given: Any) -> Pooled:
         together(title, x=x, indices=indices, out=out)
     x = real_array(title, "x", x)
     return maxima(
-        title, _max_plan(title, x.shape, dims, *_options(title, dims, *options)), x, return_indices, indices, out
+        title, max_plan(title, x.shape, dims, *window_options(title, dims, *options)), x, return_indices, indices, out
     )
 
 
@@ -291,18 +291,18 @@ def avg_pool(dims: int, x: Any, *given: Any) -> Array:
     kernel_size, stride, padding, ceil_mode, count_include_pad, dilation, out = given
     title = f"avg_pool{dims}d"
     x = real_array(title, "x", x)
-    options = _options(title, dims, kernel_size, stride, padding, dilation, ceil_mode)
+    options = window_options(title, dims, kernel_size, stride, padding, dilation, ceil_mode)
     include = flag(title, "count_include_pad", count_include_pad)
-    return average(title, _average_plan(title, x.shape, dims, "x has shape", include, *options), x, out)
+    return average(title, average_plan(title, x.shape, dims, "x has shape", include, *options), x, out)
 
 
 def avg_pool_backward(dims: int, dy: Any, x_shape: Any, *given: Any) -> Array:
     kernel_size, stride, padding, ceil_mode, count_include_pad, dilation, out = given
     title = f"avg_pool{dims}d_backward"
     shape = checked_shape(title, x_shape, dims)
-    options = _options(title, dims, kernel_size, stride, padding, dilation, ceil_mode)
+    options = window_options(title, dims, kernel_size, stride, padding, dilation, ceil_mode)
     include = flag(title, "count_include_pad", count_include_pad)
-    return average_backward(title, _average_plan(title, shape, dims, "x_shape is", include, *options), dy, out)
+    return average_backward(title, average_plan(title, shape, dims, "x_shape is", include, *options), dy, out)
 
 
 def adaptive_pool(dims: int, x: Any, output_size: Any, out: Array | None) -> Array:
@@ -313,7 +313,7 @@ def adaptive_pool(dims: int, x: Any, output_size: Any, out: Array | None) -> Arr
         given = output_size if isinstance(output_size, Sequence) else (output_size,) * dims
         wanted = [length if size is None else size for size, length in zip(given, spatial, strict=False)]
         output_size = sizes(title, "output_size", (*wanted, *given[dims:]), dims)
-    return average(title, _adaptive_plan(title, x.shape, dims, "x has shape", output_size), x, out)
+    return average(title, adaptive_plan(title, x.shape, dims, "x has shape", output_size), x, out)
 
 
 def adaptive_backward(dims: int, dy: Any, x_shape: Any, out: Array | None) -> Array:
@@ -325,5 +325,5 @@ def adaptive_backward(dims: int, dy: Any, x_shape: Any, out: Array | None) -> Ar
             f"{title}: dy has shape {array.shape}; expected {_SPACE[dims]} with N and C of x_shape {shape}, and an "
             "element on every axis"
         )
-    plan = _adaptive_plan(title, shape, dims, "x_shape is", array.shape[2:])
+    plan = adaptive_plan(title, shape, dims, "x_shape is", array.shape[2:])
     return average_backward(title, plan, array, out)

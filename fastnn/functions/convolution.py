@@ -72,15 +72,15 @@ def _checked(
 ) -> _Convolution:
     """Everything about shapes and options, and the arrays with two spatial axes."""
     options = (stride, padding, dilation, groups)
-    geometry = _kept_geometry if all(map(_exact, options)) else _geometry
-    x_shape, weight_shape, y_shape, steps = geometry(title, x.shape, weight.shape, *options, axes)
+    found = _kept_geometry if all(map(_exact, options)) else geometry
+    x_shape, weight_shape, y_shape, steps = found(title, x.shape, weight.shape, *options, axes)
     x, weight = plain(x), plain(weight)
     return _Convolution(
         x if axes == 2 else x.reshape(x_shape), weight if axes == 2 else weight.reshape(weight_shape), steps, y_shape
     )
 
 
-def _geometry(
+def geometry(
     title: str,
     x_shape: tuple[int, ...],
     weight_shape: tuple[int, ...],
@@ -130,7 +130,7 @@ def _geometry(
     )
 
 
-_kept_geometry = functools.lru_cache(maxsize=1024)(_geometry)
+_kept_geometry = functools.lru_cache(maxsize=1024)(geometry)
 
 
 def _bias(title: str, bias: Any, dtype: np.dtype[Any], outputs: int) -> Array | None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from fastnn.infer.graph import Array, Graph
-from fastnn.infer.kernels import IN_PLACE, scratch
+from fastnn.infer.steps import KINDS, scratch
 
 _Key = tuple[str, int, int]  # "value" and its number, or "scratch", a step and which
+_Name = TypeVar("_Name", bound=Hashable)
 LINE = 64  # bytes of a cache line, to which everything is aligned
 
 
@@ -24,7 +26,7 @@ class Layout(NamedTuple):
 
 
 def planned(graph: Graph) -> Layout:
-    """Place the values, the largest first, each at the lowest place that is free for as long as it is needed.
+    """Place the values.
 
     The input and the result are the caller's and have no place here. An element-by-element step writes over the input
     that it is the last to read.
@@ -43,12 +45,26 @@ def planned(graph: Graph) -> Layout:
         key: _Key = ("value", value, 0)
         over = [owner[each] for each in step.inputs if each and last[each] == place]
         over = [each for each in over if blocks[each][0] == size]
-        if step.op in IN_PLACE and over:
+        if KINDS[step.op].in_place and over:
             key = over[0]
         blocks[key] = size, blocks[key][1] if key in blocks else place, last[value]
         owner[value] = key
         unshared += size
-    begins: dict[_Key, int] = {}
+    begins = placed(blocks)
+    values = {value: begins[key] for value, key in owner.items()}
+    rooms: dict[int, list[int]] = {place: [] for place in range(len(steps))}
+    for kind_of, place, number in blocks:
+        if kind_of == "scratch":
+            rooms[place].append(begins[kind_of, place, number])
+    size = max((begin + blocks[key][0] for key, begin in begins.items()), default=0)
+    return Layout(values, rooms, size, unshared)
+
+
+def placed(blocks: Mapping[_Name, tuple[int, int, int]]) -> dict[_Name, int]:
+    """Where blocks begin, of which the bytes and the first and last step that need them are given: the largest first,
+    each at the lowest place that is free for as long as it is needed.
+    """
+    begins: dict[_Name, int] = {}
     for key in sorted(blocks, key=lambda key: (-blocks[key][0], blocks[key][1])):
         size, first, end = blocks[key]
         taken = sorted(
@@ -62,13 +78,7 @@ def planned(graph: Graph) -> Layout:
                 break
             begin = max(begin, stop)
         begins[key] = begin
-    values = {value: begins[key] for value, key in owner.items()}
-    rooms: dict[int, list[int]] = {place: [] for place in range(len(steps))}
-    for kind_of, place, number in blocks:
-        if kind_of == "scratch":
-            rooms[place].append(begins[kind_of, place, number])
-    size = max((begin + blocks[key][0] for key, begin in begins.items()), default=0)
-    return Layout(values, rooms, size, unshared)
+    return begins
 
 
 def _bytes(shape: tuple[int, ...], itemsize: int) -> int:

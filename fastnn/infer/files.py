@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.infer.graph import Array, Graph, Shape, Step, number_dtype
-from fastnn.infer.kernels import function
 from fastnn.infer.session import Session
+from fastnn.infer.steps import function
 from fastnn.optional import need
 
 if TYPE_CHECKING:

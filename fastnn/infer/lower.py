@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn import nn
 from fastnn.infer.graph import Array, Graph, Shape, Step, number_dtype
-from fastnn.infer.kernels import FUSES, function
+from fastnn.infer.steps import KINDS, function
 from fastnn.table import OPS
 
 
@@ -98,7 +98,7 @@ class Lowering:
     ) -> Flow:
         """An activation of the table, in the output pass of the step before where that can."""
         step = self.open(at)
-        if step is None or step.op not in FUSES or constants:
+        if step is None or not KINDS[step.op].fuses or constants:
             return self.emit("activation", name, module, [at], None, constants, chosen)
         step.activation = chosen
         step.modules.append(_place(name, module))

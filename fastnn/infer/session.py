@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import float_dtype
+from fastnn.devices import on_host
 from fastnn.dispatch import backend
 from fastnn.infer import arena
 from fastnn.infer.describe import described
 from fastnn.infer.graph import Array, Graph, Shape
-from fastnn.infer.kernels import bound, scratch
+from fastnn.infer.steps import bound, scratch
+from fastnn.infer.steps.kind import Site
 from fastnn.kernels.cpu import threads as pool
 from fastnn.threads import INT_MAX
 
@@ -170,7 +172,8 @@ class Session:
         for place, step in enumerate(graph.steps):
             needs = zip(layout.scratch[place], scratch(step, graph.dtype), strict=True)
             rooms = [view(begin, (batch, *shape), kind) for begin, (shape, kind) in needs]
-            calls.append(bound(step, place, graph.of(step), graph.dtype, batch, at, rooms, self._packed))
+            site = Site(step, place, graph.of(step), graph.dtype, batch, at, self._packed)
+            calls.append(bound(site, rooms))
         made = _Bound(calls, batch, (self.input_shape, self.output_shape))
         self._bound[batch, backend()] = made
         return made
@@ -233,7 +236,8 @@ def compile(
 
     model: layers of `fastnn.nn` in Sequential and Residual; its mode does not matter and it is left as it is. A layer
         of one's own is a TypeError that names it, since a session runs no Python between its kernels; so is, as a
-        ValueError, what mixes the samples of a batch. Hooks are not part of a session.
+        ValueError, what mixes the samples of a batch. Hooks are not part of a session. Sessions run on the CPU: of a
+        model on a device they take a copy of the weights.
     input_shape: of one sample, without the batch
     batch: the number of samples in every call; None: any, from call to call
     dtype: of input, result and weights; None: that of the model's weights
@@ -253,7 +257,7 @@ def compile(
     kind = _dtype_of(model) if dtype is None else np.dtype(dtype)
     if kind.kind in "biu" or float_dtype(kind) is None or not kind.isnative:
         raise TypeError(f"compile: dtype is {kind}; expected float32, float64, float16 or bfloat16")
-    return Session(lowered(model, shape, kind), number, most)
+    return Session(lowered(on_host(model), shape, kind), number, most)
 
 
 def _lengths(name: str, given: Any) -> Shape:

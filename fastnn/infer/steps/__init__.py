@@ -1,0 +1,50 @@
+"""The kinds of steps, one module for those that are alike. `KINDS` lists them by name.
+
+A step is done in two ways. `function` does it through the public function, which checks everything: so are models and
+files checked, on one sample of zeros. `bound` does it as a session does, by the kernels themselves, on arrays of its
+own of which all is known: nothing else in `fastnn.infer` calls a kernel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnn.arguments import parameter_dtype
+from fastnn.infer.graph import Array, Step
+from fastnn.infer.steps import along, convolution, elementwise, linear, normalization, pooling
+from fastnn.infer.steps.kind import Call, Constants, Function, Kind, Room, Site
+
+KINDS: dict[str, Kind] = {
+    **linear.KINDS,
+    **convolution.KINDS,
+    **pooling.KINDS,
+    **normalization.KINDS,
+    **elementwise.KINDS,
+    **along.KINDS,
+}
+
+
+def function(step: Step, c: Constants) -> Function:
+    """`f(*inputs, out, *scratch)` by public functions; out and scratch may be None or left away."""
+    kind = KINDS.get(step.op)
+    if kind is None:
+        raise ValueError(f"there is no step {step.op!r}; expected one of {', '.join(sorted(KINDS))}")
+    if step.activation is not None and not kind.fuses and step.op != "activation":
+        raise ValueError(f"a step {step.op!r} applies no activation; got {step.activation}")
+    return kind.function(step, c)
+
+
+def scratch(step: Step, dtype: np.dtype[Any]) -> list[Room]:
+    """The arrays that a step needs beside input and result, by shape of one sample and dtype."""
+    return KINDS[step.op].scratch(step, parameter_dtype(dtype))
+
+
+def bound(site: Site, rooms: list[Array]) -> Call:
+    """A kernel and its arguments. `rooms` are the scratch arrays."""
+    kind = KINDS[site.step.op]
+    if kind.kernel is not None:
+        return kind.kernel(site)
+    xs = [site.x(number) for number in range(len(site.step.inputs))]
+    return kind.function(site.step, site.constants), [*xs, site.y(), *rooms]

@@ -1,0 +1,198 @@
+// The loops over blocked images, for one instruction set. Built once per set, with FASTNN_ISA_<set> defined.
+//
+// Tiles read a band of x where it lies, or, where windows reach past the edges, a copy of it in scratch memory with
+// what is around it: zeros, or minus infinity for maxima. A copy costs one load and one store an element, beside as
+// many terms as an element meets. Rejected: tiles of their own for the edges, which are narrow, so that sums wait for
+// each other; margins around the images in the arena, which every step would have to fill anew.
+#include "../include/blocked.hpp"
+
+#include "blocked.hpp"
+#include "convolution_pack.hpp"
+#include "scratch.hpp"
+
+FASTNN_BEGIN
+namespace {
+
+using V = vfloat;
+using Tile = void (*)(const BlockedTerms&, const BlockedPair*, const float*, const float*, const float*, float*);
+
+template <TileKind kind, int blocks, int pairs>
+constexpr Tile tile_of() {
+  if constexpr (blocks <= tile_blocks && pairs <= tile_pairs)
+    return blocked_tile<V, kind, blocks, pairs>;
+  else
+    return nullptr;
+}
+template <TileKind kind, int blocks>
+struct tiles_of {
+  static constexpr Tile pairs[7] = {tile_of<kind, blocks, 1>(), tile_of<kind, blocks, 2>(), tile_of<kind, blocks, 3>(),
+                                    tile_of<kind, blocks, 4>(), tile_of<kind, blocks, 5>(), tile_of<kind, blocks, 6>(),
+                                    tile_of<kind, blocks, 7>()};
+};
+// Tiles that load as much as they compute gain nothing from more positions than hide the latency.
+constexpr int small_pairs = tile_pairs < 4 ? tile_pairs : 4;
+template <TileKind kind>
+struct small_tiles_of {
+  static constexpr Tile pairs[4] = {tile_of<kind, 1, 1>(), tile_of<kind, 1, 2>(), tile_of<kind, 1, 3>(),
+                                    tile_of<kind, 1, 4>()};
+};
+
+void fill(float* to, i64 n, float value) {
+  for (i64 i = 0; i < n; i += lanes<V>) store(to + i, V(value));
+}
+
+struct Worker {
+  const Blocked& c;
+  float* const room;
+  const Tile* tiles[2];
+  i64 most;
+  BlockedTerms terms;
+  i64 out_plane;
+
+  Worker(const Blocked& c, float* room) : c(c), room(room) {
+    tiles[0] = tiles[1] = c.kind == blocked_dense       ? tiles_of<TileKind::dense, 1>::pairs
+                          : c.kind == blocked_depthwise ? small_tiles_of<TileKind::depthwise>::pairs
+                                                        : small_tiles_of<TileKind::maximum>::pairs;
+    if (c.kind == blocked_dense && tile_blocks == 2) tiles[1] = tiles_of<TileKind::dense, 2>::pairs;
+    most = c.kind == blocked_dense ? tile_pairs : small_pairs;
+    out_plane = c.out_rows * c.out_cols * block_channels;
+    terms.tap = c.tap;
+    terms.taps = c.taps;
+    terms.channels = c.inner;
+    terms.channel_step = c.planes ? c.plane : 1;
+    terms.block_step = c.planes ? c.plane * block_channels : c.plane;
+    terms.weight_step = c.inner * c.taps * block_channels;
+    terms.y_block = out_plane;
+    terms.low = c.low;
+    terms.high = c.high;
+  }
+
+  void task(i64 index) {
+    const i64 part = index % c.parts, bands = (c.out_rows + c.band - 1) / c.band;
+    const i64 first = index / c.parts % bands * c.band, image = index / c.parts / bands;
+    const i64 rows = c.out_rows - first < c.band ? c.out_rows - first : c.band;
+    const i64 planes = c.planes ? c.inner : c.in_blocks, image_planes = planes * c.parts;
+    const float* source = c.x + (image * image_planes + part * planes) * c.rows * c.cols * c.unit;
+    if (c.copies) {
+      copy(source, planes, first * c.stride[0] - c.before[0], (rows - 1) * c.stride[0] + reach(0));
+      source = room;
+    } else {
+      source += first * c.stride[0] * c.cols * c.unit;
+    }
+    const i64 block = part * c.out_blocks;
+    const i64 result = (image * c.parts * c.out_blocks + block) * out_plane + first * c.out_cols * block_channels;
+    if (c.kind == blocked_average) return average(source, first, rows, c.y + result);
+    for (i64 b = 0, blocks; b < c.out_blocks; b += blocks) {
+      blocks = c.kind == blocked_dense && c.out_blocks - b >= tile_blocks ? tile_blocks : 1;
+      tile(tiles[blocks - 1], source, rows, (block + b) * terms.weight_step, (block + b) * block_channels,
+           result + b * out_plane);
+    }
+    if (c.activation == nullptr) return;
+    for (i64 b = 0; b < c.out_blocks; ++b) activate(c.y + result + b * out_plane, rows * c.out_cols * block_channels);
+  }
+
+  i64 reach(int axis) const { return (c.kernel[axis] - 1) * c.dilation[axis] + 1; }
+
+  // The rows [row, row + count) of some planes, with columns from -before on.
+  void copy(const float* from, i64 planes, i64 row, i64 count) {
+    const i64 left = c.before[1] < c.pitch ? c.before[1] : c.pitch;
+    const i64 inside = c.cols < c.pitch - left ? c.cols : c.pitch - left, right = c.pitch - left - inside;
+    const float outside = c.kind == blocked_maximum ? -__builtin_inff() : 0.0f;
+    const float* const limit = c.x + c.images * c.parts * (c.planes ? c.inner : c.in_blocks) * c.rows * c.cols * c.unit;
+    for (i64 p = 0; p < planes; ++p, from += c.rows * c.cols * c.unit) {
+      float* to = room + p * c.plane;
+      for (i64 i = row; i < row + count; ++i, to += c.pitch * c.unit) {
+        if (i < 0 || i >= c.rows) {
+          fill(to, c.pitch * c.unit, outside);
+          continue;
+        }
+        fill(to, left * c.unit, outside);
+        fastnn::copy(to + left * c.unit, from + i * c.cols * c.unit, inside * c.unit, 1, limit);
+        fill(to + (left + inside) * c.unit, right * c.unit, outside);
+      }
+    }
+  }
+
+  // One or two blocks of the results of a band.
+  void tile(const Tile* by_pairs, const float* source, i64 rows, i64 weight, i64 bias, i64 result) {
+    const i64 row_step = c.stride[0] * c.pitch * c.unit, col_step = c.stride[1] * c.unit;
+    const bool down = c.out_cols == 1;  // pairs are of neighbours in a column
+    const i64 lines = down ? 1 : rows, length = down ? rows : c.out_cols;
+    const i64 line_step = down ? 0 : row_step, step = down ? row_step : col_step;
+    terms.step = length == 1 ? 0 : step;
+    i64 left = lines * ((length + 1) / 2), at = 0;
+    for (i64 tiles_left = (left + most - 1) / most; left > 0; --tiles_left) {
+      const i64 pairs = (left + tiles_left - 1) / tiles_left;
+      BlockedPair pair[7];
+      for (i64 p = 0; p < pairs; ++p) {
+        const i64 begin = at + 1 < length || length == 1 ? at : at - 1;
+        pair[p] = {source + begin * step, result + begin * block_channels};
+        at += 2;
+        if (at >= length) {
+          at = 0;
+          source += line_step;
+          result += length * block_channels;
+        }
+      }
+      by_pairs[pairs - 1](terms, pair, c.weight + weight, c.bias + bias, c.added, c.y);
+      left -= pairs;
+    }
+  }
+
+  void average(const float* source, i64 first, i64 rows, float* y) const {
+    for (i64 i = 0; i < rows; ++i)
+      for (i64 j = 0; j < c.out_cols; ++j, y += block_channels)
+        blocked_mean<V>(terms, source + (i * c.stride[0] * c.pitch + j * c.stride[1]) * block_channels,
+                        c.counts[0][first + i] * c.counts[1][j], y);
+  }
+
+  void activate(float* y, i64 n) const {
+    void* operands[6] = {y};
+    for (int k = 0; k < c.parameters; ++k) operands[1 + k] = const_cast<void*>(c.parameter[k]);
+    operands[1 + c.parameters] = y;
+    c.activation(operands, n, 0);
+  }
+};
+
+void run(void* context, std::int64_t begin, std::int64_t end) {
+  auto& c = *static_cast<Blocked*>(context);
+  float* room = nullptr;
+  if (c.copies) {
+    room = static_cast<float*>(scratch(c.room * static_cast<i64>(sizeof(float))));
+    if (room == nullptr) {
+      __atomic_store_n(&c.failed, 1, __ATOMIC_RELAXED);
+      return;
+    }
+  }
+  Worker worker(c, room);
+  for (i64 task = begin; task < end; ++task) worker.task(task);
+}
+
+void block(void* context, std::int64_t begin, std::int64_t end) {
+  const auto& c = *static_cast<Blocked*>(context);
+  const i64 plane = c.rows * c.cols, blocks = c.in_blocks;
+  for (i64 task = begin; task < end; ++task) {
+    const i64 first = task % blocks * block_channels, left = c.channels - first;
+    const i64 channels = left < block_channels ? left : block_channels;
+    float* const to = c.y + task * plane * block_channels;
+    if (channels < block_channels) fill(to, plane * block_channels, 0.0f);
+    turn(to, block_channels, c.x + (task / blocks * c.channels + first) * plane, plane, channels, plane, false);
+  }
+}
+void unblock(void* context, std::int64_t begin, std::int64_t end) {
+  const auto& c = *static_cast<Blocked*>(context);
+  const i64 plane = c.rows * c.cols, blocks = c.in_blocks;
+  for (i64 task = begin; task < end; ++task) {
+    const i64 first = task % blocks * block_channels, left = c.channels - first;
+    const i64 channels = left < block_channels ? left : block_channels;
+    float* const to = c.y + (task / blocks * c.channels + first) * plane;
+    turn(to, plane, c.x + task * plane * block_channels, block_channels, plane, channels, false);
+  }
+}
+
+constexpr BlockedLoops table = {run, block, unblock};
+
+}  // namespace
+FASTNN_END
+
+FASTNN_FAMILY_TABLE(BlockedLoops, blocked, fastnn::table)

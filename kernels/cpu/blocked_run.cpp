@@ -1,0 +1,80 @@
+#include "blocked_run.hpp"
+
+#include <algorithm>
+
+namespace fastnn_cpu {
+namespace {
+
+using i64 = std::int64_t;
+
+constexpr i64 block = 16;
+// Of what a band sees: half of a second-level cache; where every element is soon used up, of a first-level cache.
+constexpr i64 band_bytes = 256 << 10, short_band_bytes = 24 << 10;
+constexpr i64 parallel_from = 1 << 18;  // terms from which a second thread pays, of 16 each
+constexpr i64 slack = 64;
+
+i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
+
+i64 reach(const Blocked& c, int axis, i64 positions) {
+  return (positions - 1) * c.stride[axis] + (c.kernel[axis] - 1) * c.dilation[axis] + 1;
+}
+
+}  // namespace
+
+void plan_blocked(Blocked& c) noexcept {
+  const bool dense = c.kind == blocked_dense;
+  c.parts = dense ? c.groups : ceil_div(c.channels, block);
+  c.inner = dense ? c.channels / c.groups : 1;
+  c.in_blocks = ceil_div(c.inner, block);
+  c.out_blocks = dense ? ceil_div(c.outputs / c.groups, block) : 1;
+  c.unit = c.planes ? 1 : block;
+  c.copies = c.before[0] > 0 || c.before[1] > 0 || reach(c, 0, c.out_rows) > c.rows || reach(c, 1, c.out_cols) > c.cols;
+  c.pitch = c.copies ? reach(c, 1, c.out_cols) : c.cols;
+  const i64 planes = c.planes ? c.inner : c.in_blocks, row_bytes = planes * c.pitch * c.unit * 4;
+  const i64 bytes = dense ? band_bytes : short_band_bytes;
+  c.band = std::clamp<i64>(bytes / (row_bytes * c.stride[0]), 1, c.out_rows);
+  c.band = ceil_div(c.out_rows, ceil_div(c.out_rows, c.band));
+  c.plane = (c.copies ? reach(c, 0, c.band) : c.rows) * c.pitch * c.unit;
+  c.room = planes * c.plane + slack;
+  c.taps = c.kernel[0] * c.kernel[1];
+  for (i64 row = 0, t = 0; row < c.kernel[0]; ++row)
+    for (i64 col = 0; col < c.kernel[1]; ++col)
+      c.tap[t++] = (row * c.dilation[0] * c.pitch + col * c.dilation[1]) * c.unit;
+}
+
+bool run_blocked(const Runtime& runtime, Blocked& c) noexcept {
+  const auto body = blocked(runtime.active_isa()).run;
+  const i64 most = c.band, images = c.images * c.parts;
+  const i64 terms = images * c.out_blocks * c.out_rows * c.out_cols * c.inner * c.taps;
+  const int threads = terms < parallel_from ? 1 : runtime.pool->get_num_threads();
+  c.failed = 0;
+  if (threads > 1 && images * ceil_div(c.out_rows, c.band) < 4 * threads)
+    c.band = std::clamp<i64>(ceil_div(images * c.out_rows, 4 * threads), 1, c.band);
+  const i64 tasks = images * ceil_div(c.out_rows, c.band);
+  if (threads > 1)
+    runtime.pool->parallel_for(tasks, std::max<i64>(1, tasks / (8 * threads)), body, &c);
+  else
+    body(&c, 0, tasks);
+  c.band = most;
+  return c.failed == 0;
+}
+
+namespace {
+
+void turn(const Runtime& runtime, Blocked& c, void (*body)(void*, i64, i64)) noexcept {
+  c.in_blocks = ceil_div(c.channels, block);
+  const i64 tasks = c.images * c.in_blocks, each = c.rows * c.cols * block;
+  if (tasks * each < 128 * 1024)
+    body(&c, 0, tasks);
+  else
+    runtime.pool->parallel_for(tasks, std::max<i64>(1, 16 * 1024 / each), body, &c);
+}
+
+}  // namespace
+
+void run_block(const Runtime& runtime, Blocked& c) noexcept { turn(runtime, c, blocked(runtime.active_isa()).block); }
+void run_unblock(const Runtime& runtime, Blocked& c) noexcept {
+  turn(runtime, c, blocked(runtime.active_isa()).unblock);
+}
+
+}  // namespace fastnn_cpu
