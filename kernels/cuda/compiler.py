@@ -38,6 +38,18 @@ def cupy() -> Any:
     return sys.modules.get("cupy") or need("cupy", "the CUDA backend", "cuda")
 
 
+def require() -> Any:
+    """The module cupy, where there is a device to use it on; else an error that says what is missing."""
+    module = cupy()
+    missing = "no CUDA device was found"
+    try:
+        if module.cuda.runtime.getDeviceCount():
+            return module
+    except module.cuda.runtime.CUDARuntimeError as error:
+        missing = str(error)
+    raise RuntimeError(f"the CUDA backend needs an NVIDIA GPU and its driver: {missing}")
+
+
 class Family:
     """The kernels of one source, `<name>.cu`: `expressions` are all that it is to be instantiated for.
 
