@@ -113,7 +113,7 @@ def _digest() -> str:
 
 def compute_dtype(dtype: Any) -> np.dtype[Any]:
     """The dtype that elements of `dtype` are computed in: float64's own, float32 for the others."""
-    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+    return np.dtype(np.float64 if np.dtype(dtype) == np.float64 else np.float32)
 
 
 def scalar(value: Any, dtype: Any) -> Any:
