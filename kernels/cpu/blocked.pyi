@@ -19,6 +19,7 @@ class Step:
         dilation: _Pair = ...,
         groups: int = ...,
         planes: bool = ...,
+        pool: bool = ...,
         weight: _Array | None = ...,
         bias: _Array | None = ...,
         counts: tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float64] | None] = ...,

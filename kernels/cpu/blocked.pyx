@@ -30,7 +30,7 @@ cdef extern from "blocked_run.hpp" namespace "fastnn_cpu" nogil:
         const void* parameter[4]
         int parameters, kind
         float low, high
-        cbool planes
+        cbool planes, pool
         int64_t images, groups, channels, rows, cols, outputs, out_rows, out_cols
         int64_t kernel[2]
         int64_t stride[2]
@@ -61,6 +61,7 @@ cdef class Step:
     x_shape, y_shape: (N, C, H, W), whatever the layout
     kernel, stride, before, dilation: of rows and columns; before is the padding in front
     groups, planes: of "conv"; planes says that x is (N, C, H, W), else it lies in blocks
+    pool: of "conv" and "depthwise": y is what follows of the maxima over squares of 2 by 2; y_shape is that before
     weight, bias: packed by `pack`; counts: of "avg_pool", the factors of each row's and each column's divisor, float64
     activation: name and parameters, or None
     """
@@ -71,11 +72,11 @@ cdef class Step:
     cdef tuple kept
 
     def __init__(self, str kind, tuple x_shape, tuple y_shape, kernel=(1, 1), stride=(1, 1), before=(0, 0), dilation=(1, 1),
-                 groups=1, planes=False, weight=None, bias=None, counts=(None, None), activation=None):
+                 groups=1, planes=False, pool=False, weight=None, bias=None, counts=(None, None), activation=None):
         cdef int axis
         cdef Blocked* job = &self.job
         self.kind, self.isa = KINDS.index(kind), -1
-        job.kind, job.planes, job.groups = self.kind, planes, groups
+        job.kind, job.planes, job.pool, job.groups = self.kind, planes, pool, groups
         job.images, job.channels, job.rows, job.cols = x_shape
         _, job.outputs, job.out_rows, job.out_cols = y_shape
         for axis in range(2):

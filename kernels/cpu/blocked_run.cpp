@@ -11,13 +11,16 @@ constexpr i64 block = 16;
 // Of what a band sees: half of a second-level cache; where every element is soon used up, of a first-level cache.
 constexpr i64 band_bytes = 256 << 10, short_band_bytes = 24 << 10;
 constexpr i64 parallel_from = 1 << 18;  // terms from which a second thread pays, of 16 each
-constexpr i64 slack = 64;
+constexpr i64 slack = 128;              // tiles reach past the ends of lines
 
 i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
 
 i64 reach(const Blocked& c, int axis, i64 positions) {
   return (positions - 1) * c.stride[axis] + (c.kernel[axis] - 1) * c.dilation[axis] + 1;
 }
+
+// Rows of a band: pairs of them where they are pooled.
+i64 even(const Blocked& c, i64 rows) { return c.pool ? ceil_div(rows, 2) * 2 : rows; }
 
 }  // namespace
 
@@ -28,14 +31,18 @@ void plan_blocked(Blocked& c) noexcept {
   c.in_blocks = ceil_div(c.inner, block);
   c.out_blocks = dense ? ceil_div(c.outputs / c.groups, block) : 1;
   c.unit = c.planes ? 1 : block;
-  c.copies = c.before[0] > 0 || c.before[1] > 0 || reach(c, 0, c.out_rows) > c.rows || reach(c, 1, c.out_cols) > c.cols;
+  c.narrow = dense && c.planes && c.groups == 1 && c.outputs <= 8 && c.stride[0] == 1 && c.stride[1] == 1;
+  c.copies = c.narrow || c.before[0] > 0 || c.before[1] > 0 || reach(c, 0, c.out_rows) > c.rows ||
+             reach(c, 1, c.out_cols) > c.cols;
   c.pitch = c.copies ? reach(c, 1, c.out_cols) : c.cols;
   const i64 planes = c.planes ? c.inner : c.in_blocks, row_bytes = planes * c.pitch * c.unit * 4;
   const i64 bytes = dense ? band_bytes : short_band_bytes;
   c.band = std::clamp<i64>(bytes / (row_bytes * c.stride[0]), 1, c.out_rows);
-  c.band = ceil_div(c.out_rows, ceil_div(c.out_rows, c.band));
+  c.band = even(c, ceil_div(c.out_rows, ceil_div(c.out_rows, c.band)));
   c.plane = (c.copies ? reach(c, 0, c.band) : c.rows) * c.pitch * c.unit;
-  c.room = planes * c.plane + slack;
+  c.room = c.copies ? planes * c.plane + slack : 0;
+  c.line = ceil_div(c.band * c.pitch + slack, block) * block;
+  c.more_room = c.narrow ? 2 * c.line * 8 : c.pool ? c.out_blocks * c.band * c.out_cols * block : 0;
   c.taps = c.kernel[0] * c.kernel[1];
   for (i64 row = 0, t = 0; row < c.kernel[0]; ++row)
     for (i64 col = 0; col < c.kernel[1]; ++col)
@@ -49,7 +56,7 @@ bool run_blocked(const Runtime& runtime, Blocked& c) noexcept {
   const int threads = terms < parallel_from ? 1 : runtime.pool->get_num_threads();
   c.failed = 0;
   if (threads > 1 && images * ceil_div(c.out_rows, c.band) < 4 * threads)
-    c.band = std::clamp<i64>(ceil_div(images * c.out_rows, 4 * threads), 1, c.band);
+    c.band = std::min(most, even(c, ceil_div(images * c.out_rows, 4 * threads)));
   const i64 tasks = images * ceil_div(c.out_rows, c.band);
   if (threads > 1)
     runtime.pool->parallel_for(tasks, std::max<i64>(1, tasks / (8 * threads)), body, &c);
