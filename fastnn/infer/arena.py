@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple, TypeVar
 
 from fastnn.infer.graph import Graph
 from fastnn.infer.memory import LINE
 from fastnn.infer.steps import overwrites, scratch
 
 _Key = tuple[str, int, int]  # "value" and its number, or "scratch", a step and which
+_Name = TypeVar("_Name", bound=Hashable)
 
 
 class Layout(NamedTuple):
@@ -22,7 +24,7 @@ class Layout(NamedTuple):
 
 
 def planned(graph: Graph) -> Layout:
-    """Place the values, the largest first, each at the lowest place that is free for as long as it is needed.
+    """Place the values.
 
     The input and the result are the caller's and have no place here. A step that may write over an input does so if it
     is the last to read it.
@@ -46,7 +48,21 @@ def planned(graph: Graph) -> Layout:
         blocks[key] = size, blocks[key][1] if key in blocks else place, last[value]
         owner[value] = key
         unshared += size
-    begins: dict[_Key, int] = {}
+    begins = placed(blocks)
+    values = {value: begins[key] for value, key in owner.items()}
+    rooms: dict[int, list[int]] = {place: [] for place in range(len(steps))}
+    for kind_of, place, number in blocks:
+        if kind_of == "scratch":
+            rooms[place].append(begins[kind_of, place, number])
+    size = max((begin + blocks[key][0] for key, begin in begins.items()), default=0)
+    return Layout(values, rooms, size, unshared)
+
+
+def placed(blocks: Mapping[_Name, tuple[int, int, int]]) -> dict[_Name, int]:
+    """Where blocks begin, of which the bytes and the first and last step that need them are given: the largest first,
+    each at the lowest place that is free for as long as it is needed.
+    """
+    begins: dict[_Name, int] = {}
     for key in sorted(blocks, key=lambda key: (-blocks[key][0], blocks[key][1])):
         size, first, end = blocks[key]
         taken = sorted(
@@ -60,13 +76,7 @@ def planned(graph: Graph) -> Layout:
                 break
             begin = max(begin, stop)
         begins[key] = begin
-    values = {value: begins[key] for value, key in owner.items()}
-    rooms: dict[int, list[int]] = {place: [] for place in range(len(steps))}
-    for kind_of, place, number in blocks:
-        if kind_of == "scratch":
-            rooms[place].append(begins[kind_of, place, number])
-    size = max((begin + blocks[key][0] for key, begin in begins.items()), default=0)
-    return Layout(values, rooms, size, unshared)
+    return begins
 
 
 def _bytes(shape: tuple[int, ...], itemsize: int) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import float_dtype
+from fastnn.devices import on_host
 from fastnn.dispatch import backend
 from fastnn.infer import arena
 from fastnn.infer.describe import described
@@ -243,7 +244,8 @@ def compile(
 
     model: layers of `fastnn.nn` in Sequential and Residual; its mode does not matter and it is left as it is. A layer
         of one's own is a TypeError that names it, since a session runs no Python between its kernels; so is, as a
-        ValueError, what mixes the samples of a batch. Hooks are not part of a session.
+        ValueError, what mixes the samples of a batch. Hooks are not part of a session. Sessions run on the CPU: of a
+        model on a device they take a copy of the weights.
     input_shape: of one sample, without the batch
     batch: the number of samples in every call; None: any, from call to call
     dtype: of input, result and weights; None: that of the model's weights
@@ -263,7 +265,7 @@ def compile(
     kind = _dtype_of(model) if dtype is None else np.dtype(dtype)
     if kind.kind in "biu" or float_dtype(kind) is None or not kind.isnative:
         raise TypeError(f"compile: dtype is {kind}; expected float32, float64, float16 or bfloat16")
-    return Session(lowered(model, shape, kind), number, most)
+    return Session(lowered(on_host(model), shape, kind), number, most)
 
 
 def _lengths(name: str, given: Any) -> Shape:
