@@ -9,7 +9,14 @@
 
 namespace fastnn_cpu {
 
-enum BlockedKind : int { blocked_dense, blocked_depthwise, blocked_maximum, blocked_average, blocked_kinds };
+enum BlockedKind : int {
+  blocked_dense,
+  blocked_depthwise,
+  blocked_maximum,
+  blocked_average,
+  blocked_block,
+  blocked_unblock
+};
 
 struct Blocked {
   const float* x;

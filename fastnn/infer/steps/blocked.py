@@ -128,9 +128,9 @@ def _convolution(site: Site) -> Call:
         packed.append(np.zeros(-(-options["y"][0] // CHANNELS) * CHANNELS, np.float32))
     then = fused("conv", step.activation, site.dtype)
     kind = "depthwise" if options["depthwise"] else "conv"
-    made = _step(site, kind, groups, options["planes"], "sums" in options, *packed, activation=then)
-    added = [site.x(1)] if len(step.inputs) > 1 else []
-    return made.run, [site.x(), site.y(), *added]
+    adds = len(step.inputs) > 1
+    made = _step(site, kind, groups, options["planes"], "sums" in options, adds, *packed, activation=then)
+    return made, [*(site.x(number) for number in range(len(step.inputs))), site.y()]
 
 
 def _packed(site: Site, role: str, pack: Any) -> Array:
@@ -148,7 +148,7 @@ def _pool(site: Site) -> Call:
         rows, cols = (np.array(each, np.float64) for each in options["counts"])
         factors = rows, cols
     made = _step(site, site.step.op.removeprefix("blocked_"), counts=factors)
-    return made.run, [site.x(), site.y()]
+    return made, [site.x(), site.y()]
 
 
 def _step(site: Site, kind: str, *more: Any, **named: Any) -> native.Step:
@@ -159,7 +159,7 @@ def _step(site: Site, kind: str, *more: Any, **named: Any) -> native.Step:
 
 def _turn(site: Site) -> Call:
     shape = site.batch, *site.step.options["x"]
-    return native.Step(site.step.op, shape, shape).run, [site.x(), site.y()]
+    return native.Step(site.step.op, shape, shape), [site.x(), site.y()]
 
 
 def _none(step: Step, c: Constants) -> Function:
