@@ -94,7 +94,8 @@ def limit_threads(threads: int | None) -> None:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """What a network is made of."""
     add = parser.add_argument
-    add("--model", metavar="NAME", help="mlp, lenet5, alexnet4, vgg-small, resnet8, resnet14 or resnet20 (by the data)")
+    zoo = "mlp, lenet5, alexnet4, vgg-small, resnet8, resnet14, resnet20 or mobilenet"
+    add("--model", metavar="NAME", help=f"{zoo} (by the data)")
     add("--activation", metavar="NAME", help="of every hidden layer: relu, gelu, tanh ... (default: relu)")
     add("--dropout", type=number(0, 0.999), metavar="P", help="probability of dropping; 0: none (by the model)")
     add("--batch-norm", action=argparse.BooleanOptionalAction, default=None, help="batch norm (by the model)")
