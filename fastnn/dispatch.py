@@ -118,6 +118,18 @@ def implementation(family: str, like: Any = None) -> Any:
     return _family(name, family)
 
 
+def host_implementation(family: str) -> Any:
+    """The same for work in main memory whatever is chosen, such as a loader's: "cuda" has no part in it."""
+    name = backend()
+    return _family("native" if name == "cuda" else name, family)
+
+
+def new_memory(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    """Memory for the result of a function that is given no arrays: where the backend in force computes."""
+    space: Any = _module("cuda") if backend() == "cuda" else np
+    return space.empty(shape, dtype)  # type: ignore[no-any-return]
+
+
 @functools.cache
 def _family(backend: str, family: str) -> Any:
     return importlib.import_module(f"{BACKENDS[backend]}.{family}")
