@@ -13,6 +13,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
+from fastnn.arrays import addresses, beside, empty, is_array, may_share, namespace, on_device
 from fastnn.broadcast import aligned_shape
 from fastnn.kernels.cpu import activations as native
 from fastnn.op import Op, Param
@@ -82,6 +83,8 @@ def common_array(title: str, names: Sequence[str], values: Sequence[Any]) -> lis
 
 
 def _array(title: str, name: str, value: Any) -> Array:
+    if on_device(value):
+        return value  # type: ignore[no-any-return]
     try:
         array: Array = np.asanyarray(value)
     except (TypeError, ValueError, RuntimeError) as error:  # the last for PyTorch's tensors that require a gradient
@@ -131,7 +134,7 @@ def same_shapes(title: str, dy: Array, saved: Array) -> Array:
     if dy.shape == saved.shape:
         return dy
     if dy.ndim == 0:
-        return np.broadcast_to(dy, saved.shape)
+        return namespace(dy).broadcast_to(dy, saved.shape)  # type: ignore[no-any-return]
     raise ValueError(f"{title}: dy has shape {dy.shape} and saved has shape {saved.shape}; expected the same shape")
 
 
@@ -159,7 +162,7 @@ def checked_parameters(
                 raise ValueError(f"{title}: {error}") from None
         else:
             _check_broadcast(title, param.name, value.shape, shape)
-    if op.rising and not np.all(values[0] <= values[1]):
+    if op.rising and not any(map(on_device, values)) and not np.all(values[0] <= values[1]):
         first, second = op.params[0].name, op.params[1].name
         raise ValueError(
             f"{title}: {first} must not be above {second}; "
@@ -171,7 +174,7 @@ def checked_parameters(
 def _parameter(title: str, param: Param, value: Any, dtype: np.dtype[Any]) -> Array:
     expected = "expected a real number or an array of real numbers"
     try:
-        array = np.asarray(value)
+        array = value if on_device(value) else np.asarray(value)
         if array.dtype == object and array.ndim == 0 and hasattr(value, "__float__"):
             array = np.asarray(float(value))  # a large int, a Fraction, a Decimal
     except (TypeError, ValueError):
@@ -179,17 +182,11 @@ def _parameter(title: str, param: Param, value: Any, dtype: np.dtype[Any]) -> Ar
     except OverflowError:
         array = np.asarray(np.inf)
     if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
-        given = (
-            f" of dtype {array.dtype}"
-            if isinstance(value, np.ndarray)
-            else f", {_kind(value)}"
-            if value is not None
-            else ""
-        )
+        given = f" of dtype {array.dtype}" if is_array(value) else f", {_kind(value)}" if value is not None else ""
         raise TypeError(f"{title}: {param.name} is {_short(value)}{given}; {expected}")
     with np.errstate(all="ignore"):
         array = array.astype(dtype)
-    if array.ndim and param.learned:
+    if (array.ndim and param.learned) or on_device(array):  # whose numbers are not read back
         return array
     if array.ndim == 0 and param.accepts(float(array)):
         return array
@@ -231,23 +228,23 @@ def check_out(title: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
     """`out` must be able to take the result as it is; it may be one of the inputs, but not overlap one otherwise."""
     if out is None:
         return
-    if not isinstance(out, np.ndarray):
+    if not is_array(out):
         raise TypeError(f"{title}: out is {_kind(out)}; expected a numpy.ndarray of shape {shape} and dtype {dtype}")
     if out.dtype != dtype or not out.dtype.isnative:
         found = out.dtype if out.dtype.isnative else f"{out.dtype.str} (non-native byte order)"
         raise TypeError(f"{title}: out has dtype {found}; expected {dtype}")
     if out.shape != shape:
         raise ValueError(f"{title}: out has shape {out.shape}; expected {shape}")
-    if not out.flags.writeable:
+    if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError(f"{title}: out is read-only; expected a writeable array")
     if out.size and not out.flags.c_contiguous and 0 in _steps(out):
         raise ValueError(
             f"{title}: out has strides {out.strides}, so that its elements share memory; expected one place for each"
         )
     for name, array in inputs.items():
-        if array is out or not np.may_share_memory(array, out):
+        if array is out or not may_share(array, out):
             continue
-        same = array.ctypes.data == out.ctypes.data and _steps(array) == _steps(out) and array.shape == out.shape
+        same = address(array) == address(out) and _steps(array) == _steps(out) and array.shape == out.shape
         if not same and overlap(array, out):
             raise ValueError(f"{title}: out overlaps {name} in memory; expected {name} itself, or memory apart from it")
 
@@ -313,13 +310,22 @@ def checked_axis(title: str, axis: object, name: str, ndim: int) -> int:
 
 def plain(array: Array) -> Array:
     """The array as kernels take it: C-contiguous, aligned, of no subclass; copied only where it is not so."""
+    if type(array) is not np.ndarray and on_device(array):
+        return array if array.flags.c_contiguous else beside(array, array, order="C")
     if array.flags.c_contiguous and array.flags.aligned:
         return np.asarray(array)
     return np.array(array, order="C", subok=False)
 
 
-def receiver(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Where a kernel may write a result that is to go to the checked `out`: there, if it is plain."""
+def bare(array: Array) -> Array:
+    """The array without its subclass, which may have ideas of its own."""
+    return array if type(array) is np.ndarray or on_device(array) else np.asarray(array)
+
+
+def receiver(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any], like: Array) -> Array:
+    """Where a kernel may write a result that is to go to the checked `out`: there, if plain, else beside `like`."""
+    if type(like) is not np.ndarray and on_device(like):
+        return out if out is not None and out.flags.c_contiguous else empty(like, shape, dtype)
     if out is not None and type(out) is np.ndarray and out.flags.carray:
         return out
     return np.empty(shape, dtype)
@@ -338,9 +344,19 @@ def _steps(array: Array) -> list[int]:
     return [step for step, length in zip(array.strides, array.shape, strict=True) if length > 1]
 
 
+def address(array: Array) -> int:
+    """Where the first element is."""
+    place: Any = array
+    return int(place.data.ptr if on_device(array) else place.ctypes.data)
+
+
 def overlap(a: Array, b: Array) -> bool:
     """Do two arrays share memory? Yes, too, where that is too hard to tell."""
     effort: Any = 10_000  # NumPy's declaration knows only 0 and -1
+    if type(a) is not np.ndarray or type(b) is not np.ndarray:
+        if not may_share(a, b):
+            return False
+        a, b = addresses(a), addresses(b)
     try:
         return np.shares_memory(a, b, max_work=effort)
     except np.exceptions.TooHardError:
@@ -354,7 +370,7 @@ def check_updated(
     if type(array) is np.ndarray and array.dtype is dtype and array.shape == shape and array.flags.carray:
         return
     wanted = "float16, bfloat16, float32 or float64" if dtype is None else str(dtype)
-    if not isinstance(array, np.ndarray):
+    if not is_array(array):
         raise TypeError(f"{title}: {name} is {_kind(array)}; expected a numpy.ndarray of {wanted} to update in place")
     if not array.dtype.isnative:
         raise TypeError(f"{title}: {name} has non-native byte order ({array.dtype.str}); expected {wanted}")
@@ -362,7 +378,7 @@ def check_updated(
         raise TypeError(f"{title}: {name} has dtype {array.dtype}; expected {wanted}")
     if shape is not None and array.shape != shape:
         raise ValueError(f"{title}: {name} has shape {array.shape}; expected {shape}")
-    if not array.flags.writeable:
+    if isinstance(array, np.ndarray) and not array.flags.writeable:
         raise ValueError(f"{title}: {name} is read-only; expected a writeable array")
     if array.size and not array.flags.c_contiguous and 0 in _steps(array):
         raise ValueError(

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Shape = tuple[int, ...]
+
+
+def split_shape(x_shape: Shape, alpha_shape: Shape) -> tuple[int, int, int] | None:
+    """x's shape as (outer, channels, inner), alpha varying along `channels`; None where it is not of that form."""
+    padded = (1,) * (len(x_shape) - len(alpha_shape)) + alpha_shape
+    varying = [axis for axis, length in enumerate(padded) if length != 1]
+    first, end = (varying[0], varying[-1] + 1) if varying else (0, 0)
+    if padded[first:end] != x_shape[first:end]:
+        return None
+    outer, channels, inner = (math.prod(part) for part in (x_shape[:first], x_shape[first:end], x_shape[end:]))
+    return outer, channels, inner
 
 
 def aligned_shape(x_shape: Shape, alpha_shape: Shape) -> Shape:

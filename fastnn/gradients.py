@@ -7,7 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.arguments import Array, check_updated, check_written, flag, plain, real_array, receiver, stored
+from fastnn.arguments import (
+    Array,
+    address,
+    bare,
+    check_updated,
+    check_written,
+    flag,
+    plain,
+    real_array,
+    receiver,
+    stored,
+)
 from fastnn.fusion import Fused
 from fastnn.kernels.cpu import convolution as native
 
@@ -49,7 +60,7 @@ class Gradients:
         for name, (shape, dtype) in like.items():
             array = self.given[name]
             old = self.accumulate and array is not None and name != "dz"
-            made = None if not self.needed[name] else array if old else receiver(array, shape, dtype)
+            made = None if not self.needed[name] else array if old else receiver(array, shape, dtype, dy)
             self.arrays[name] = None if made is None else plain(made)
 
     def results(self, z: bool) -> tuple[Array | None, Array | None, Array | None]:
@@ -77,7 +88,7 @@ def checked_saved(
 
 def beside(title: str, name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """An input of y's shape, in x's dtype, which it may not exceed."""
-    array = np.asarray(real_array(title, name, value))
+    array = bare(real_array(title, name, value))
     if array.shape != shape:
         raise ValueError(f"{title}: {name} has shape {array.shape}; expected {shape}, as y has")
     if array.dtype != dtype:
@@ -86,4 +97,4 @@ def beside(title: str, name: str, value: Any, shape: tuple[int, ...], dtype: np.
 
 
 def _same_place(a: Array, b: Array) -> bool:
-    return a.ctypes.data == b.ctypes.data and a.strides == b.strides and a.shape == b.shape
+    return address(a) == address(b) and a.strides == b.strides and a.shape == b.shape

@@ -7,11 +7,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from sys import modules
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from fastnn.arguments import Array, check_out, check_updated, flag, overlap, plain, real_array, receiver, stored, takes
+from fastnn.arguments import (
+    Array,
+    bare,
+    check_out,
+    check_updated,
+    flag,
+    overlap,
+    plain,
+    real_array,
+    receiver,
+    stored,
+    takes,
+)
+from fastnn.arrays import empty, is_plain, may_share, on_device, together
 from fastnn.dispatch import implementation
 from fastnn.windows import MOST, Axis, adaptive, counts, for_kernels, pairs, sizes, three, windows
 
@@ -161,23 +175,24 @@ def checked_shape(title: str, x_shape: Any, dims: int | None) -> Shape:
 
 def receiving(out: Any, title: str, shape: Shape, dtype: np.dtype[Any], *inputs: Array) -> Array:
     """Where a result is computed: `out`, which is checked here, or an array beside it where it shares memory."""
+    like = inputs[0]
     if out is None:
-        return np.empty(shape, dtype)
+        return empty(like, shape, dtype)
     if takes(out, shape, dtype, *inputs):
         found: Array = out
         return found
     check_out(title, out, shape, dtype, {})
-    return receiver(None if any(np.may_share_memory(out, array) for array in inputs) else out, shape, dtype)
+    return receiver(None if any(may_share(out, array) for array in inputs) else out, shape, dtype, like)
 
 
-def positions(title: str, indices: Any, shape: Shape, **others: Array | None) -> Array:
+def positions(title: str, indices: Any, shape: Shape, x: Array, out: Array | None) -> Array:
     """Where the positions of maxima go: `indices` if there are any, which are checked here."""
     if indices is None:
-        return np.empty(shape, np.int64)
+        return empty(x, shape, np.int64)
     check_updated(title, "indices", indices, shape, np.dtype(np.int64))
-    if not indices.flags.carray:
+    if not is_plain(indices):
         raise ValueError(f"{title}: indices has strides {indices.strides}; expected a C-contiguous, aligned array")
-    for name, other in others.items():
+    for name, other in (("x", x), ("out", out)):
         if other is not None and overlap(other, indices):
             raise ValueError(f"{title}: indices overlaps {name} in memory; expected memory apart from it")
     found: Array = indices
@@ -186,7 +201,7 @@ def positions(title: str, indices: Any, shape: Shape, **others: Array | None) ->
 
 def run(kernel: str, *arrays: Any) -> bool:
     """Call a kernel of the backend in force, unless there is nothing to compute. What it returns."""
-    return arrays[0].size == 0 or getattr(implementation("pooling"), kernel)(*arrays) is not False
+    return arrays[0].size == 0 or getattr(implementation("pooling", arrays[0]), kernel)(*arrays) is not False
 
 
 # ---- what the functions for one, two and three axes have in common ----
@@ -196,6 +211,8 @@ def max_pool(dims: int, x: Any, *given: Any) -> Pooled:
     """`given` are the arguments in order."""
     *options, return_indices, indices, out = given
     title = f"max_pool{dims}d"
+    if "cupy" in modules:
+        together(title, x=x, indices=indices, out=out)
     x = real_array(title, "x", x)
     return maxima(
         title, max_plan(title, x.shape, dims, *window_options(title, dims, *options)), x, return_indices, indices, out
@@ -214,12 +231,14 @@ def maxima(title: str, plan: Plan, x: Array, return_indices: Any, indices: Any, 
     if not indexed:
         run(plan.kernel, plain(x), y, None, *plan.arguments)
         return stored(y, out)
-    where = positions(title, indices, plan.y, x=x, out=out)
-    run(plan.kernel, plain(x), y, np.asarray(where), *plan.arguments)
+    where = positions(title, indices, plan.y, x, out)
+    run(plan.kernel, plain(x), y, bare(where), *plan.arguments)
     return stored(y, out), where
 
 
 def max_backward(title: str, dims: int, dy: Any, indices: Any, x_shape: Any, out: Array | None) -> Array:
+    if "cupy" in modules:
+        together(title, dy=dy, indices=indices, out=out)
     shape = checked_shape(title, x_shape, dims)
     size = math.prod(checked_spatial(title, "x_shape is", shape, dims))
     array = real_array(title, "dy", dy)
@@ -227,7 +246,7 @@ def max_backward(title: str, dims: int, dy: Any, indices: Any, x_shape: Any, out
         raise ValueError(
             f"{title}: dy has shape {array.shape}; expected {_SPACE[dims]} with N and C of x_shape {shape}"
         )
-    where = np.asarray(indices)
+    where: Any = indices if on_device(indices) else np.asarray(indices)
     if where.dtype.kind not in "iu":
         raise TypeError(f"{title}: indices has dtype {where.dtype}; expected int64, or another integer dtype")
     if where.shape != array.shape:
@@ -237,7 +256,9 @@ def max_backward(title: str, dims: int, dy: Any, indices: Any, x_shape: Any, out
         dx[...] = 0
         return stored(dx, out)
     places = plain(where if where.dtype == np.int64 else where.astype(np.int64))
-    if (out is not None and not run("inside", places, size)) or not run("max_backward", plain(array), places, dx):
+    if on_device(places):  # which is not waited for: places outside the plane are left out
+        run("max_backward", plain(array), places, dx)
+    elif (out is not None and not run("inside", places, size)) or not run("max_backward", plain(array), places, dx):
         raise ValueError(
             f"{title}: indices reach from {where.min()} to {where.max()}; expected places in a plane of "
             f"{size} elements, for x_shape is {shape}"
@@ -247,6 +268,8 @@ def max_backward(title: str, dims: int, dy: Any, indices: Any, x_shape: Any, out
 
 def average(title: str, plan: Plan, x: Array, out: Array | None) -> Array:
     """The averages of a plan."""
+    if "cupy" in modules:
+        together(title, x=x, out=out)
     y = receiving(out, title, plan.y, x.dtype, x)
     run(plan.kernel, plain(x), y, *plan.arguments)
     return stored(y, out)
@@ -254,6 +277,8 @@ def average(title: str, plan: Plan, x: Array, out: Array | None) -> Array:
 
 def average_backward(title: str, plan: Plan, dy: Any, out: Array | None) -> Array:
     """The gradient of the averages of a plan."""
+    if "cupy" in modules:
+        together(title, dy=dy, out=out)
     array = real_array(title, "dy", dy)
     if array.shape != plan.y:
         raise ValueError(f"{title}: dy has shape {array.shape}; expected {plan.y}, the shape of the forward pass's y")

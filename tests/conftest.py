@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,3 +54,32 @@ def cifar_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cifar")
     subprocess.run([sys.executable, DATA / "unpack.py", folder], check=True)
     return folder
+
+
+@pytest.fixture
+def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A stand-in for CuPy, whose kernels run on the emulator: see tests/emulator."""
+    import emulator.cupy as module
+
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    monkeypatch.setitem(sys.modules, "cupy.cuda", module.cuda)
+    yield module
+
+
+@pytest.fixture(params=["emulated", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> Any:
+    """CuPy: the stand-in, and under `pytest -m gpu` the real one. The same tests for both."""
+    if request.param == "emulated":
+        return request.getfixturevalue("cupy")
+    return request.getfixturevalue("real_cupy")
+
+
+@pytest.fixture(scope="session")
+def real_cupy() -> Any:
+    """CuPy, where there is a GPU for it."""
+    cupy = pytest.importorskip("cupy", reason="needs CuPy and an NVIDIA GPU")
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        pytest.skip(f"needs an NVIDIA GPU: {error}")
+    return cupy

@@ -19,6 +19,7 @@ SIZES = {  # with batch norm, without
     "resnet8": (78_042, 77_706),
     "resnet14": (175_258, 174_698),
     "resnet20": (272_474, 271_690),
+    "mobilenet": (136_778, 135_306),
 }
 SMALL = {"mlp": (5,), "lenet5": (1, 20, 20), "alexnet4": (2, 13, 12), "vgg-small": (3, 8, 8)}
 
@@ -89,6 +90,7 @@ def test_options() -> None:
     assert names.count("AvgPool2d") == 2 and names.count("Tanh") == 4 and names.count("Dropout") == 2
     assert {layer.p for layer in lenet if isinstance(layer, fnn.nn.Dropout)} == {0.3}
     assert models.create("vgg_small", width=8, classes=4)(images("vgg-small")).shape == (4, 4)
+    assert models.create("mobilenet", width=8, activation="relu6", classes=4)(images("mobilenet")).shape == (4, 4)
     assert models.create("lenet5", input_shape=(3, 32, 32))(images("resnet8")).shape == (4, 10)
     assert models.create("mlp", dtype=np.float64).state_dict()["fc1.weight"].dtype == np.float64
     custom = models.create("mlp", activation=lambda: fnn.nn.LeakyReLU(0.3))
@@ -150,6 +152,8 @@ def test_pad_shortcut(stride: int) -> None:
         ("vgg-small", {"input_shape": (3, 7, 7)}, ValueError, "images of at least 8x8"),
         ("resnet8", {"shortcut": "none"}, ValueError, "shortcut is 'none'; expected 'projection' or 'identity'"),
         ("vgg-small", {"width": 0}, ValueError, "width is 0"),
+        ("mobilenet", {"width": 0}, ValueError, "width is 0"),
+        ("mobilenet", {"input_shape": (3, 7, 7)}, ValueError, "images of at least 8x8"),
         ("mlp", {"input_shape": ()}, ValueError, "input_shape is "),
     ],
 )

@@ -80,6 +80,21 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=whole(), metavar="N", help="for fastnn and NumPy (default: one a core)")
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """--device."""
+    parser.add_argument(
+        "--device", default="cpu", metavar="NAME", help="cpu; cuda, the GPU; cuda:1, that of number 1 (default: cpu)"
+    )
+
+
+def moved(model: Any, device: str) -> Any:
+    """The model on the device that --device names; ValueError where there is none such."""
+    try:
+        return model.to(device=device)
+    except RuntimeError as error:
+        raise ValueError(f"--device {device}: {error}") from None
+
+
 def limit_threads(threads: int | None) -> None:
     """Heed --threads."""
     if threads is None:
@@ -94,7 +109,8 @@ def limit_threads(threads: int | None) -> None:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """What a network is made of."""
     add = parser.add_argument
-    add("--model", metavar="NAME", help="mlp, lenet5, alexnet4, vgg-small, resnet8, resnet14 or resnet20 (by the data)")
+    zoo = "mlp, lenet5, alexnet4, vgg-small, resnet8, resnet14, resnet20 or mobilenet"
+    add("--model", metavar="NAME", help=f"{zoo} (by the data)")
     add("--activation", metavar="NAME", help="of every hidden layer: relu, gelu, tanh ... (default: relu)")
     add("--dropout", type=number(0, 0.999), metavar="P", help="probability of dropping; 0: none (by the model)")
     add("--batch-norm", action=argparse.BooleanOptionalAction, default=None, help="batch norm (by the model)")

@@ -37,6 +37,7 @@ _CIFAR = {
     "resnet8": Recipe("resnet8", 30, 0.2, weight_decay=2e-4, augment=True),
     "resnet14": Recipe("resnet14", 30, 0.2, augment=True),
     "resnet20": Recipe("resnet20", 40, 0.2, augment=True),
+    "mobilenet": Recipe("mobilenet", 30, 0.2, weight_decay=2e-4, augment=True),
 }
 PLAIN = Recipe("mlp", 15, 0.05)  # without batch norm, or for data that nobody has tried
 

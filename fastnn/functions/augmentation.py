@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sys import modules
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -20,9 +21,11 @@ from fastnn.arguments import (
     receiver,
     stored,
 )
+from fastnn.arrays import beside, namespace, on_device, together
 from fastnn.dispatch import implementation
 from fastnn.function import public
-from fastnn.functions.dropout import explained, philox
+from fastnn.functions.dropout import explained
+from fastnn.generator import blocks
 from fastnn.table.augmentation import PLACES, ROWS, boxes, places, symmetric_beta
 
 __all__ = [row.name for row in ROWS]
@@ -47,16 +50,19 @@ def cutout(
     key, stream = checked_word(title, "seed", seed), checked_word(title, "offset", offset)
     first = checked_word(title, "start", start, 63)
     value = real_number(title, "fill", fill, infinite=True)
+    if "cupy" in modules:
+        together(title, x=x, out=out)
     array = real_array(title, "x", x)
     if array.ndim != 4:
         raise ValueError(f"{title}: x has shape {array.shape}; expected (N, C, H, W)")
     check_out(title, out, array.shape, array.dtype, {"x": array})
-    y = receiver(out, array.shape, array.dtype)
+    y = receiver(out, array.shape, array.dtype, array)
     height, width = array.shape[2:]
-    words = philox(len(array), seed=key, offset=stream, first=first)
+    words = blocks(first, len(array), key, stream)
     with np.errstate(over="ignore"):
         element = np.array(value).astype(array.dtype)
-    implementation("augmentation").cutout(plain(array), y, boxes(words, height, width, sides), element)
+    where = boxes(words, height, width, sides)
+    implementation("augmentation", array).cutout(plain(array), y, where, element)
     return stored(y, out)
 
 
@@ -85,6 +91,8 @@ def mixup(
     shape = real_number(title, "alpha", alpha, low=0)
     each_its_own = flag(title, "per_sample", per_sample)
     key, stream = checked_word(title, "seed", seed), checked_word(title, "offset", offset)
+    if "cupy" in modules:
+        together(title, x=x, labels=labels, out=out)
     array = real_array(title, "x", x)
     if array.ndim == 0:
         raise ValueError(f"{title}: x has shape (); expected (N, ...)")
@@ -93,15 +101,16 @@ def mixup(
     check_out(title, out, array.shape, array.dtype, {"x": array, "labels": soft})
     check_apart(title, out, {"x": array, "labels": soft})
     count = len(array)
-    lam = symmetric_beta(philox(count if each_its_own else 1, seed=key, offset=stream), shape)
-    permutation = places(philox(count, seed=key, offset=stream, first=PLACES))
-    y = receiver(out, array.shape, array.dtype)
-    blended = np.empty(soft.shape, soft.dtype)
+    lam = symmetric_beta(blocks(0, count if each_its_own else 1, key, stream), shape)
+    permutation = places(blocks(PLACES, count, key, stream))
+    y = receiver(out, array.shape, array.dtype, array)
+    blended = namespace(array).empty(soft.shape, soft.dtype)
+    kernels, order = implementation("augmentation", array), beside(array, permutation)
     for each, result in ((array, y), (soft, blended)):
         weights = np.broadcast_to(lam.astype(parameter_dtype(each.dtype)), count)
-        implementation("augmentation").mix(plain(each), permutation, np.ascontiguousarray(weights), result)
+        kernels.mix(plain(each), order, beside(array, np.ascontiguousarray(weights)), result)
     rounded = lam.astype(dtype)
-    return stored(y, out), blended, rounded if each_its_own else rounded[0], permutation
+    return stored(y, out), blended, beside(array, rounded) if each_its_own else rounded[0], order
 
 
 def _soft_labels(title: str, labels: object, classes: object, count: int, dtype: np.dtype[Any]) -> Array:
@@ -117,12 +126,15 @@ def _soft_labels(title: str, labels: object, classes: object, count: int, dtype:
                 f"{title}: classes is {classes!r}, and labels has shape {array.shape}; expected no classes"
             )
         return array
-    numbers = np.asarray(labels)
+    numbers: Any = labels if on_device(labels) else np.asarray(labels)
     if numbers.dtype.kind not in "iu" and count:
         raise TypeError(f"{title}: labels has dtype {numbers.dtype} and one axis; expected ints, or soft labels (N, K)")
     if classes is None:
         raise TypeError(f"{title}: labels are ints, and classes is not given; expected the number of classes")
     limit = checked_word(title, "classes", classes, 31)
+    if on_device(numbers):  # whose numbers are not read back: a label that is no class gives a row of zeros
+        cupy = namespace(numbers)
+        return (numbers[:, None] == cupy.arange(limit)).astype(dtype)  # type: ignore[no-any-return]
     if count and not (int(numbers.min()) >= 0 and int(numbers.max()) < limit):
         wrong = numbers[(numbers < 0) | (numbers >= limit)][0]
         raise ValueError(f"{title}: labels has {wrong} in it; expected ints from 0 to classes - 1 = {limit - 1}")

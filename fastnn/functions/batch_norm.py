@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from sys import modules
 from typing import SupportsIndex
 
 import numpy as np
@@ -19,6 +20,7 @@ from fastnn.arguments import (
     receiver,
     stored,
 )
+from fastnn.arrays import empty, may_share, namespace, on_device, together
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.functions.normalization_arguments import (
@@ -59,7 +61,7 @@ def batch_norm_train(
     inv_std: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     title = "batch_norm_train"
-    kernels = implementation("normalization")
+    kernels = implementation("normalization", x)
     if kernels is native and type(dropout_p) is float and dropout_p == 0:
         then = known(activation, getattr(x, "dtype", None))
         if then is not None or activation is None:
@@ -68,6 +70,9 @@ def batch_norm_train(
             )
             if found is not None:
                 return found  # type: ignore[no-any-return]
+    if "cupy" in modules:
+        given = {"gamma": gamma, "beta": beta, "running_mean": running_mean, "running_var": running_var}
+        together(title, x=x, **given, out=out, mean=mean, inv_std=inv_std)
     x = channels_array(title, x)
     channels = x.shape[1]
     count = x.size // channels if channels else 0
@@ -78,7 +83,7 @@ def batch_norm_train(
             "running statistics; group_norm or layer_norm, which need no batch; or dropping the last, smaller batch"
         )
     dtype = parameter_dtype(x.dtype)
-    gamma, beta = affine_arrays(title, gamma, beta, (channels,), dtype)
+    gamma, beta = affine_arrays(title, gamma, beta, (channels,), dtype, x)
     momentum, eps = real_number(title, "momentum", momentum, low=0.0, high=1.0), checked_eps(title, eps)
     then, dropout = fused(title, activation, x.dtype), _dropout(title, dropout_p, seed, offset)
     inputs = {"x": x, "gamma": gamma, "beta": beta}
@@ -86,9 +91,9 @@ def batch_norm_train(
     running = _checked_running(title, running_mean, running_var, channels, {"x": x, "out": out})
     given = {"mean": mean, "inv_std": inv_std}
     others = {**inputs, "out": out, "running_mean": running_mean, "running_var": running_var}
-    statistics = statistics_memory(title, given, (channels,), dtype, others)
-    y, none_left = receiver(out, x.shape, x.dtype), _all_dropped(dropout)
-    variance = np.empty(channels)
+    statistics = statistics_memory(title, given, (channels,), dtype, others, x)
+    y, none_left = receiver(out, x.shape, x.dtype, x), _all_dropped(dropout)
+    variance = empty(x, channels, np.float64)
     shape = (x.shape[0], channels, -1)
     kernels.batch_norm_train(
         plain(x).reshape(shape),
@@ -112,6 +117,9 @@ def batch_norm_train(
 
 def _update(average: Array, batch: Array, factor: float, momentum: float) -> None:
     """The same for averages of any dtype and stride."""
+    if on_device(average):
+        average[...] = (1 - momentum) * average.astype(np.float64) + momentum * (factor * batch.astype(np.float64))
+        return
     wide = average.astype(np.float64, order="C")
     native._update(wide, batch, factor, momentum)
     with np.errstate(all="ignore"):
@@ -130,24 +138,26 @@ def batch_norm_infer(
     out: Array | None = None,
 ) -> Array:
     title = "batch_norm_infer"
-    kernels = implementation("normalization")
+    kernels = implementation("normalization", x)
     if kernels is native:
         then = known(activation, getattr(x, "dtype", None))
         if then is not None or activation is None:
             y = native._infer(x, gamma, beta, running_mean, running_var, eps, then, out)
             if y is not None:
                 return y  # type: ignore[no-any-return]
+    if "cupy" in modules:
+        together(title, x=x, gamma=gamma, beta=beta, running_mean=running_mean, running_var=running_var, out=out)
     x = channels_array(title, x)
     channels = x.shape[1]
     dtype = parameter_dtype(x.dtype)
-    gamma, beta = affine_arrays(title, gamma, beta, (channels,), dtype)
+    gamma, beta = affine_arrays(title, gamma, beta, (channels,), dtype, x)
     mean = parameter_array(title, "running_mean", running_mean, (channels,), dtype)
     variance = parameter_array(title, "running_var", running_var, (channels,), dtype)
     _check_variance(title, variance)
     eps = checked_eps(title, eps)
     then = fused(title, activation, x.dtype)
     check_out(title, out, x.shape, x.dtype, {"x": x, "gamma": gamma, "beta": beta, "running_mean": mean})
-    y = receiver(out, x.shape, x.dtype)
+    y = receiver(out, x.shape, x.dtype, x)
     shape = (x.shape[0], channels, math.prod(x.shape[2:]))
     kernels.batch_norm_infer(
         plain(x).reshape(shape), y.reshape(shape), gamma, beta, mean, variance.astype(np.float64), eps, then
@@ -174,13 +184,16 @@ def batch_norm_backward(
     accumulate: bool = False,
 ) -> tuple[Array, Array | None, Array | None]:
     title = "batch_norm_backward"
-    kernels = implementation("normalization")
+    kernels = implementation("normalization", x)
     if kernels is native and type(dropout_p) is float and dropout_p == 0:
         then = known(activation, getattr(x, "dtype", None))
         if then is not None or activation is None:
             found = native._backward(dy, x, gamma, beta, mean, inv_std, then, None, out, dgamma, dbeta, accumulate)
             if found is not None:
                 return found  # type: ignore[no-any-return]
+    if "cupy" in modules:
+        given = {"gamma": gamma, "mean": mean, "inv_std": inv_std, "beta": beta}
+        together(title, dy=dy, x=x, **given, out=out, dgamma=dgamma, dbeta=dbeta)
     dy, x = gradient_arrays(title, dy, channels_array(title, x))
     channels = x.shape[1]
     dtype = parameter_dtype(x.dtype)
@@ -191,21 +204,22 @@ def batch_norm_backward(
             "expected the beta of the forward pass"
         )
     wanted = gamma is not None
-    gamma, beta = affine_arrays(title, gamma, beta, (channels,), dtype)
+    gamma, beta = affine_arrays(title, gamma, beta, (channels,), dtype, x)
     mean = parameter_array(title, "mean", mean, (channels,), dtype)
     inv_std = parameter_array(title, "inv_std", inv_std, (channels,), dtype)
     inputs = {"dy": dy, "x": x, "gamma": gamma, "beta": beta, "mean": mean, "inv_std": inv_std}
     check_out(title, out, x.shape, x.dtype, inputs)
     given = {"dgamma": dgamma, "dbeta": dbeta}
-    sums = gradients_memory(title, given, wanted, accumulate, (channels,), dtype, {**inputs, "out": out})
-    dx = receiver(out, x.shape, x.dtype)
+    sums = gradients_memory(title, given, wanted, accumulate, (channels,), dtype, {**inputs, "out": out}, x)
+    dx = receiver(out, x.shape, x.dtype, x)
     if _all_dropped(dropout):
-        dy, then, dropout = np.zeros_like(x), None, None
-    apart = (then is not None or dropout is not None) and (x.dtype != dtype or np.may_share_memory(dx, x))
-    dz = np.empty(x.shape, dtype) if apart else dx
+        dy, then, dropout = namespace(x).zeros(x.shape, x.dtype), None, None
+    apart = (then is not None or dropout is not None) and (x.dtype != dtype or may_share(dx, x))
+    dz = empty(x, x.shape, dtype) if apart else dx
     shape = (x.shape[0], channels, math.prod(x.shape[2:]))
     flat = (array.reshape(shape) for array in (plain(dy), plain(x), dx, dz))
-    kernels.batch_norm_backward(*flat, gamma, beta, mean, inv_std, *(sums or (None, None)), accumulate, then, dropout)
+    arrays = (*flat, gamma, beta, mean, inv_std, *(sums or (None, None)))
+    kernels.batch_norm_backward(*arrays, accumulate, then, dropout)
     if sums is None:
         return stored(dx, out), None, None
     dgamma, dbeta = all_stored(sums, given)
@@ -233,7 +247,7 @@ def _all_dropped(dropout: tuple[int, float, int, int] | None) -> bool:
 
 
 def _check_variance(title: str, variance: Array) -> None:
-    if (variance < 0).any():
+    if not on_device(variance) and (variance < 0).any():  # a device is not waited for
         raise ValueError(f"{title}: running_var has {variance.min():g} in it; expected variances, 0 or more")
 
 

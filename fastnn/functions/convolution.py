@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from sys import modules
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from fastnn.arguments import (
     receiver,
     stored,
 )
+from fastnn.arrays import empty, is_array, together
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.fusion import Activation, fused, known
@@ -51,7 +53,7 @@ def _same_dtype(title: str, names: Sequence[str], values: Sequence[Any]) -> list
     first = values[0].dtype if type(values[0]) is np.ndarray else None
     if first in _PLAIN and all(type(value) is np.ndarray and value.dtype is first for value in values):
         return list(values)
-    found = [value.dtype for value in values if isinstance(value, np.ndarray)]
+    found = [value.dtype for value in values if is_array(value)]
     arrays = common_array(title, names, values)
     if len({dtype for dtype in found if dtype.kind not in "biu"}) > 1:
         pairs = zip(names, values, strict=True)
@@ -158,6 +160,8 @@ def _forward(
     z: Array | None,
     out: Array | None,
 ) -> Array:
+    if "cupy" in modules:
+        together(title, x=x, weight=weight, bias=bias, z=z, out=out)
     x, weight = _same_dtype(title, ("x", "weight"), (x, weight))
     made = _checked(title, x, weight, stride, padding, dilation, groups, axes)
     offset = _bias(title, bias, x.dtype, weight.shape[0])
@@ -169,11 +173,11 @@ def _forward(
         check_updated(title, "z", z, shape, x.dtype)
     if out is not None or z is not None:
         check_written(title, {"out": out, "z": z}, {"x": x, "weight": weight, "bias": offset})
-    result, before = receiver(out, shape, x.dtype), None if z is None else receiver(z, shape, x.dtype)
+    result, before = receiver(out, shape, x.dtype, x), None if z is None else receiver(z, shape, x.dtype, x)
     if result.size:
         name, params = (None, ()) if chosen is None else chosen
         y, inner = result.reshape(made.y_shape), None if before is None else before.reshape(made.y_shape)
-        implementation("convolution").forward(made.x, made.weight, offset, y, *made.options, name, params, inner)
+        implementation("convolution", x).forward(made.x, made.weight, offset, y, *made.options, name, params, inner)
     if before is not None:
         stored(before, z)
     return stored(result, out)
@@ -193,6 +197,8 @@ def _backward(
     gradients: Gradients,
 ) -> tuple[Array | None, Array | None, Array | None]:
     title = gradients.title
+    if "cupy" in modules:
+        together(title, dy=dy, x=x, weight=weight, saved=saved, **gradients.given)
     dy, x, weight = _same_dtype(title, ("dy", "x", "weight"), (dy, x, weight))
     made = _checked(title, x, weight, stride, padding, dilation, groups, axes)
     dtype, number = x.dtype, parameter_dtype(x.dtype)
@@ -210,7 +216,7 @@ def _backward(
             dy, before = dy.astype(number), {"saved": before["saved"].astype(number)}
             gradients.arrays = arrays = {k: None if a is None else a.astype(number) for k, a in arrays.items()}
         slope: Any = getattr(functional, f"{chosen.name}_backward")
-        dz = np.empty(shape, number) if arrays["dz"] is None else arrays["dz"]
+        dz = empty(x, shape, number) if arrays["dz"] is None else arrays["dz"]
         slope(dy, before["saved"], *chosen.params, out=dz)
         dy = dz
     _run(plain(dy).reshape(made.y_shape), made, arrays, gradients.accumulate)
@@ -226,7 +232,7 @@ def _backward(
 
 
 def _run(dy: Array, made: _Convolution, to: dict[str, Array | None], accumulate: bool) -> None:
-    kernels, (dx, dweight, dbias) = implementation("convolution"), (to["dx"], to["dweight"], to["dbias"])
+    kernels, (dx, dweight, dbias) = implementation("convolution", dy), (to["dx"], to["dweight"], to["dbias"])
     if dx is not None:
         if dy.size and dx.size:
             kernels.input_gradient(dy, made.weight, dx.reshape(made.x.shape), *made.options)

@@ -6,13 +6,15 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
+from sys import modules
 from typing import Any, ParamSpec, SupportsIndex, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import Array, check_out, checked_word, plain, real_array, receiver, stored
-from fastnn.dispatch import implementation
+from fastnn.arrays import together
+from fastnn.dispatch import implementation, new_memory
 from fastnn.function import public
 from fastnn.generator import GRID
 from fastnn.generator import threshold as threshold_of
@@ -95,13 +97,16 @@ class _Call:
         self.threshold = checked_threshold(title, p)
         self.seed, self.offset = checked_word(title, "seed", seed), checked_word(title, "offset", offset)
         self.first = checked_word(title, "start", start, 63)
+        if "cupy" in modules:
+            together(title, **{name: x, "out": out})
         array = real_array(title, name, x)
         if array.ndim < axes:
             wanted = "(N, C, *spatial)" if axes == 2 else "(N, ...)"
             raise ValueError(f"{title}: {name} has shape {array.shape}; expected {wanted}")
         check_out(title, out, array.shape, array.dtype, {name: array})
         self.x, self.out = plain(array), out
-        self.y = receiver(out, array.shape, array.dtype)
+        self.y = receiver(out, array.shape, array.dtype, array)
+        self.kernels = implementation("dropout", array)
 
     def without_draw(self) -> bool:
         """Where everything is kept, or nothing, say so and fill the result."""
@@ -121,7 +126,7 @@ def _scale(threshold: int, mode: str) -> float:
 
 def _at_once(x: Any, axes: int, mode: str, p: Any, *options: Any) -> Array | None:
     """The result where the native kernels can take the arguments as they are, without a look at what may be wrong."""
-    if type(p) is not float or not 0 <= p <= 1 or type(mode) is not str or implementation("dropout") is not native:
+    if type(p) is not float or not 0 <= p <= 1 or type(mode) is not str or implementation("dropout", x) is not native:
         return None
     if mode not in MODES:
         return None
@@ -137,8 +142,7 @@ def _elements(title: str, name: str, x: object, mode: str, *options: Any) -> Arr
     call = _Call(title, name, x, *options)
     if not call.without_draw():
         scale = _scale(call.threshold, mode)
-        kernels = implementation("dropout")
-        kernels.scaled(call.x, call.y, call.first, call.threshold, scale, call.seed, call.offset)
+        call.kernels.scaled(call.x, call.y, call.first, call.threshold, scale, call.seed, call.offset)
     return call.result()
 
 
@@ -150,8 +154,7 @@ def _units(title: str, name: str, x: object, axes: int, mode: str, *options: Any
     call = _Call(title, name, x, *options, axes=axes)
     if not call.without_draw():
         scale, inner = _scale(call.threshold, mode), math.prod(call.x.shape[axes:])
-        kernels = implementation("dropout")
-        kernels.units(call.x, call.y, inner, call.first, call.threshold, scale, call.seed, call.offset)
+        call.kernels.units(call.x, call.y, inner, call.first, call.threshold, scale, call.seed, call.offset)
     return call.result()
 
 
@@ -193,7 +196,7 @@ def dropout_infer(x: npt.ArrayLike, p: float = 0.5, *, mode: str = "inverted", o
     if mode == "inverted" or call.threshold == 0:
         call.y[...] = call.x
     else:
-        implementation("dropout").times(call.x, call.y, 1 - call.threshold / GRID)
+        call.kernels.times(call.x, call.y, 1 - call.threshold / GRID)
     return call.result()
 
 
@@ -212,11 +215,11 @@ def dropout_mask(
     threshold = checked_threshold(title, p)
     key, stream = checked_word(title, "seed", seed), checked_word(title, "offset", offset)
     first = checked_word(title, "start", start, 63)
-    kept = np.empty(lengths, np.bool_)
+    kept = new_memory(lengths, np.bool_)
     if threshold in (0, GRID):
         kept.fill(threshold == 0)
     else:
-        implementation("dropout").mask(kept, first, threshold, key, stream)
+        implementation("dropout", kept).mask(kept, first, threshold, key, stream)
     return kept
 
 
@@ -342,7 +345,7 @@ def alpha_dropout(
     call = _Call("alpha_dropout", "x", x, p, seed, offset, start, out)
     if not call.without_draw():
         a, b = _affine(call.threshold)
-        implementation("dropout").affine(
+        call.kernels.affine(
             call.x, call.y, call.first, call.threshold, a, b, a * ALPHA_PRIME + b, call.seed, call.offset
         )
     return call.result()
@@ -362,8 +365,7 @@ def alpha_dropout_backward(
     call = _Call("alpha_dropout_backward", "dy", dy, p, seed, offset, start, out)
     if not call.without_draw():
         scale = _affine(call.threshold)[0]
-        kernels = implementation("dropout")
-        kernels.scaled(call.x, call.y, call.first, call.threshold, scale, call.seed, call.offset)
+        call.kernels.scaled(call.x, call.y, call.first, call.threshold, scale, call.seed, call.offset)
     return call.result()
 
 
@@ -375,6 +377,6 @@ def philox(
     title = "philox"
     count = checked_word(title, "blocks", blocks, 59)
     numbers = [checked_word(title, *each) for each in (("first", first), ("seed", seed), ("offset", offset))]
-    words = np.empty((count, 4), np.uint32)
-    implementation("dropout").philox(words, *numbers)
+    words = new_memory((count, 4), np.uint32)
+    implementation("dropout", words).philox(words, *numbers)
     return words

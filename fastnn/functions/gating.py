@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from sys import modules
 from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
@@ -21,6 +22,7 @@ from fastnn.arguments import (
     takes,
     whole_number,
 )
+from fastnn.arrays import empty, together
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.functions.softmax import split
@@ -62,23 +64,27 @@ def _receiver(
     title: str, out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any], dy: Array | None, x: Array
 ) -> Array:
     if out is None:
-        return np.empty(shape, dtype)
+        return empty(x, shape, dtype)
     if takes(out, shape, dtype, *([x] if dy is None else [dy, x])):
         return out
     check_out(title, out, shape, dtype, {"x": x})
     check_apart(title, out, {"x": x} if dy is None else {"dy": dy})  # the gradient of x may take its place
-    return receiver(out, shape, dtype)
+    return receiver(out, shape, dtype, x)
 
 
 def _forward(title: str, x: object, axis: object, pieces: int, out: Array | None) -> Array:
+    if "cupy" in modules:
+        together(title, x=x, out=out)
     array = real_array(title, "x", x)
     parts = _parts(title, array.shape, whole_number(title, "axis", axis), pieces, title == "maxout")
     y = _receiver(title, out, parts.result, array.dtype, None, array)
-    getattr(implementation("gating"), title)(plain(array).reshape(parts.x), y.reshape(parts.y))
+    getattr(implementation("gating", array), title)(plain(array).reshape(parts.x), y.reshape(parts.y))
     return stored(y, out)
 
 
 def _backward(title: str, dy: object, x: object, axis: object, pieces: int, out: Array | None) -> Array:
+    if "cupy" in modules:
+        together(title, dy=dy, x=x, out=out)
     incoming, array = common_array(title, ("dy", "x"), (dy, x))
     parts = _parts(title, array.shape, whole_number(title, "axis", axis), pieces, title == "maxout_backward")
     if incoming.shape != parts.result:
@@ -87,7 +93,7 @@ def _backward(title: str, dy: object, x: object, axis: object, pieces: int, out:
             f"{array.shape}"
         )
     dx = _receiver(title, out, array.shape, array.dtype, incoming, array)
-    kernel = getattr(implementation("gating"), title)
+    kernel = getattr(implementation("gating", array), title)
     kernel(plain(incoming).reshape(parts.y), plain(array).reshape(parts.x), dx.reshape(parts.x))
     return stored(dx, out)
 

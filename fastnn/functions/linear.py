@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from sys import modules
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import (
+    bare,
     check_out,
     check_updated,
     check_written,
@@ -19,6 +21,7 @@ from fastnn.arguments import (
     receiver,
     stored,
 )
+from fastnn.arrays import together
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.fusion import Activation, fused, known
@@ -41,7 +44,7 @@ def linear(
     z: Array | None = None,
     out: Array | None = None,
 ) -> Array:
-    kernels = implementation("linear")
+    kernels = implementation("linear", x)
     if kernels is native and z is None:
         chosen = None if activation is None else known(activation, getattr(x, "dtype", None))
         if chosen is not None or activation is None:
@@ -49,6 +52,8 @@ def linear(
             if y is not None:
                 return y  # type: ignore[no-any-return]
     title = "linear"
+    if "cupy" in modules:
+        together(title, x=x, weight=weight, bias=bias, z=z, out=out)
     x, weight = _factors(title, x, weight)
     chosen = fused(title, activation, x.dtype)
     shape = (*x.shape[:-1], weight.shape[0])
@@ -60,7 +65,7 @@ def linear(
     if z is not None:
         check_updated(title, "z", z, shape, x.dtype)
     check_written(title, {"out": out, "z": z}, inputs)
-    y, before = receiver(out, shape, x.dtype), None if z is None else receiver(z, shape, x.dtype)
+    y, before = receiver(out, shape, x.dtype, x), None if z is None else receiver(z, shape, x.dtype, x)
     biases = None if bias is None else plain(bias)
     kernels.forward(_rows(x), plain(weight), biases, chosen, _rows(y), None if before is None else _rows(before))
     if before is not None:
@@ -101,6 +106,8 @@ def linear_backward(
         found = _plain_backward(dy, x, weight, saved, activation, made)
         if found is not None:
             return found
+    if "cupy" in modules:
+        together(title, dy=dy, x=x, weight=weight, saved=saved, dx=dx, dweight=dweight, dbias=dbias, dz=dz)
     x, weight = _factors(title, x, weight)
     dtype, number = x.dtype, parameter_dtype(x.dtype)
     shape = (*x.shape[:-1], weight.shape[0])
@@ -110,7 +117,7 @@ def linear_backward(
     like = {"dx": (x.shape, dtype), "dweight": (weight.shape, dtype), "dbias": (shape[-1:], number)}
     made.prepare({**like, "dz": (shape, number)}, {"dy": dy, "x": x, "weight": weight, **before})
     arrays = made.arrays
-    implementation("linear").backward(
+    implementation("linear", x).backward(
         _rows(dy),
         _rows(x),
         plain(weight),
@@ -142,13 +149,13 @@ def _plain_backward(
         dweight = np.empty_like(weight) if needed["dweight"] else None
     if not needed["dbias"] or dbias is None:
         dbias = np.empty(len(weight), parameter_dtype(x.dtype)) if needed["dbias"] else None
-    implementation("linear").backward(dy, x, weight, saved, chosen, dz, dx, dweight, dbias, accumulate)
+    implementation("linear", x).backward(dy, x, weight, saved, chosen, dz, dx, dweight, dbias, accumulate)
     return dx, dweight, dbias
 
 
 def _factors(title: str, x: Any, weight: Any) -> tuple[Array, Array]:
     """x and weight of one dtype, their shapes checked."""
-    x, weight = map(np.asarray, common_array(title, ("x", "weight"), (x, weight)))
+    x, weight = map(bare, common_array(title, ("x", "weight"), (x, weight)))
     if weight.ndim != 2:
         raise ValueError(f"{title}: weight has shape {weight.shape}; expected two axes, (out, in)")
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
@@ -159,7 +166,7 @@ def _factors(title: str, x: Any, weight: Any) -> tuple[Array, Array]:
 
 
 def _bias(title: str, bias: Any, weight: Array, dtype: np.dtype[Any]) -> Array:
-    array = np.asarray(real_array(title, "bias", bias))
+    array = bare(real_array(title, "bias", bias))
     if array.shape != weight.shape[:1]:
         raise ValueError(f"{title}: bias has shape {array.shape}; expected {weight.shape[:1]}")
     return array.astype(parameter_dtype(dtype), copy=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from sys import modules
 from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 
 import numpy as np
@@ -21,6 +22,7 @@ from fastnn.arguments import (
     stored,
     whole_number,
 )
+from fastnn.arrays import beside, empty, namespace, on_device, together
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.functions.softmax import split
@@ -32,7 +34,7 @@ _ROW = {row.name: row for row in ROWS}
 REDUCTIONS = ("mean", "sum", "none")
 _LARGE = float(np.finfo(np.float32).max)
 _NEVER = -(2**63)  # a label that is never a class
-Loss = Any  # a NumPy scalar, or an array with reduction "none"
+Loss = Any  # a NumPy scalar, on a device an array of no axes there; with reduction "none" an array
 
 
 def _check_reduction(title: str, reduction: object) -> None:
@@ -67,13 +69,18 @@ class _Scores(NamedTuple):
                 f"of {self.name}, whose shape is {self.array.shape} with classes along axis {self.axis}"
             )
         if labels.dtype == np.uint64:
-            labels = np.minimum(labels, np.uint64(2**63 - 1))
+            labels = namespace(labels).minimum(labels, np.uint64(2**63 - 1))
         return plain(labels.astype(np.int64, copy=False)).reshape(self.split[0], self.split[2])
 
-    def weigh(self, labels: Array, given: Array, ignored: int | None, weight: Array | None) -> float:
-        """How much the labels count; ValueError for the first that is no class."""
+    def weigh(self, labels: Array, given: Array, ignored: int | None, weight: Array | None) -> Any:
+        """How much the labels count; ValueError for the first that is no class.
+
+        On a device nothing is read back: the number stays there, and a label that is no class makes its loss NaN.
+        """
         each = None if weight is None else weight.astype(np.float64)
-        bad, counted = implementation("losses").check_labels(labels, self.split[1], ignored, each)
+        bad, counted = implementation("losses", labels).check_labels(labels, self.split[1], ignored, each)
+        if on_device(labels):
+            return counted
         if bad >= 0:
             where = tuple(map(int, np.unravel_index(bad, self.positions)))
             raise ValueError(
@@ -90,7 +97,8 @@ def _scores(title: str, name: str, value: object, axis: object) -> _Scores:
 
 
 def _integer_labels(title: str, labels: object) -> Array:
-    array = np.asarray(real_array(title, "labels", labels) if not _is_integer(labels) else labels)
+    found: Any = real_array(title, "labels", labels) if not _is_integer(labels) else labels
+    array: Array = found if on_device(found) else np.asarray(found)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{title}: labels has dtype {array.dtype}; expected integers")
     return array
@@ -99,13 +107,13 @@ def _integer_labels(title: str, labels: object) -> Array:
 def _is_integer(labels: object) -> bool:
     """Are these labels, or lists of them, whole numbers?"""
     try:
-        array = np.asarray(labels)
+        array: Any = labels if on_device(labels) else np.asarray(labels)
     except (TypeError, ValueError):
         return False
     return array.dtype.kind in "iu" and array.dtype.isnative
 
 
-def _nothing(losses: Array | None) -> float:
+def _nothing(losses: Array | None) -> Any:
     """The sum of losses where there are no classes, or no positions."""
     if losses is not None:
         losses[...] = 0
@@ -119,28 +127,34 @@ def _made(title: str, wanted: bool, out: Array | None, **inputs: Array | None) -
         return None
     check_out(title, out, like.shape, like.dtype, {})
     check_apart(title, out, inputs)
-    return receiver(out, like.shape, like.dtype)
+    return receiver(out, like.shape, like.dtype, like)
 
 
 class _Output:
     """What becomes of losses and gradient, and the scale of the latter."""
 
     def __init__(
-        self, array: Array, positions: tuple[int, ...], reduction: str, counted: float, gradient: Array | None
+        self, array: Array, positions: tuple[int, ...], reduction: str, counted: Any, gradient: Array | None
     ) -> None:
-        self.single = parameter_dtype(array.dtype)
-        self.divisor = counted if reduction == "mean" and counted > 0 else 1.0
+        self.single, self.like = parameter_dtype(array.dtype), array
+        self.divisor = counted if reduction == "mean" else 1.0
+        if on_device(self.divisor):
+            self.divisor = namespace(array).where(counted > 0, counted, 1.0)
+        elif not self.divisor > 0:
+            self.divisor = 1.0
         self.scale = 1.0 / self.divisor
         self.positions, self.none = positions, reduction == "none"
         self.gradient = gradient
 
-    def results(self, total: float, losses: Array | None, out: Array | None) -> tuple[Loss, Array | None]:
+    def results(self, total: Any, losses: Array | None, out: Array | None) -> tuple[Loss, Array | None]:
         return self.loss(total, losses), None if self.gradient is None else stored(self.gradient, out)
 
-    def loss(self, total: float, losses: Array | None) -> Loss:
+    def loss(self, total: Any, losses: Array | None) -> Loss:
         if losses is not None:
             return losses.reshape(self.positions).astype(self.single, copy=False)
         value = total / self.divisor
+        if on_device(self.like):
+            return beside(self.like, value).astype(self.single)
         if abs(value) > _LARGE:  # infinity in float32 is the right result, and no reason to warn
             with np.errstate(over="ignore"):
                 return self.single.type(value)
@@ -160,13 +174,15 @@ def _cross_entropy(
     out: Array | None = None,
 ) -> tuple[Loss, Array | None]:
     _check_reduction(title, reduction)
+    if "cupy" in modules:
+        together(title, logits=logits, labels=labels, weight=weight, out=out)
     scores = _scores(title, "logits", logits, axis)
     smoothing = real_number(title, "label_smoothing", label_smoothing, low=0, high=1)
     ignored = _label_number(title, ignore_index)
     each = None if weight is None else _class_weight(title, weight, scores)
     whole = targets = None
     if _is_integer(labels):
-        given = np.asarray(labels)
+        given: Any = labels if on_device(labels) else np.asarray(labels)
         whole = scores.labels(given)
         counted = scores.weigh(whole, given, ignored, each)
     else:
@@ -181,10 +197,11 @@ def _cross_entropy(
         counted = float(math.prod(scores.positions))
     made = _made(title, wanted, out, logits=scores.array, labels=whole if targets is None else targets, weight=each)
     output = _Output(scores.array, scores.positions, reduction, counted, made)
-    losses = np.empty((scores.split[0], scores.split[2])) if output.none else None
+    shape = (scores.split[0], scores.split[2])
+    losses = empty(scores.array, shape, np.float64) if output.none else None
     gradient = None if made is None else made.reshape(scores.split)
     if scores.array.size:
-        total = implementation("losses").cross_entropy(
+        total = implementation("losses", scores.array).cross_entropy(
             scores.kernel_view(), whole, targets, each, ignored, smoothing, output.scale, gradient, losses
         )
     else:
@@ -205,6 +222,8 @@ def _class_weight(title: str, weight: object, scores: _Scores) -> Array:
         raise ValueError(
             f"{title}: weight has shape {array.shape}; expected ({scores.split[1]},), one number for each class"
         )
+    if on_device(array):  # whose numbers are not read back
+        return array
     wrong = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
     if wrong.size:
         raise ValueError(f"{title}: weight[{wrong[0]}] is {array[wrong[0]]}; expected finite numbers from 0 up")
@@ -222,6 +241,8 @@ def _hinge(
     out: Array | None = None,
 ) -> tuple[Loss, Array | None]:
     _check_reduction(title, reduction)
+    if "cupy" in modules:
+        together(title, scores=scores, labels=labels, out=out)
     checked = _scores(title, "scores", scores, axis)
     width = real_number(title, "margin", margin, low=0)
     given = _integer_labels(title, labels)
@@ -229,10 +250,11 @@ def _hinge(
     counted = checked.weigh(whole, given, None, None)
     made = _made(title, wanted, out, scores=checked.array, labels=whole)
     output = _Output(checked.array, checked.positions, reduction, counted, made)
-    losses = np.empty((checked.split[0], checked.split[2])) if output.none else None
+    shape = (checked.split[0], checked.split[2])
+    losses = empty(checked.array, shape, np.float64) if output.none else None
     gradient = None if made is None else made.reshape(checked.split)
     if checked.array.size:
-        total = implementation("losses").hinge_loss(
+        total = implementation("losses", checked.array).hinge_loss(
             checked.kernel_view(), whole, _NEVER, width, output.scale, gradient, losses
         )
     else:
@@ -253,11 +275,13 @@ def _squared_error(
     title: str, wanted: bool, x: object, target: object, reduction: str, out: Array | None = None
 ) -> tuple[Loss, Array | None]:
     _check_reduction(title, reduction)
+    if "cupy" in modules:
+        together(title, x=x, target=target, out=out)
     values, targets = _pair(title, "x", x, target)
     made = _made(title, wanted, out, x=values, target=targets)
     output = _Output(values, values.shape, reduction, float(values.size), made)
-    losses = np.empty(values.shape, output.single) if output.none else None
-    total = implementation("losses").squared_error(values, targets, output.scale, made, losses)
+    losses = empty(values, values.shape, output.single) if output.none else None
+    total = implementation("losses", values).squared_error(values, targets, output.scale, made, losses)
     return output.results(total, losses, out)
 
 
@@ -274,7 +298,7 @@ def _element_weight(title: str, name: str, value: object, x: Array) -> Array | N
         raise ValueError(
             f"{title}: {name} has shape {array.shape}; expected a shape that broadcasts to that of logits, {x.shape}"
         )
-    return plain(array) if array.ndim == 0 else plain(np.broadcast_to(array, x.shape))
+    return plain(array) if array.ndim == 0 else plain(namespace(array).broadcast_to(array, x.shape))
 
 
 def _binary(
@@ -288,14 +312,16 @@ def _binary(
     out: Array | None = None,
 ) -> tuple[Loss, Array | None]:
     _check_reduction(title, reduction)
+    if "cupy" in modules:
+        together(title, logits=logits, target=target, weight=weight, pos_weight=pos_weight, out=out)
     x, t = _pair(title, "logits", logits, target)
     each, positive = (
         _element_weight(title, name, value, x) for name, value in (("weight", weight), ("pos_weight", pos_weight))
     )
     made = _made(title, wanted, out, logits=x, target=t, weight=each, pos_weight=positive)
     output = _Output(x, x.shape, reduction, float(x.size), made)
-    losses = np.empty(x.shape, output.single) if output.none else None
-    total = implementation("losses").binary_cross_entropy(x, t, each, positive, output.scale, made, losses)
+    losses = empty(x, x.shape, output.single) if output.none else None
+    total = implementation("losses", x).binary_cross_entropy(x, t, each, positive, output.scale, made, losses)
     return output.results(total, losses, out)
 
 

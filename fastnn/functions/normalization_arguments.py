@@ -18,6 +18,7 @@ from fastnn.arguments import (
     receiver,
     stored,
 )
+from fastnn.arrays import namespace
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -32,7 +33,7 @@ def channels_array(title: str, x: npt.ArrayLike, least: int = 2) -> Array:
 
 
 def gradient_arrays(title: str, dy: npt.ArrayLike, x: Array) -> tuple[Array, Array]:
-    if type(dy) is not np.ndarray or dy.dtype != x.dtype:
+    if type(dy) is not type(x) or dy.dtype != x.dtype:
         dy, x = common_array(title, ("dy", "x"), (dy, x))
     if dy.shape != x.shape:
         raise ValueError(f"{title}: dy has shape {dy.shape} and x has shape {x.shape}; expected the same shape")
@@ -40,12 +41,12 @@ def gradient_arrays(title: str, dy: npt.ArrayLike, x: Array) -> tuple[Array, Arr
 
 
 def affine_arrays(
-    title: str, gamma: npt.ArrayLike | None, beta: npt.ArrayLike | None, shape: Shape, dtype: np.dtype[Any]
+    title: str, gamma: npt.ArrayLike | None, beta: npt.ArrayLike | None, shape: Shape, dtype: np.dtype[Any], x: Array
 ) -> tuple[Array, Array]:
-    """gamma and beta, 1 and 0 where there is none."""
+    """gamma and beta, 1 and 0 where there is none, beside x."""
     return (
-        np.ones(shape, dtype) if gamma is None else parameter_array(title, "gamma", gamma, shape, dtype),
-        np.zeros(shape, dtype) if beta is None else parameter_array(title, "beta", beta, shape, dtype),
+        namespace(x).ones(shape, dtype) if gamma is None else parameter_array(title, "gamma", gamma, shape, dtype),
+        namespace(x).zeros(shape, dtype) if beta is None else parameter_array(title, "beta", beta, shape, dtype),
     )
 
 
@@ -69,13 +70,14 @@ def statistics_memory(
     shape: Shape,
     dtype: np.dtype[Any],
     others: dict[str, Array | None],
+    x: Array,
 ) -> list[Array]:
-    """Where kernels may write statistics: in the arrays that are given, if they are plain."""
+    """Where kernels may write statistics: in the arrays that are given, if they are plain, else beside x."""
     for name, array in given.items():
         if array is not None:
             check_updated(title, name, array, shape, dtype)
     check_written(title, given, others)
-    return [receiver(array, shape, dtype) for array in given.values()]
+    return [receiver(array, shape, dtype, x) for array in given.values()]
 
 
 def gradients_memory(
@@ -86,6 +88,7 @@ def gradients_memory(
     shape: Shape,
     dtype: np.dtype[Any],
     others: dict[str, Array | None],
+    x: Array,
 ) -> list[Array] | None:
     """The same for the gradients of gamma and beta, which hold what is to be added to; None where there is no gamma."""
     accumulate = flag(title, "accumulate", accumulate)
@@ -100,7 +103,8 @@ def gradients_memory(
     if not wanted:
         return None
     return [
-        plain(array) if accumulate and array is not None else receiver(array, shape, dtype) for array in given.values()
+        plain(array) if accumulate and array is not None else receiver(array, shape, dtype, x)
+        for array in given.values()
     ]
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from sys import modules
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.arguments import check_updated, flag, overlap, parameter_dtype, plain, real_array, real_number
+from fastnn.arguments import bare, check_updated, flag, overlap, parameter_dtype, plain, real_array, real_number
+from fastnn.arrays import namespace, on_device, together
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.kernels.cpu.optimizers import _plain
@@ -50,7 +52,7 @@ def sgd_step(
     if momentum != 0 and velocity is None:
         raise TypeError(f"{title}: velocity is None and momentum is {momentum:g}; expected an array of param's shape")
     settings = (lr, momentum, dampening, weight_decay, nesterov, first, flag(title, "maximize", maximize))
-    _update(title, implementation("optimizers").sgd, param, grad, {"velocity": velocity}, settings)
+    _update(title, "sgd", param, grad, {"velocity": velocity}, settings)
     return param, velocity
 
 
@@ -79,7 +81,7 @@ def rmsprop_step(
         raise TypeError(f"{title}: velocity is None and momentum is {momentum:g}; expected an array of param's shape")
     states = {"square_avg": _required(title, "square_avg", square_avg), "grad_avg": grad_avg, "velocity": velocity}
     settings = (lr, alpha, eps, weight_decay, momentum, flag(title, "maximize", maximize))
-    _update(title, implementation("optimizers").rmsprop, param, grad, states, settings)
+    _update(title, "rmsprop", param, grad, states, settings)
     return param, square_avg, grad_avg, velocity
 
 
@@ -132,13 +134,17 @@ def clip_grad_norm(
     norm_type = real_number(title, "norm_type", norm_type, above=0.0, infinite=True)
     error_if_nonfinite = flag(title, "error_if_nonfinite", error_if_nonfinite)
     written = {f"grads[{k}]": grad for k, grad in enumerate(grads)}
+    if "cupy" in modules:
+        together(title, **written)
     for name, grad in written.items():
         check_updated(title, name, grad)
     if len({id(grad) for grad in grads}) < len(grads):
         raise ValueError(f"{title}: grads holds the same array more than once; it would be scaled more than once")
-    kernels = implementation("optimizers")
     arrays = [plain(grad) for grad in grads]
+    kernels = implementation("optimizers", arrays[0] if arrays else None)
     sums = [kernels.power_sum(array, norm_type) for array in arrays]
+    if arrays and on_device(arrays[0]):
+        return _clip_on_device(title, grads, arrays, sums, max_norm, norm_type, error_if_nonfinite)
     with np.errstate(all="ignore"):
         norm = float(np.max(sums, initial=0.0)) if math.isinf(norm_type) else float(np.sum(sums)) ** (1 / norm_type)
         total = np.result_type(np.float32, *(parameter_dtype(grad.dtype) for grad in arrays)).type(norm)
@@ -149,8 +155,33 @@ def clip_grad_norm(
         for grad, contiguous in zip(grads, arrays, strict=True):
             kernels.scale(contiguous, factor)
             if contiguous is not grad:
-                np.asarray(grad)[...] = contiguous
+                bare(grad)[...] = contiguous
     return total
+
+
+def _clip_on_device(
+    title: str,
+    grads: Sequence[Array],
+    arrays: list[Array],
+    sums: list[Any],
+    max_norm: float,
+    norm_type: float,
+    error_if_nonfinite: bool,
+) -> Any:
+    """The same without waiting for the norm, unless an error may depend on it: the factor stays there, 1 included."""
+    cupy = namespace(arrays[0])
+    powers = cupy.stack(sums)
+    norm = powers.max() if math.isinf(norm_type) else powers.sum() ** (1 / norm_type)
+    if error_if_nonfinite and not math.isfinite(float(norm)):
+        raise ValueError(
+            f"{title}: the norm of order {norm_type:g} of grads is {float(norm)}; expected it to be finite"
+        )
+    factor = cupy.minimum(max_norm / (norm + _EPS), 1.0)
+    for grad, contiguous in zip(grads, arrays, strict=True):
+        implementation("optimizers", contiguous).scale(contiguous, factor)
+        if contiguous is not grad:
+            grad[...] = contiguous
+    return norm.astype(np.result_type(np.float32, *(parameter_dtype(grad.dtype) for grad in arrays)))
 
 
 def _adam_settings(
@@ -180,7 +211,7 @@ def _adam(
         "exp_avg_sq": _required(title, "exp_avg_sq", second),
         "max_exp_avg_sq": largest,
     }
-    _update(title, implementation("optimizers").adam, param, grad, states, settings)
+    _update(title, "adam", param, grad, states, settings)
     return param, first, second, largest
 
 
@@ -192,18 +223,21 @@ def _required(title: str, name: str, value: State) -> Array:
 
 def _update(
     title: str,
-    kernel: Callable[..., None],
+    name: str,
     param: Any,
     grad: Any,
     states: dict[str, Any],
     settings: tuple[Any, ...],
 ) -> None:
     """Run a step: at once on arrays that are as kernels want them, by way of copies on others, after all checks."""
+    kernel = getattr(implementation("optimizers", param), name)
     if _plain(param, grad, tuple(states.values())):
         kernel(param, grad, *states.values(), *settings)
         return
+    if "cupy" in modules:
+        together(title, param=param, grad=grad, **states)
     check_updated(title, "param", param)
-    grad = np.asarray(real_array(title, "grad", grad))
+    grad = bare(real_array(title, "grad", grad))
     if grad.dtype != param.dtype:
         raise TypeError(f"{title}: grad has dtype {grad.dtype}; expected param's, {param.dtype}")
     if grad.shape != param.shape:
@@ -221,4 +255,4 @@ def _update(
     kernel(copies["param"], plain(grad), *given, *settings)
     for name, array in updated.items():
         if copies[name] is not array:
-            np.asarray(array)[...] = copies[name]
+            bare(array)[...] = copies[name]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from sys import modules
 from typing import Any
 
 from fastnn.arguments import Array, checked_word, flag, real_array
+from fastnn.arrays import together
 from fastnn.function import public
 from fastnn.pooled import (
     Plan,
@@ -250,6 +252,8 @@ def fractional_max_pool2d(
     out: Array | None = None,
 ) -> Pooled:
     title = "fractional_max_pool2d"
+    if "cupy" in modules:
+        together(title, x=x, indices=indices, out=out)
     x = real_array(title, "x", x)
     spatial = checked_spatial(title, "x has shape", x.shape, 2)
     output = sizes(title, "output_size", output_size, 2)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from sys import modules
 from typing import Any, SupportsFloat
 
 import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import Array, check_updated, overlap, parameter_dtype, plain, real_array, real_number
+from fastnn.arrays import beside, on_device, together
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.table.regularizers import ROWS
@@ -15,19 +17,24 @@ from fastnn.table.regularizers import ROWS
 __all__ = [row.name for row in ROWS]
 
 _ROW = {row.name: row for row in ROWS}
-Penalty = Any  # a NumPy scalar
+Penalty = Any  # a NumPy scalar; of an array on a device, an array of no axes there
 
 
 def _penalty(title: str, w: object, grad: Array | None, quadratic: float | None, linear: float | None) -> Penalty:
     """The penalty; its gradient is added to `grad`, which has been checked."""
+    if "cupy" in modules:
+        together(title, w=w, grad=grad)
     array = real_array(title, "w", w)
     target = None if grad is None else plain(grad)
-    squares, magnitudes = implementation("regularizers").penalty(plain(array), target, quadratic, linear)
+    squares, magnitudes = implementation("regularizers", array).penalty(plain(array), target, quadratic, linear)
     if target is not grad and grad is not None:
         grad[...] = target
     terms = ((quadratic, squares), (linear, magnitudes))
+    penalty = sum(factor * total for factor, total in terms if factor is not None)
+    if on_device(array):
+        return beside(array, penalty).astype(parameter_dtype(array.dtype))
     with np.errstate(over="ignore"):
-        return parameter_dtype(array.dtype).type(sum(factor * total for factor, total in terms if factor is not None))
+        return parameter_dtype(array.dtype).type(penalty)
 
 
 def _checked(title: str, name: str, value: object) -> float:
@@ -35,6 +42,8 @@ def _checked(title: str, name: str, value: object) -> float:
 
 
 def _check_grad(title: str, w: object, grad: Array) -> None:
+    if "cupy" in modules:
+        together(title, w=w, grad=grad)
     array = real_array(title, "w", w)
     check_updated(title, "grad", grad, array.shape, array.dtype)
     if grad.size and overlap(array, grad):

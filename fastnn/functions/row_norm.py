@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import math
 import operator
+from sys import modules
 from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import check_out, checked_axis, parameter_dtype, plain, real_array, receiver, stored
+from fastnn.arrays import together
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.functions.normalization_arguments import (
@@ -47,7 +49,7 @@ def layer_norm(
     inv_std: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     title = "layer_norm"
-    if implementation("normalization") is native:
+    if implementation("normalization", x) is native:
         found = native._rows(x, axis, None, gamma, beta, eps, True, out, mean, inv_std)
         if found is not None:
             return found  # type: ignore[no-any-return]
@@ -72,7 +74,7 @@ def layer_norm_backward(
     accumulate: bool = False,
 ) -> tuple[Array, Array | None, Array | None]:
     title = "layer_norm_backward"
-    if implementation("normalization") is native:
+    if implementation("normalization", x) is native:
         found = native._rows_backward(dy, x, axis, None, gamma, mean, inv_std, True, out, dgamma, dbeta, accumulate)
         if found is not None:
             return found  # type: ignore[no-any-return]
@@ -96,7 +98,7 @@ def group_norm(
     inv_std: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     title = "group_norm"
-    if implementation("normalization") is native:
+    if implementation("normalization", x) is native:
         found = native._rows(x, None, groups, gamma, beta, eps, True, out, mean, inv_std)
         if found is not None:
             return found  # type: ignore[no-any-return]
@@ -121,7 +123,7 @@ def group_norm_backward(
     accumulate: bool = False,
 ) -> tuple[Array, Array | None, Array | None]:
     title = "group_norm_backward"
-    if implementation("normalization") is native:
+    if implementation("normalization", x) is native:
         found = native._rows_backward(dy, x, None, groups, gamma, mean, inv_std, True, out, dgamma, dbeta, accumulate)
         if found is not None:
             return found  # type: ignore[no-any-return]
@@ -144,7 +146,7 @@ def instance_norm(
     inv_std: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     title = "instance_norm"
-    if implementation("normalization") is native:
+    if implementation("normalization", x) is native:
         found = native._rows(x, None, native._each, gamma, beta, eps, True, out, mean, inv_std)
         if found is not None:
             return found  # type: ignore[no-any-return]
@@ -168,7 +170,7 @@ def instance_norm_backward(
     accumulate: bool = False,
 ) -> tuple[Array, Array | None, Array | None]:
     title = "instance_norm_backward"
-    if implementation("normalization") is native:
+    if implementation("normalization", x) is native:
         found = native._rows_backward(
             dy, x, None, native._each, gamma, mean, inv_std, True, out, dgamma, dbeta, accumulate
         )
@@ -191,7 +193,7 @@ def rms_norm(
     inv_rms: Array | None = None,
 ) -> tuple[Array, Array]:
     title = "rms_norm"
-    if implementation("normalization") is native:
+    if implementation("normalization", x) is native:
         number = _machine_eps(x.dtype) if eps is None and type(x) is np.ndarray else eps
         found = native._rows(x, axis, None, gamma, None, number, False, out, None, inv_rms)
         if found is not None:
@@ -215,7 +217,7 @@ def rms_norm_backward(
     accumulate: bool = False,
 ) -> tuple[Array, Array | None]:
     title = "rms_norm_backward"
-    if implementation("normalization") is native:
+    if implementation("normalization", x) is native:
         found = native._rows_backward(dy, x, axis, None, gamma, None, inv_rms, False, out, dgamma, None, accumulate)
         if found is not None:
             return found  # type: ignore[no-any-return]
@@ -237,14 +239,16 @@ def _rows(
     given: dict[str, Array | None],
 ) -> tuple[Array, ...]:
     """y and the statistics, for which memory may be `given`."""
+    if "cupy" in modules:
+        together(title, x=x, gamma=gamma, beta=beta, out=out, **given)
     shape, parameter_shape, statistics_shape = view
     dtype = parameter_dtype(x.dtype)
-    gamma, beta = affine_arrays(title, gamma, beta, parameter_shape, dtype)
+    gamma, beta = affine_arrays(title, gamma, beta, parameter_shape, dtype, x)
     check_out(title, out, x.shape, x.dtype, {"x": x, "gamma": gamma, "beta": beta})
     others = {"x": x, "gamma": gamma, "beta": beta, "out": out}
-    statistics = statistics_memory(title, given, statistics_shape, dtype, others)
-    y = receiver(out, x.shape, x.dtype)
-    implementation("normalization").row_norm(
+    statistics = statistics_memory(title, given, statistics_shape, dtype, others, x)
+    y = receiver(out, x.shape, x.dtype, x)
+    implementation("normalization", x).row_norm(
         plain(x).reshape(shape),
         y.reshape(shape),
         gamma.reshape(-1),
@@ -268,16 +272,19 @@ def _rows_backward(
     accumulate: bool,
 ) -> tuple[Any, ...]:
     """dx and the gradients of gamma and beta, for which memory may be `given`."""
+    if "cupy" in modules:
+        together(title, dy=dy, x=x, gamma=gamma, **statistics, out=out, **given)
     shape, parameter_shape, statistics_shape = view
     dy, x = gradient_arrays(title, dy, x)
     dtype = parameter_dtype(x.dtype)
-    weight, _ = affine_arrays(title, gamma, None, parameter_shape, dtype)
+    weight, _ = affine_arrays(title, gamma, None, parameter_shape, dtype, x)
     known = {name: parameter_array(title, name, value, statistics_shape, dtype) for name, value in statistics.items()}
     inputs = {"dy": dy, "x": x, "gamma": weight, **known}
     check_out(title, out, x.shape, x.dtype, inputs)
-    sums = gradients_memory(title, given, gamma is not None, accumulate, parameter_shape, dtype, {**inputs, "out": out})
-    dx = receiver(out, x.shape, x.dtype)
-    implementation("normalization").row_norm_backward(
+    wanted, others = gamma is not None, {**inputs, "out": out}
+    sums = gradients_memory(title, given, wanted, accumulate, parameter_shape, dtype, others, x)
+    dx = receiver(out, x.shape, x.dtype, x)
+    implementation("normalization", x).row_norm_backward(
         *(array.reshape(shape) for array in (plain(dy), plain(x), dx)),
         weight.reshape(-1),
         known["mean"].reshape(-1) if "mean" in known else None,

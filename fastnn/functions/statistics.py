@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import operator
+from sys import modules
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.arguments import parameter_dtype, plain, real_array, real_number
+from fastnn.arguments import bare, parameter_dtype, plain, real_array, real_number
+from fastnn.arrays import beside, namespace, on_device, together
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.fusion import Activation, fused
@@ -36,7 +38,7 @@ class ActivationStatistics(NamedTuple):
 @public(FUNCTIONS["dead_units"])
 def dead_units(y: npt.ArrayLike, *, axis: int = 1) -> tuple[Array, Array]:
     title = "dead_units"
-    y = np.asarray(real_array(title, "y", y))
+    y = bare(real_array(title, "y", y))
     try:
         number = operator.index(axis)
     except TypeError:
@@ -48,7 +50,7 @@ def dead_units(y: npt.ArrayLike, *, axis: int = 1) -> tuple[Array, Array]:
     count = math.prod(y.shape[:number] + y.shape[number + 1 :])
     if count == 0:
         raise ValueError(f"{title}: y has shape {y.shape}, no sample of any unit; expected one or more")
-    counts = implementation("statistics").inactive(
+    counts = implementation("statistics", y).inactive(
         plain(y).reshape(math.prod(y.shape[:number]), channels, math.prod(y.shape[number + 1 :]))
     )
     return counts == count, (counts / count).astype(parameter_dtype(y.dtype))
@@ -73,19 +75,25 @@ def activation_statistics(
 @public(FUNCTIONS["update_ratio"])
 def update_ratio(param: npt.ArrayLike, update: npt.ArrayLike) -> Any:
     title = "update_ratio"
-    arrays = [np.asarray(real_array(title, "param", param)), np.asarray(real_array(title, "update", update))]
+    if "cupy" in modules:
+        together(title, param=param, update=update)
+    arrays = [bare(real_array(title, "param", param)), bare(real_array(title, "update", update))]
     if arrays[0].shape != arrays[1].shape:
         raise ValueError(f"{title}: update has shape {arrays[1].shape}; expected param's, {arrays[0].shape}")
     if arrays[0].size == 0:
         raise ValueError(f"{title}: param has shape {arrays[0].shape}; expected one element or more")
-    kernels = implementation("optimizers")
-    norms = [np.sqrt(np.float64(kernels.power_sum(plain(array), 2.0))) for array in arrays]
+    kernels = implementation("optimizers", arrays[0])
+    sums = [kernels.power_sum(plain(array), 2.0) for array in arrays]
+    dtype = np.result_type(*(parameter_dtype(array.dtype) for array in arrays))
+    if on_device(arrays[0]):
+        return namespace(arrays[0]).sqrt(sums[1] / sums[0]).astype(dtype)
+    norms = [np.sqrt(np.float64(total)) for total in sums]
     with np.errstate(all="ignore"):
-        return np.result_type(*(parameter_dtype(array.dtype) for array in arrays)).type(norms[1] / norms[0])
+        return dtype.type(norms[1] / norms[0])
 
 
 def _described(title: str, y: Any, activation: Activation, margin: Any) -> ActivationStatistics:
-    y = np.asarray(real_array(title, "y", y))
+    y = bare(real_array(title, "y", y))
     dtype = parameter_dtype(y.dtype)
     chosen = fused(title, activation, y.dtype)
     margin = real_number(title, "margin", margin, low=0.0)
@@ -95,7 +103,10 @@ def _described(title: str, y: Any, activation: Activation, margin: Any) -> Activ
     if y.size == 0:
         raise ValueError(f"{title}: y has shape {y.shape}; expected one element or more")
     bounds = [bound for limit in ends for bound in _bounds(limit, margin, dtype)]
-    *numbers, inactive, low, high = implementation("statistics").describe(plain(y), bounds)
+    *numbers, inactive, low, high = implementation("statistics", y).describe(plain(y), bounds)
+    if on_device(y):
+        found = (*numbers, inactive / y.size, low / y.size, high / y.size)
+        return ActivationStatistics(*(beside(y, value).astype(dtype) for value in found))
     with np.errstate(all="ignore"):
         results = [dtype.type(value) for value in (*numbers, inactive / y.size, low / y.size, high / y.size)]
     return ActivationStatistics(*results)

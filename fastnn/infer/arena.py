@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple, TypeVar
 
-import numpy as np
-
-from fastnn.infer.graph import Array, Graph
-from fastnn.infer.steps import KINDS, scratch
+from fastnn.infer.graph import Graph
+from fastnn.infer.memory import LINE
+from fastnn.infer.steps import overwrites, scratch
 
 _Key = tuple[str, int, int]  # "value" and its number, or "scratch", a step and which
-LINE = 64  # bytes of a cache line, to which everything is aligned
+_Name = TypeVar("_Name", bound=Hashable)
 
 
 class Layout(NamedTuple):
@@ -24,10 +24,10 @@ class Layout(NamedTuple):
 
 
 def planned(graph: Graph) -> Layout:
-    """Place the values, the largest first, each at the lowest place that is free for as long as it is needed.
+    """Place the values.
 
-    The input and the result are the caller's and have no place here. An element-by-element step writes over the input
-    that it is the last to read.
+    The input and the result are the caller's and have no place here. A step that may write over an input does so if it
+    is the last to read it.
     """
     last, steps, unshared = graph.last_uses(), graph.steps, 0
     owner: dict[int, _Key] = {}
@@ -41,14 +41,28 @@ def planned(graph: Graph) -> Layout:
             break
         value, size = place + 1, _bytes(step.shape, graph.dtype.itemsize)
         key: _Key = ("value", value, 0)
-        over = [owner[each] for each in step.inputs if each and last[each] == place]
+        over = [owner[each] for each in overwrites(step) if each and last[each] == place]
         over = [each for each in over if blocks[each][0] == size]
-        if KINDS[step.op].in_place and over:
+        if over:
             key = over[0]
         blocks[key] = size, blocks[key][1] if key in blocks else place, last[value]
         owner[value] = key
         unshared += size
-    begins: dict[_Key, int] = {}
+    begins = placed(blocks)
+    values = {value: begins[key] for value, key in owner.items()}
+    rooms: dict[int, list[int]] = {place: [] for place in range(len(steps))}
+    for kind_of, place, number in blocks:
+        if kind_of == "scratch":
+            rooms[place].append(begins[kind_of, place, number])
+    size = max((begin + blocks[key][0] for key, begin in begins.items()), default=0)
+    return Layout(values, rooms, size, unshared)
+
+
+def placed(blocks: Mapping[_Name, tuple[int, int, int]]) -> dict[_Name, int]:
+    """Where blocks begin, of which the bytes and the first and last step that need them are given: the largest first,
+    each at the lowest place that is free for as long as it is needed.
+    """
+    begins: dict[_Name, int] = {}
     for key in sorted(blocks, key=lambda key: (-blocks[key][0], blocks[key][1])):
         size, first, end = blocks[key]
         taken = sorted(
@@ -62,21 +76,8 @@ def planned(graph: Graph) -> Layout:
                 break
             begin = max(begin, stop)
         begins[key] = begin
-    values = {value: begins[key] for value, key in owner.items()}
-    rooms: dict[int, list[int]] = {place: [] for place in range(len(steps))}
-    for kind_of, place, number in blocks:
-        if kind_of == "scratch":
-            rooms[place].append(begins[kind_of, place, number])
-    size = max((begin + blocks[key][0] for key, begin in begins.items()), default=0)
-    return Layout(values, rooms, size, unshared)
+    return begins
 
 
 def _bytes(shape: tuple[int, ...], itemsize: int) -> int:
     return -(-math.prod(shape) * itemsize // LINE) * LINE
-
-
-def block(size: int) -> Array:
-    """Memory of so many bytes that begins with a cache line."""
-    memory = np.empty(size + LINE, np.uint8)
-    begin = -memory.ctypes.data % LINE
-    return memory[begin : begin + size]

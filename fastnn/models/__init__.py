@@ -7,6 +7,7 @@
 | alexnet4 | Krizhevsky's 4-layer CIFAR network: three 5x5 convolutions, one linear layer | 3x32x32 | 89,706 |
 | vgg-small | Simonyan 2014 made small: three pairs of 3x3 convolutions, two linear layers | 3x32x32 | 551,146 |
 | resnet8, resnet14, resnet20 | He 2015 for CIFAR: 1, 2 or 3 residual blocks a stage | 3x32x32 | 78,042 and on |
+| mobilenet | Howard 2017 made small: a 3x3 convolution, five depthwise separable blocks | 3x32x32 | 136,778 |
 
 All take any activation of the table, batch norm or none, dropout or none, another input shape and number of classes.
 """

@@ -54,10 +54,19 @@ class Plan:
         return [(f"fc{place}", layer), *self.norm(place, outputs, 1), self.act(place)]
 
     def conv(
-        self, place: object, inputs: int, outputs: int, size: int, padding: int, stride: int = 1, act: bool = True
+        self,
+        place: object,
+        inputs: int,
+        outputs: int,
+        size: int,
+        padding: int,
+        stride: int = 1,
+        act: bool = True,
+        groups: int = 1,
     ) -> list[Part]:
         """Convolution, batch norm, activation; the bias as in `linear`."""
-        layer = self.nn.Conv2d(inputs, outputs, size, stride=stride, padding=padding, bias=not self.batch_norm)
+        bias = not self.batch_norm
+        layer = self.nn.Conv2d(inputs, outputs, size, stride=stride, padding=padding, groups=groups, bias=bias)
         return [(f"conv{place}", layer), *self.norm(place, outputs, 2), *([self.act(place)] if act else [])]
 
     def image(self, smallest: int) -> tuple[int, int, int]:

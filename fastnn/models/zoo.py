@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from fastnn import nn as layers
 from fastnn.arguments import flag
-from fastnn.models import plain, residual
+from fastnn.models import mobile, plain, residual
 from fastnn.models.plan import Plan
 from fastnn.nn import Module
 from fastnn.nn.activations import LAYERS
@@ -42,6 +42,7 @@ ZOO: dict[str, Entry] = {
     "resnet8": Entry(partial(residual.resnet, blocks=1), _COLOUR),
     "resnet14": Entry(partial(residual.resnet, blocks=2), _COLOUR),
     "resnet20": Entry(partial(residual.resnet, blocks=3), _COLOUR),
+    "mobilenet": Entry(mobile.mobilenet, _COLOUR),
 }
 
 
@@ -80,7 +81,7 @@ def create(
         callable that makes a layer
     batch_norm: after every convolution and hidden linear layer or not; None: as the network has it
     dropout: the probability of dropping; 0 or False: none; True: on, at the usual rate; None: as the network has it
-    options: of the network: `hidden` of mlp, `pool` of lenet5, `width` of vgg-small, `shortcut` and
+    options: of the network: `hidden` of mlp, `pool` of lenet5, `width` of vgg-small and mobilenet, `shortcut` and
         `zero_init_residual` of the residual networks; see `about(name)`
 
     ValueError names what is wrong and what there is.

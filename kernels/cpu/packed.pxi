@@ -3,7 +3,7 @@
 cdef extern from "program.hpp" namespace "fastnn_cpu" nogil:
     const char[] kOperationCapsule
     struct Operation:
-        void (*run)(const Operation*, void* const*) noexcept nogil
+        cbool (*run)(const Operation*, void* const*) noexcept nogil
         int count
         int types[4]
         int64_t bytes[4]
@@ -51,7 +51,7 @@ cdef void packed_body(void* context, int64_t begin, int64_t end) noexcept nogil:
         tasks.run(tasks.job, k % tasks.chunks * packed_rows, k // tasks.chunks)
 
 
-cdef void run_packed(const Operation* self, void* const* arrays) noexcept nogil:
+cdef cbool run_packed(const Operation* self, void* const* arrays) noexcept nogil:
     cdef const PackedLayer* layer = <const PackedLayer*> self
     cdef PackedTasks tasks
     cdef int isa = runtime.active_isa()
@@ -67,6 +67,7 @@ cdef void run_packed(const Operation* self, void* const* arrays) noexcept nogil:
         packed_body(&tasks, 0, count)
     else:
         runtime.pool.parallel_for(count, 1, packed_body, &tasks)
+    return True
 
 
 cdef class Packed:

@@ -8,7 +8,8 @@ namespace fastnn_cpu {
 // one offer it as their attribute `operation`, a capsule of this name.
 struct Operation {
   static constexpr int most = 4;
-  void (*run)(const Operation* self, void* const* arrays);  // inputs, then the result; any thread, without the GIL
+  // On inputs, then the result; on any thread, without the GIL. False where there is no memory.
+  bool (*run)(const Operation* self, void* const* arrays);
   int count;                                                // of its arrays
   int types[most];                                          // NumPy's numbers of their dtypes
   std::int64_t bytes[most];                                 // that they have at least

@@ -72,6 +72,7 @@ cdef class Program:
         cdef int stage, k
         cdef Place* place
         cdef void* outside[2]
+        cdef bint done
         for stage in range(self.count):
             for k in range(self.stages[stage].operation.count):
                 place = &self.stages[stage].places[k]
@@ -79,12 +80,14 @@ cdef class Program:
                     fit(self.stages[stage].operation, k, out if place.result else x)
         outside[0], outside[1] = data(x), data(out)
         if self.work < nogil_from:
-            self.go(outside)
+            done = self.go(outside)
         else:
             with nogil:
-                self.go(outside)
+                done = self.go(outside)
+        if not done:
+            raise MemoryError("session: no memory to work in")
 
-    cdef void go(self, void* const* outside) noexcept nogil:
+    cdef bint go(self, void* const* outside) noexcept nogil:
         cdef int stage, k
         cdef const Stage* at
         cdef void* arrays[4]
@@ -92,4 +95,6 @@ cdef class Program:
             at = &self.stages[stage]
             for k in range(at.operation.count):
                 arrays[k] = at.places[k].fixed if at.places[k].fixed != NULL else outside[at.places[k].result]
-            at.operation.run(at.operation, arrays)
+            if not at.operation.run(at.operation, arrays):
+                return False
+        return True

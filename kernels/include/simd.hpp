@@ -29,6 +29,14 @@
 //   store64(p, u, base)          unsigned lanes as 64-bit integers, base added to each
 //   at_least16<V>(p, c)          mask: is lane i's 16-bit number p[i] >= c? For c from 0 to 65535, any alignment
 //
+// For quantized numbers (V = float or vfloat; int32 lanes are bits_t<V>):
+//   widen8<V>(p), widen_signed8<V>(p)    lanes<V> bytes as int32 lanes
+//   narrow8(p, b)                lanes from 0 to 255 as bytes
+//   load_bits(p, V())            lanes<V> words from any address
+//   to_float<V>(b)               int32 lanes as floats, rounded to nearest even
+//   multiply16(a, b)             a times the lower half of b, as int16, for a from 0 to 32767
+//   vbytes                       sixteen bytes: load_bytes(p), store_bytes(p, b), vmax(a, b)
+//
 // Beside V stands the word type W, for random numbers: u32, or vwords, which holds one 32-bit word of each of
 // word_lanes<W> blocks of four. Only W's own operations see how its lanes are arranged.
 //
@@ -148,3 +156,4 @@ FASTNN_END
 #include "simd/generic.hpp"
 #endif
 #include "simd/common.hpp"
+#include "simd/bytes.hpp"

@@ -13,10 +13,11 @@ from fastnn.infer.steps.kind import Call, Constants, Function, Kind, Site, funct
 
 def _function(step: Step, c: Constants) -> Function:
     call = functions.conv1d if c["weight"].ndim == 3 else functions.conv2d
-    return lambda x, out=None: call(x, c["weight"], c.get("bias"), *_options(step), activation=step.activation, out=out)
+    return lambda x, out=None: call(x, c["weight"], c.get("bias"), *sliding(step), activation=step.activation, out=out)
 
 
-def _options(step: Step) -> tuple[Any, Any, Any, Any]:
+def sliding(step: Step) -> tuple[Any, Any, Any, Any]:
+    """stride, padding, dilation, groups"""
     given = step.options
     return given["stride"], given["padding"], given["dilation"], given["groups"]
 
@@ -25,7 +26,7 @@ def _kernel(site: Site) -> Call:
     step, c = site.step, site.constants
     weight, axes = c["weight"], c["weight"].ndim - 2
     title, shape = f"conv{axes}d", (site.batch, *step.inputs_as[0])
-    x_shape, w_shape, y_shape, options = geometry(title, shape, weight.shape, *_options(step), axes)
+    x_shape, w_shape, y_shape, options = geometry(title, shape, weight.shape, *sliding(step), axes)
     then = fused("conv", step.activation, site.dtype) or (None, ())
     arrays = [site.x(0, x_shape), weight.reshape(w_shape), c.get("bias"), site.y(y_shape)]
     return implementation("convolution").forward, [*arrays, *options, *then, None]

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from fastnn.dispatch import implementation
-from fastnn.infer.graph import Step
+from fastnn.infer.graph import Shape, Step
 from fastnn.infer.steps.kind import Call, Constants, Function, Kind, Room, Site, functions
-from fastnn.pooled import adaptive_plan, average_plan, global_plan, max_plan, window_options
+from fastnn.pooled import Plan, adaptive_plan, average_plan, global_plan, max_plan, window_options
 
 
 def _function(step: Step, c: Constants) -> Function:
@@ -20,23 +20,24 @@ def _function(step: Step, c: Constants) -> Function:
     return lambda x, out=None: call(x, **step.options, out=out)
 
 
-def _kernel(site: Site) -> Call:
-    step, where = site.step, "x has shape"
-    name, given, shape = step.op, step.options, (site.batch, *step.inputs_as[0])
-    axes = len(shape) - 2
+def plan(step: Step, shape: Shape) -> Plan:
+    """The kernel of a step for input of that shape, batch included, and what it takes beside arrays."""
+    name, given, axes, where = step.op, step.options, len(shape) - 2, "x has shape"
     if name == "global_avg_pool":
-        plan = global_plan(name, shape, where)
-    elif name == "adaptive_avg_pool":
-        plan = adaptive_plan(name, shape, axes, where, given["output_size"])
-    else:
-        keys = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-        options = window_options(name, axes, *(given.get(key, 1) for key in keys))
-        if name == "max_pool":
-            plan = max_plan(name, shape, axes, *options)
-        else:
-            plan = average_plan(name, shape, axes, where, given["count_include_pad"], *options)
-    arrays = [site.x(), site.y(plan.y), *([None] if name == "max_pool" else [])]
-    return getattr(implementation("pooling"), plan.kernel), [*arrays, *plan.arguments]
+        return global_plan(name, shape, where)
+    if name == "adaptive_avg_pool":
+        return adaptive_plan(name, shape, axes, where, given["output_size"])
+    keys = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    options = window_options(name, axes, *(given.get(key, 1) for key in keys))
+    if name == "max_pool":
+        return max_plan(name, shape, axes, *options)
+    return average_plan(name, shape, axes, where, given["count_include_pad"], *options)
+
+
+def _kernel(site: Site) -> Call:
+    found = plan(site.step, (site.batch, *site.step.inputs_as[0]))
+    arrays = [site.x(), site.y(found.y), *([None] if site.step.op == "max_pool" else [])]
+    return getattr(implementation("pooling"), found.kernel), [*arrays, *found.arguments]
 
 
 def _fractional(step: Step, c: Constants) -> Function:

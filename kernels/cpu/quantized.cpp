@@ -1,0 +1,289 @@
+// Everything quantized but the matrix product, for one instruction set.
+//
+// The floor is reading and writing a byte an element; a multiplication takes it as an int32 lane, which costs a
+// widening load, a multiply-add of pairs of 16-bit numbers and an addition for each tap of a depthwise convolution.
+// Tried and rejected: the 8-bit pairwise product of SSSE3, which saturates; two taps in one 16-bit pair, whose merging
+// costs what it saves.
+#include "quantized.hpp"
+
+#include "quantized_finish.hpp"
+
+FASTNN_BEGIN
+namespace {
+
+using namespace fastnn_cpu;
+using std::int64_t;
+
+// f(V(), i) for vectors from begin on, then f(float(), i) for the elements that are left.
+template <class F>
+FASTNN_FN void each(int64_t begin, int64_t end, const F& f) {
+  for (; begin + lanes<vfloat> <= end; begin += lanes<vfloat>) f(vfloat(0.0f), begin);
+  for (; begin < end; ++begin) f(0.0f, begin);
+}
+
+FASTNN_FN int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+FASTNN_FN int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+void depthwise(const void* context, int64_t begin, int64_t end) {
+  const auto& job = *static_cast<const DepthwiseJob*>(context);
+  const Sliding& at = job.at;
+  const int64_t channels = at.channels, row = at.width * channels;
+  const finisher<vfloat> vectors(job.finish);
+  const finisher<float> singles(job.finish);
+  for (int64_t r = begin; r < end; ++r) {
+    const int64_t image = r / at.rows, top = (r - image * at.rows) * at.stride[0] - at.before[0];
+    const u8* const from = job.x + image * at.height * row;
+    for (int64_t q = 0; q < at.columns; ++q) {
+      const int64_t left = q * at.stride[1] - at.before[1];
+      u8* const to = job.y + (r * at.columns + q) * channels;
+      each(0, channels, [&](auto v, int64_t c) {
+        using V = decltype(v);
+        bits_t<V> acc = load_bits(job.bias + c, v);
+        const bits_t<V> outside(static_cast<u32>(job.x_zero));
+        const s8* w = job.weight + c;
+        for (int64_t i = 0, h = top; i < at.kernel[0]; ++i, h += at.dilation[0]) {
+          const bool row_inside = h >= 0 && h < at.height;
+          for (int64_t j = 0, k = left; j < at.kernel[1]; ++j, k += at.dilation[1], w += channels) {
+            const bool inside = row_inside && k >= 0 && k < at.width;
+            const bits_t<V> tap = inside ? widen8<V>(from + h * row + k * channels + c) : outside;
+            acc = acc + multiply16(tap, widen_signed8<V>(w));
+          }
+        }
+        const V m = load<V>(job.finish.multiplier + c);
+        if constexpr (lanes<V> == 1)
+          narrow8(to + c, singles(acc, m));
+        else
+          narrow8(to + c, vectors(acc, m));
+      });
+    }
+  }
+}
+
+// Where fewer than sixteen bytes belong to the pixel the others are written as well, while those of the pixels that
+// follow, which are done later, are there to take them.
+void max_pool(const void* context, int64_t begin, int64_t end) {
+  const auto& job = *static_cast<const MaxPoolJob*>(context);
+  const Sliding& at = job.at;
+  const int64_t channels = at.channels, row = at.width * channels, out_row = at.columns * channels;
+  const u8* const stop = job.y + end * out_row;
+  for (int64_t r = begin; r < end; ++r) {
+    const int64_t image = r / at.rows, top = (r - image * at.rows) * at.stride[0] - at.before[0];
+    const u8* const from = job.x + image * at.height * row;
+    const u8* const last = from + at.height * row;
+    u8* to = job.y + r * out_row;
+    for (int64_t q = 0; q < at.columns; ++q, to += channels) {
+      const int64_t left = q * at.stride[1] - at.before[1];
+      for (int64_t c = 0; c < channels; c += 16) {
+        const int64_t n = smaller(16, channels - c);
+        vbytes best = {};
+        for (int64_t i = 0, h = top; i < at.kernel[0]; ++i, h += at.dilation[0]) {
+          if (h < 0 || h >= at.height) continue;
+          for (int64_t j = 0, k = left; j < at.kernel[1]; ++j, k += at.dilation[1]) {
+            if (k < 0 || k >= at.width) continue;
+            const u8* const tap = from + h * row + k * channels + c;
+            if (last - tap >= 16) {
+              best = vmax(best, load_bytes(tap));
+            } else {
+              u8 rest[16] = {};
+              for (int64_t l = 0; l < n; ++l) rest[l] = tap[l];
+              best = vmax(best, load_bytes(rest));
+            }
+          }
+        }
+        if (stop - (to + c) >= 16) {
+          store_bytes(to + c, best);
+        } else {
+          u8 rest[16];
+          store_bytes(rest, best);
+          for (int64_t l = 0; l < n; ++l) to[c + l] = rest[l];
+        }
+      }
+    }
+  }
+}
+
+void average_pool(const void* context, int64_t begin, int64_t end) {
+  const auto& job = *static_cast<const MeanJob*>(context);
+  const int64_t channels = job.channels, row = job.width * channels;
+  const finisher<vfloat> vectors(job.finish);
+  const finisher<float> singles(job.finish);
+  for (int64_t r = begin; r < end; ++r) {
+    const int64_t image = r / job.rows, p = r - image * job.rows;
+    const u8* const from = job.x + image * job.height * row;
+    for (int64_t q = 0; q < job.columns; ++q) {
+      const int64_t count = int64_t(job.bottom[p] - job.top[p]) * (job.right[q] - job.left[q]);
+      const u32 start = static_cast<u32>(-count * job.x_zero);
+      const float multiplier = job.finish.multiplier[p * job.columns + q];
+      u8* const to = job.y + (r * job.columns + q) * channels;
+      each(0, channels, [&](auto v, int64_t c) {
+        using V = decltype(v);
+        bits_t<V> acc(start);
+        for (int64_t h = job.top[p]; h < job.bottom[p]; ++h)
+          for (int64_t k = job.left[q]; k < job.right[q]; ++k) acc = acc + widen8<V>(from + h * row + k * channels + c);
+        if constexpr (lanes<V> == 1)
+          narrow8(to + c, singles(acc, multiplier));
+        else
+          narrow8(to + c, vectors(acc, V(multiplier)));
+      });
+    }
+  }
+}
+
+void add(const void* context, int64_t begin, int64_t end) {
+  const auto& job = *static_cast<const SumJob*>(context);
+  each(begin, end, [&](auto v, int64_t i) {
+    using V = decltype(v);
+    using B = bits_t<V>;
+    const B a = multiply16(widen8<V>(job.a + i), B(static_cast<u32>(job.by_a)));
+    const B b = multiply16(widen8<V>(job.b + i), B(static_cast<u32>(job.by_b)));
+    narrow8(job.y + i, finisher<V>(job.finish)(a + b + B(static_cast<u32>(job.bias)), V(*job.finish.multiplier)));
+  });
+}
+
+void lookup(const void* context, int64_t begin, int64_t end) {
+  const auto& job = *static_cast<const LookupJob*>(context);
+  for (int64_t i = begin; i < end; ++i) job.y[i] = job.table[job.x[i]];
+}
+
+void window(const void* context, int64_t begin, int64_t end) {
+  const auto& job = *static_cast<const WindowJob*>(context);
+  const int64_t row = job.width * job.channels, out_row = job.columns * job.depth;
+  const auto size = [](int64_t n) { return static_cast<std::size_t>(n); };
+  for (int64_t r = begin; r < end; ++r) {
+    const int64_t image = r / job.rows, h = (r - image * job.rows) * job.stride - job.top;
+    u8* const to = job.y + r * out_row;
+    if (h < 0 || h >= job.height) {
+      __builtin_memset(to, job.fill, size(out_row));
+      continue;
+    }
+    const u8* const from = job.x + (image * job.height + h) * row;
+    if (job.stride == 1 && job.channels == job.depth && job.left >= 0) {
+      const int64_t before = smaller(job.left, job.columns), n = smaller(job.width, job.columns - before);
+      __builtin_memset(to, job.fill, size(before * job.depth));
+      FASTNN_MEMCPY(to + before * job.depth, from, size(n * job.depth));
+      __builtin_memset(to + (before + n) * job.depth, job.fill, size((job.columns - before - n) * job.depth));
+      continue;
+    }
+    for (int64_t q = 0; q < job.columns; ++q) {
+      const int64_t k = q * job.stride - job.left, n = k >= 0 && k < job.width ? job.channels : 0;
+      FASTNN_MEMCPY(to + q * job.depth, from + (n ? k * job.channels : 0), size(n));
+      __builtin_memset(to + q * job.depth + n, job.fill, size(job.depth - n));
+    }
+  }
+}
+
+// Calls f(image, first, last) for the positions [begin, end) of all images, image by image.
+template <class F>
+FASTNN_FN void by_image(int64_t positions, int64_t begin, int64_t end, const F& f) {
+  while (begin < end) {
+    const int64_t image = begin / positions, first = begin - image * positions;
+    const int64_t last = smaller(positions, first + end - begin);
+    f(image, first, last);
+    begin += last - first;
+  }
+}
+
+void quantize(const void* context, int64_t begin, int64_t end) {
+  const auto& job = *static_cast<const ConvertJob*>(context);
+  const int64_t channels = job.channels, positions = job.positions;
+  const Requantization all = {&job.by, job.zero, 0, 255};
+  by_image(positions, begin, end, [&](int64_t image, int64_t first, int64_t last) {
+    const float* const from = job.values + image * channels * positions;
+    u8* const to = job.bytes + image * channels * positions;
+    each(first, last, [&](auto v, int64_t s) {
+      using V = decltype(v);
+      const finisher<V> finish(all);
+      const auto at = [&](int64_t c) { return finish.rounded(load<V>(from + c * positions + s) * V(job.by)); };
+      if (channels == 1) return narrow8(to + s, at(0));
+      // four channels of a position are one word
+      for (int64_t c = 0; c < channels; c += 4) {
+        const int64_t n = smaller(4, channels - c);
+        bits_t<V> words = at(c);
+        if (n > 1) words = words | shl<8>(at(c + 1));
+        if (n > 2) words = words | shl<16>(at(c + 2));
+        if (n > 3) words = words | shl<24>(at(c + 3));
+        u32 lane[lanes<V>];
+        FASTNN_MEMCPY(lane, &words, sizeof lane);
+        u8* pixel = to + s * channels + c;
+        // the fourth byte of three channels is the first of the next position, which comes later
+        for (int l = 0; l < lanes<V>; ++l, pixel += channels) {
+          if (n == 4 || (n == 3 && channels == 3 && l + 1 < lanes<V>))
+            FASTNN_MEMCPY(pixel, &lane[l], 4);
+          else
+            for (int64_t k = 0; k < n; ++k) pixel[k] = static_cast<u8>(lane[l] >> (8 * k));
+        }
+      }
+    });
+  });
+}
+
+void dequantize(const void* context, int64_t begin, int64_t end) {
+  const auto& job = *static_cast<const ConvertJob*>(context);
+  const int64_t channels = job.channels, positions = job.positions;
+  by_image(positions, begin, end, [&](int64_t image, int64_t first, int64_t last) {
+    const u8* const from = job.bytes + image * channels * positions;
+    float* const to = job.values + image * channels * positions;
+    for (int64_t c = 0; c < channels; ++c)
+      for (int64_t s = first; s < last; ++s)
+        to[c * positions + s] = static_cast<float>(from[s * channels + c] - job.zero) * job.by;
+  });
+}
+
+void quantize_rows(const void* context, int64_t begin, int64_t end) {
+  const auto& job = *static_cast<const RowsJob*>(context);
+  for (int64_t r = begin; r < end; ++r) {
+    const float* const x = job.x + r * job.length;
+    vfloat lows(0.0f), highs(0.0f);
+    float low = 0, high = 0;
+    each(0, job.length, [&](auto v, int64_t i) {
+      using V = decltype(v);
+      const V value = load<V>(x + i);
+      if constexpr (lanes<V> == 1) {
+        low = vmin(value, low);
+        high = vmax(value, high);
+      } else {
+        lows = vmin(value, lows);
+        highs = vmax(value, highs);
+      }
+    });
+    if constexpr (lanes<vfloat> > 1) {
+      low = vmin(-fold_max(-lows), low);
+      high = vmax(fold_max(highs), high);
+    }
+    float scale = (high - low) / 255.0f, inverse = 1.0f / scale;
+    constexpr float most = format<float>::largest;
+    if (!(scale <= most && inverse <= most)) scale = inverse = 1.0f;
+    const finisher<float> nearest({nullptr, 0, 0, 255});
+    const int zero = static_cast<int>(nearest.rounded(-low * inverse));
+    job.scale[r] = scale;
+    job.zero[r] = zero;
+    u8* const y = job.y + r * job.length;
+    const Requantization all = {nullptr, zero, 0, 255};
+    each(0, job.length, [&](auto v, int64_t i) {
+      using V = decltype(v);
+      narrow8(y + i, finisher<V>(all).rounded(load<V>(x + i) * V(inverse)));
+    });
+  }
+}
+
+void finish_rows(const void* context, int64_t begin, int64_t end) {
+  const auto& job = *static_cast<const FinishJob*>(context);
+  for (int64_t r = begin; r < end; ++r) {
+    const int64_t row = r * job.outputs;
+    // sums reach further than 16 bits, and the difference fits where the product may not: integers wrap
+    const u32 zero = static_cast<u32>(job.zero[r]);
+    for (int64_t n = 0; n < job.outputs; ++n) {
+      const u32 exact = static_cast<u32>(job.acc[row + n]) - zero * static_cast<u32>(job.sums[n]);
+      const float value = to_float<float>(exact) * (job.scale[r] * job.weight_scale[n]) + job.bias[n];
+      job.y[row + n] = vmin(job.high, vmax(job.low, value));
+    }
+  }
+}
+
+constexpr Quantized table = {depthwise, max_pool, average_pool, add,           lookup,
+                             window,    quantize, dequantize,   quantize_rows, finish_rows};
+
+}  // namespace
+FASTNN_END
+
+FASTNN_FAMILY_TABLE(Quantized, quantized, fastnn::table)

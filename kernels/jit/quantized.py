@@ -1,0 +1,31 @@
+"""Quantized arithmetic under Numba: the compiled kernels, whose integers leave a second writing nothing to differ in."""
+
+from __future__ import annotations
+
+from fastnn.kernels.cpu.quantized import (
+    add,
+    average_pool,
+    depthwise,
+    dequantize,
+    finish_rows,
+    lookup,
+    matmul,
+    max_pool,
+    quantize,
+    quantize_rows,
+    window,
+)
+
+__all__ = [
+    "add",
+    "average_pool",
+    "depthwise",
+    "dequantize",
+    "finish_rows",
+    "lookup",
+    "matmul",
+    "max_pool",
+    "quantize",
+    "quantize_rows",
+    "window",
+]

@@ -1,0 +1,1 @@
+"""CUDA and CuPy without a GPU: what the tests of kernels/cuda run on."""
