@@ -53,7 +53,7 @@ cdef void int8_body(void* context, int64_t begin, int64_t end) noexcept nogil:
         tasks.run(tasks.job, k % tasks.chunks * int8_rows, k // tasks.chunks * int8_outputs)
 
 
-cdef void run_int8(const Operation* self, void* const* arrays) noexcept nogil:
+cdef cbool run_int8(const Operation* self, void* const* arrays) noexcept nogil:
     cdef const Int8Layer* layer = <const Int8Layer*> self
     cdef Int8Tasks tasks
     cdef int isa = runtime.active_isa()
@@ -68,6 +68,7 @@ cdef void run_int8(const Operation* self, void* const* arrays) noexcept nogil:
         int8_body(&tasks, 0, count)
     else:
         runtime.pool.parallel_for(count, 1, int8_body, &tasks)
+    return True
 
 
 cdef int of_kind(str name, object array, int type_num, int ndim) except -1:
