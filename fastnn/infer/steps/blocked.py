@@ -10,6 +10,7 @@ blocked_avg_pool: counts, the divisor's factors by row and by column.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -40,19 +41,20 @@ def shape_of(image: Shape) -> Shape:
 
 def takes(step: Step, c: Constants) -> bool:
     """Has this convolution a blocked form? Not if its groups end within blocks, unless each is one channel."""
-    outputs, inner = c["weight"].shape[:2]
+    outputs, inner = map(int, c["weight"].shape[:2])
     groups = outputs if inner == 0 else step.inputs_as[0][0] // inner
     if groups == 1:
-        return bool(outputs >= _FEWEST)
-    return inner == 1 and groups == outputs or (inner % CHANNELS == 0 and outputs // groups % CHANNELS == 0)
+        return outputs >= _FEWEST
+    return (inner == 1 and groups == outputs) or (inner % CHANNELS == 0 and outputs // groups % CHANNELS == 0)
 
 
 def convolution_options(step: Step, c: Constants) -> dict[str, Any]:
     """Of a step "conv"."""
     weight, given = c["weight"], step.options
     axes = weight.ndim - 2
-    names = "stride", "padding", "dilation", "groups"
-    found = geometry(f"conv{axes}d", (1, *step.inputs_as[0]), weight.shape, *(given[name] for name in names), axes)
+    title, shape = f"conv{axes}d", (1, *step.inputs_as[0])
+    stride, padding, dilation, groups = (given[name] for name in ("stride", "padding", "dilation", "groups"))
+    found = geometry(title, shape, weight.shape, stride, padding, dilation, groups, axes)
     x, w, y, (stride, before, dilation, groups) = found
     depthwise = groups > 1 and w[0] == groups and w[1] == 1
     return {
@@ -143,7 +145,7 @@ def _packed(site: Site, role: str, pack: Any) -> Array:
 
 def _pool(site: Site) -> Call:
     options = site.step.options
-    factors = None, None
+    factors: tuple[Array | None, Array | None] = None, None
     if "counts" in options:
         rows, cols = (np.array(each, np.float64) for each in options["counts"])
         factors = rows, cols
@@ -152,9 +154,10 @@ def _pool(site: Site) -> Call:
 
 
 def _step(site: Site, kind: str, *more: Any, **named: Any) -> native.Step:
+    made: Callable[..., native.Step] = native.Step
     options, names = site.step.options, ("kernel", "stride", "before", "dilation")
     shapes = ((site.batch, *options[name]) for name in ("x", "sums" if "sums" in options else "y"))
-    return native.Step(kind, *shapes, *(options[name] for name in names), *more, **named)
+    return made(kind, *shapes, *(options[name] for name in names), *more, **named)
 
 
 def _turn(site: Site) -> Call:
