@@ -233,6 +233,27 @@ class Session:
 
         save(self, path)
 
+    def export_c(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        header: str | os.PathLike[str] | None = None,
+        notes: str = "",
+    ) -> None:
+        """Write the session as one C99 file, weights included, that needs no library but C's own and allocates nothing.
+
+        It defines `NAME_run(x, y, workspace)`, for a batch of the session's size or, where that is free, one sample,
+        and `NAME_sizes(sizes)`; a comment at its top says the rest. Results are the session's, bit for bit.
+
+        name: of the functions, a name in C; None: made of the file's
+        header: a file with the declarations, for programs that call them
+        notes: for that comment, what a reader should know: what x is, and y
+        """
+        from fastnn.infer.c import export_c
+
+        export_c(self, path, name=name, header=header, notes=notes)
+
     def __repr__(self) -> str:
         size = "N" if self.batch is None else self.batch
         shapes = [str((size, *shape)).replace("'", "") for shape in (self.input_shape, self.output_shape)]
