@@ -11,7 +11,7 @@ constexpr i64 block = 16;
 constexpr int float32_number = 11;  // NumPy's, of its type
 // Of what a band sees: half of a second-level cache; where every element is soon used up, of a first-level cache.
 constexpr i64 band_bytes = 256 << 10, short_band_bytes = 24 << 10;
-constexpr i64 parallel_from = 1 << 18;  // terms from which a second thread pays, of 16 each
+constexpr i64 parallel_from = 1 << 16;  // terms from which a second thread pays, of 16 each
 constexpr i64 slack = 128;              // tiles reach past the ends of lines
 
 i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
