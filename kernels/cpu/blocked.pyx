@@ -64,7 +64,7 @@ cdef class Step:
     kernel, stride, before, dilation: of rows and columns; before is the padding in front
     groups, planes: of "conv"; planes says that x is (N, C, H, W), else it lies in blocks
     pool: of "conv" and "depthwise": the result is the maxima over squares of 2 by 2 of what has y_shape
-    added: a second input, of the layout of y, is added before the activation; it may be y if that has an even width
+    added: a second input, of the layout of y, is added before the activation; it may be y if that has an even width, of "conv"
     weight, bias: packed by `pack`; counts: of "avg_pool", the factors of each row's and each column's divisor, float64
     activation: name and parameters, or None
 

@@ -31,6 +31,8 @@ void plan(Blocked& c, bool adds) {
   c.out_blocks = dense ? ceil_div(c.outputs / c.groups, block) : 1;
   c.unit = c.planes ? 1 : block;
   c.narrow = dense && c.planes && !adds && c.groups == 1 && c.outputs <= 8 && c.stride[0] == 1 && c.stride[1] == 1;
+  c.runs = c.kind == blocked_depthwise && c.kernel[0] == 3 && c.kernel[1] == 3 && c.dilation[0] == 1 &&
+           c.dilation[1] == 1 && c.stride[1] <= 2 && c.out_cols >= 8;
   c.copies = c.narrow || c.before[0] > 0 || c.before[1] > 0 || reach(c, 0, c.out_rows) > c.rows ||
              reach(c, 1, c.out_cols) > c.cols;
   c.pitch = c.copies ? reach(c, 1, c.out_cols) : c.cols;

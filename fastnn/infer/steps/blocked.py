@@ -171,7 +171,8 @@ def _none(step: Step, c: Constants) -> Function:
 
 def overwrites(step: Step) -> tuple[int, ...]:
     """What is added may give its place to the result where no position is computed twice (blocked.hpp)."""
-    if len(step.inputs) < 2 or step.inputs[0] == step.inputs[1] or step.options["y"][2] % 2:
+    options = step.options
+    if len(step.inputs) < 2 or step.inputs[0] == step.inputs[1] or options["y"][2] % 2 or options["depthwise"]:
         return ()
     return step.inputs[1:]
 
