@@ -13,7 +13,9 @@ import pytest
 from layouts import active, num_threads
 
 import fastnn as fnn
-from fastnn.kernels.cpu import blocked, runtime
+from fastnn.kernels import blocks
+from fastnn.kernels.cpu import runtime
+from fastnn.kernels.cpu.linear import Program
 
 FUSED = [isa for isa in runtime.isas() if isa != "v2"]
 KERNELS = Path(__file__).parent.parent / "kernels"
@@ -31,6 +33,10 @@ def to_blocks(x: Any, rest: float = 0.0) -> Any:
 def from_blocks(y: Any, channels: int) -> Any:
     samples, _, rows, cols, _ = y.shape
     return y.transpose(0, 1, 4, 2, 3).reshape(samples, -1, rows, cols)[:, :channels]
+
+
+def do(step: Any, *arrays: Any) -> None:
+    Program([(step, arrays)]).run(None, None)
 
 
 class Problem:
@@ -67,14 +73,13 @@ class Problem:
         pool: bool = False,
         activation: Any = None,
         rest: float = 0.0,
-        bias: bool = True,
     ) -> Any:
         """What the kernel makes of it, as (N, O, H, W); `rest` fills up the last block of channels of its inputs."""
         stride, padding, dilation, groups = self.options
         depthwise = 1 < groups == self.x.shape[1] == len(self.weight)
         groups = 1 if depthwise else groups
         shape = self.want.shape
-        made = blocked.Step(
+        made = blocks.step(
             "depthwise" if depthwise else "conv",
             self.x.shape,
             shape,
@@ -82,18 +87,18 @@ class Problem:
             (stride, stride),
             (padding, padding),
             (dilation, dilation),
-            groups,
-            planes,
-            pool,
-            added,
-            blocked.pack(self.weight, groups),
-            blocked.pack_channels(self.bias if bias else 0 * self.bias, groups),
+            groups=groups,
+            planes=planes,
+            pool=pool,
+            adds=added,
+            weight=blocks.pack(self.weight, groups),
+            bias=blocks.pack_channels(self.bias, groups),
             activation=activation,
         )
-        blocks, rows, cols = -(-shape[1] // 16), *(length // 2 if pool else length for length in shape[2:])
-        y = np.full((shape[0], blocks, rows, cols, 16), np.nan, np.float32)
+        rows, cols = (length // 2 if pool else length for length in shape[2:])
+        y = np.full((shape[0], -(-shape[1] // 16), rows, cols, 16), np.nan, np.float32)
         x = self.x if planes else to_blocks(self.x, rest)
-        made(x, *([to_blocks(self.added, rest)] if added else []), y)
+        do(made, x, *([to_blocks(self.added, rest)] if added else []), y)
         return from_blocks(y, shape[1])
 
 
@@ -199,10 +204,12 @@ def test_activation_and_sum(activation: Any) -> None:
 def test_what_is_added_may_be_the_result() -> None:
     problem = Problem((2, 20, 7, 8), 33, 3, 1, 1)
     want = problem.run(added=True)
-    weight, bias = blocked.pack(problem.weight, 1), blocked.pack_channels(problem.bias, 1)
-    options = (3, 3), (1, 1), (1, 1), (1, 1), 1, False, False, True, weight, bias
+    weight, bias = blocks.pack(problem.weight), blocks.pack_channels(problem.bias)
+    made = blocks.step(
+        "conv", problem.x.shape, problem.want.shape, (3, 3), (1, 1), (1, 1), adds=True, weight=weight, bias=bias
+    )
     y = to_blocks(problem.added)
-    blocked.Step("conv", problem.x.shape, problem.want.shape, *options)(to_blocks(problem.x), y, y)
+    do(made, to_blocks(problem.x), y, y)
     assert same(from_blocks(y, 33), want)
 
 
@@ -224,9 +231,9 @@ def test_maxima_over_squares(shape: tuple[int, int]) -> None:
 
 
 def pooled(kind: str, x: Any, want: Any, *geometry: Any, counts: Any = (None, None), rest: float = 0.0) -> Any:
-    made = blocked.Step(kind, x.shape, want.shape, *geometry, counts=counts)
+    made = blocks.step(kind, x.shape, want.shape, *geometry, counts=counts)
     y = np.full((*to_blocks(want).shape,), np.nan, np.float32)
-    made(to_blocks(x, rest), y)
+    do(made, to_blocks(x, rest), y)
     return from_blocks(y, x.shape[1])
 
 
@@ -252,9 +259,9 @@ def test_turning_over(isa: str, channels: int) -> None:
     x = np.random.default_rng(3).standard_normal((2, channels, 5, 7)).astype(np.float32)
     y, again = np.full(to_blocks(x).shape, np.nan, np.float32), np.full(x.shape, np.nan, np.float32)
     with active(isa):
-        blocked.Step("block", x.shape, x.shape)(x, y)
+        do(blocks.step("block", x.shape, x.shape), x, y)
         assert same(y, to_blocks(x))
-        blocked.Step("unblock", x.shape, x.shape)(to_blocks(x, np.nan), again)
+        do(blocks.step("unblock", x.shape, x.shape), to_blocks(x, np.nan), again)
     assert same(again, x)
 
 
