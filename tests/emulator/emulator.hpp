@@ -407,6 +407,10 @@ V atomicAdd(V* p, std::common_type_t<V> v) {
   return std::exchange(*p, *p + v);
 }
 template <class V>
+V atomicExch(V* p, std::common_type_t<V> v) {
+  return std::exchange(*p, v);
+}
+template <class V>
 V atomicMin(V* p, std::common_type_t<V> v) {
   static_assert(std::is_integral<V>::value, "");
   return std::exchange(*p, std::min(*p, v));
