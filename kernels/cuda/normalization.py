@@ -103,7 +103,9 @@ def batch_norm_backward(
     launch(kernel, tasks(channels, inner, splits), dy, x, constants, mean, partial, *shape, *fusion)
     kernel = FAMILY.kernel("batch_gradient_constants<{T}>", x.dtype)
     sums = (dgamma, dbeta)
-    launch_rows(kernel, channels, partial, gamma, inv_std, *sums, constants, *shape, int(accumulate), threads=_FEW_THREADS)
+    launch_rows(
+        kernel, channels, partial, gamma, inv_std, *sums, constants, *shape, int(accumulate), threads=_FEW_THREADS
+    )
     splits = shares(outer, channels, inner, 4096)
     kernel = _fusing("batch_gradient<{T}, {A}, ", activation, dropout, x.dtype)
     shape = (outer, channels, inner, splits)
@@ -164,9 +166,7 @@ def row_norm_backward(
     )
     kernel = FAMILY.kernel("row_parameter_gradients<{T}>", x.dtype)
     shape = (samples, columns, inner, splits)
-    launch_rows(
-        kernel, columns, partial, dgamma, dbeta, *shape, int(accumulate), threads=_FEW_THREADS
-    )
+    launch_rows(kernel, columns, partial, dgamma, dbeta, *shape, int(accumulate), threads=_FEW_THREADS)
     if in_place:
         rows_to(dx)
 
