@@ -19,6 +19,8 @@ from fastnn.dispatch import backend
 from fastnn.infer import arena
 from fastnn.infer.describe import described
 from fastnn.infer.graph import Array, Graph, Shape
+from fastnn.infer.memory import block
+from fastnn.infer.passes import native_plan
 from fastnn.infer.steps import bound, scratch
 from fastnn.infer.steps.kind import Site
 from fastnn.kernels.cpu import threads as pool
@@ -85,17 +87,19 @@ class Session:
     a `clone()`, which shares the weights. It can be pickled, and `save(path)` writes it for `fnn.load(path)`.
     """
 
-    def __init__(self, graph: Graph, batch: int | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self, graph: Graph, batch: int | None = None, threads: int | None = None, plan: Graph | None = None
+    ) -> None:
         self._graph, self.batch, self.threads = graph, batch, threads
-        self._layout = arena.planned(graph)
-        self._packed: dict[str, Array] = {}  # weights in the order that large products take; clones share it
-        self._prepare()
+        self._packed: dict[str, Array] = {}  # weights in the order in which kernels read them; clones share it
+        self._prepare(plan)
 
-    def _prepare(self) -> None:
+    def _prepare(self, plan: Graph | None = None) -> None:
         graph = self._graph
         self.dtype, self.input_shape, self.output_shape = graph.dtype, graph.input_shape, graph.output_shape
-        self._arena = arena.block(self._layout.size * (self.batch or 0))
-        self._room = self.batch or 0  # samples that the arena holds
+        self._plan = native_plan(graph) if plan is None else plan
+        self._layout = arena.planned(self._plan)
+        self._arena = block(self._layout.size * (self.batch or 0))
         self._bound: dict[tuple[int, str], _Bound] = {}
         self._lock = threading.Lock()
 
@@ -153,11 +157,15 @@ class Session:
 
     def _bind(self, batch: int) -> _Bound:
         """All kernels with their arguments: views of the arena, weights, numbers."""
-        graph, layout = self._graph, self._layout
-        if batch > self._room or len(self._bound) >= _KEPT:
+        graph, layout = self._plan, self._layout
+        if backend() != "native" and graph is not self._graph:
+            graph = self._graph
+            layout = arena.planned(graph)
+        size = layout.size * batch
+        if size > self._arena.size or len(self._bound) >= _KEPT:
             self._bound.clear()
-        if batch > self._room:
-            self._arena, self._room = arena.block(layout.size * batch), batch
+        if size > self._arena.size:
+            self._arena = block(size)
 
         def view(begin: int, shape: Shape, dtype: np.dtype[Any]) -> Array:
             size = math.prod(shape) * dtype.itemsize
@@ -180,7 +188,7 @@ class Session:
 
     def clone(self) -> Session:
         """A session with the same weights, not copied, and memory of its own: one for each thread."""
-        other = Session(self._graph, self.batch, self.threads)
+        other = Session(self._graph, self.batch, self.threads, self._plan)
         other._packed = self._packed
         return other
 
@@ -191,12 +199,12 @@ class Session:
     @property
     def arena_bytes(self) -> int:
         """Bytes of the arena, as large as it is now."""
-        return self._layout.size * self._room
+        return self._arena.size
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all constants, those included that calls with more than 64 samples have put in another order."""
-        return sum(array.nbytes for kept in (self._graph.constants, self._packed) for array in list(kept.values()))
+        """Bytes of all constants, those included that the plan and calls have put in another order."""
+        return sum(array.nbytes for kept in (self._plan.constants, self._packed) for array in list(kept.values()))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the session to one file, safetensors with the plan in its metadata, for `fnn.load`.
@@ -214,7 +222,7 @@ class Session:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without memory, lock and what can be made again."""
-        return {name: getattr(self, name) for name in ("_graph", "batch", "threads", "_layout")}
+        return {name: getattr(self, name) for name in ("_graph", "batch", "threads")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _packed={})

@@ -77,7 +77,7 @@ class Family:
     def names(self, dtype: str, expressions: tuple[str, ...] | None = None) -> list[str]:
         """The C++ names of the kernels (of some of them) for a dtype."""
         chosen = self.expressions if expressions is None else expressions
-        computed = TYPES[compute_dtype(dtype).name]
+        computed = "double" if dtype == "float64" else "float"
         return [f"fastnn::cuda::{each}".replace("{T}", TYPES[dtype]).replace("{V}", computed) for each in chosen]
 
     def _compile(self, cupy: Any, device: int, expression: str, dtype: str) -> Any:
@@ -113,7 +113,7 @@ def _digest() -> str:
 
 def compute_dtype(dtype: Any) -> np.dtype[Any]:
     """The dtype that elements of `dtype` are computed in: float64's own, float32 for the others."""
-    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+    return np.dtype(np.float64 if np.dtype(dtype) == np.float64 else np.float32)
 
 
 def scalar(value: Any, dtype: Any) -> Any:

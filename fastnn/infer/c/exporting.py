@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 
 
-def export_c(
-    session: Session, path: FilePath, *, name: str | None = None, header: FilePath | None = None
-) -> None:
+def export_c(session: Session, path: FilePath, *, name: str | None = None, header: FilePath | None = None) -> None:
     """See Session.export_c."""
     where = os.fspath(path)
     name = identifier(os.path.basename(where)) if name is None else name
@@ -120,9 +118,7 @@ def _header(session: Session, name: str, size: int, about: str) -> str:
     return f"/*\n{about}*/\n#ifndef {guard}\n#define {guard}\n\n#include <stddef.h>\n\n{declarations}\n#endif\n"
 
 
-def _file(
-    session: Session, name: str, program: Program, begins: dict[str, int], size: int, about: str
-) -> str:
+def _file(session: Session, name: str, program: Program, begins: dict[str, int], size: int, about: str) -> str:
     batch, kind, upper = session.batch or 1, program.real, name.upper()
     arrays = [
         f"    {TYPES[program.arrays[each].dtype]} *const {each} = "

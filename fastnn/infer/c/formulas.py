@@ -302,7 +302,9 @@ class _Translation:
 
     def cast(self, kind: str, node: ast.expr) -> Term:
         match node:
-            case ast.Constant(value=float(value)) | ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=float(value))):
+            case (
+                ast.Constant(value=float(value)) | ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=float(value)))
+            ):
                 sign = -1.0 if isinstance(node, ast.UnaryOp) else 1.0
                 return Term(literal(sign * value, kind), kind)
             case ast.Constant(value=int(value)):
@@ -334,7 +336,10 @@ class _Translation:
         if name in ("fmadd", "fmsub", "fnmadd"):
             self.need(helper("fma", kind))
             a, b, c = terms
-            first, last = _signed("-", a) if name == "fnmadd" else a.text, _signed("-", c) if name == "fmsub" else c.text
+            first, last = (
+                _signed("-", a) if name == "fnmadd" else a.text,
+                _signed("-", c) if name == "fmsub" else c.text,
+            )
             return Term(f"FMA_{suffix(kind).upper()}({first}, {b.text}, {last})", kind)
         text = ", ".join(term.text for term in terms)
         if name in ("abs", "copysign"):
@@ -360,9 +365,7 @@ class _Translation:
         text = ", ".join(rest)
         size = f"fabs{'f' if self.real == 'float' else ''}({x.text})"
         reach = self.term(args[2]).inner
-        return Term(
-            f"{size} <= {reach} ? {self.need(near)}({text}) : {self.need(far)}({text})", self.real, False
-        )
+        return Term(f"{size} <= {reach} ? {self.need(near)}({text}) : {self.need(far)}({text})", self.real, False)
 
 
 @cache
