@@ -65,4 +65,6 @@ def _words(step: Step) -> str:
             name += "/" + "x".join(map(str, dict.fromkeys(step.options["stride"])))
     if step.op == "blocked_conv" and len(step.inputs) > 1:
         name += " + add"
-    return name if step.activation is None else f"{name} + {step.activation[0]}"
+    if step.activation is not None:
+        name += f" + {step.activation[0]}"
+    return name + " + max_pool 2x2" * ("sums" in step.options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import operator
 import os
@@ -24,6 +25,7 @@ from fastnn.infer.passes import native_plan
 from fastnn.infer.steps import bound, scratch
 from fastnn.infer.steps.kind import Site
 from fastnn.kernels.cpu import threads as pool
+from fastnn.kernels.cpu.linear import Program
 from fastnn.threads import INT_MAX
 
 if TYPE_CHECKING:
@@ -41,24 +43,40 @@ class _Outside:
         self.result, self.shape = result, shape
 
 
-class _Bound:
-    """All kernels with their arguments, for one size of batch and backend."""
+def _place(array: Any) -> Any:
+    """For a program: an array, or which of those of a call."""
+    return array.result if isinstance(array, _Outside) else array
 
-    __slots__ = ("calls", "places")
+
+class _Bound:
+    """All kernels with their arguments, for one size of batch and backend.
+
+    Those that can run one after the other without Python are one call, or the whole.
+    """
+
+    __slots__ = ("calls", "places", "run")
 
     def __init__(
         self, calls: list[tuple[Callable[..., Any], list[Any]]], batch: int, whole: tuple[Shape, Shape]
     ) -> None:
-        self.calls = calls
+        outside = [_Outside(result, (batch, *shape)) for result, shape in zip((False, True), whole, strict=True)]
+        self.calls: list[tuple[Callable[..., Any], list[Any]]] = []
+        for compiled, group in itertools.groupby(calls, lambda call: hasattr(call[0], "operation")):
+            if compiled:
+                program = Program((kernel, [_place(array) for array in arrays]) for kernel, arrays in group)
+                self.calls.append((program.run, list(outside)))
+            else:
+                self.calls += group
+        self.run = self.calls[0][0] if calls and self.calls[0][1] == outside and len(self.calls) == 1 else self.each
         self.places: list[tuple[list[Any], int, bool, Shape | None]] = []
-        for _, arguments in calls:
+        for _, arguments in self.calls:
             for k, argument in enumerate(arguments):
                 if isinstance(argument, _Outside):
                     same = argument.shape == (batch, *whole[argument.result])
                     self.places.append((arguments, k, argument.result, None if same else argument.shape))
         self.empty()
 
-    def run(self, x: Array, out: Array) -> None:
+    def each(self, x: Array, out: Array) -> None:
         for arguments, k, result, shape in self.places:
             array = out if result else x
             arguments[k] = array if shape is None else array.reshape(shape)
@@ -79,9 +97,9 @@ class Session:
 
     x (N, *input_shape) and y (N, *output_shape) are of `dtype`; N is `batch`, or any number if that is None. Values
     between steps live in one block of memory, the arena, which grows to the largest batch seen. A call writes nothing
-    else, reads x where it lies if it is contiguous, and computes each sample by itself: y[i] follows from x[i] and the
-    size of the batch (and i, for the regions of fractional pooling), whatever the other samples, the threads and the
-    calls before. The size matters in the last bits only, where large products (more than 64 samples) go to the BLAS.
+    else, reads x where it lies if it is contiguous, and computes each sample by itself: y[i] follows from x[i] (and i,
+    for the regions of fractional pooling), whatever the batch, the threads and the calls before. Only in half precision
+    large products, of more than 64 samples, go to the BLAS, which has last bits of its own.
 
     A session is a snapshot: training goes on without it. Threads that call one session wait for each other; give each
     a `clone()`, which shares the weights. It can be pickled, and `save(path)` writes it for `fnn.load(path)`.
@@ -214,6 +232,27 @@ class Session:
         from fastnn.infer.files import save
 
         save(self, path)
+
+    def export_c(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        header: str | os.PathLike[str] | None = None,
+        notes: str = "",
+    ) -> None:
+        """Write the session as one C99 file, weights included, that needs no library but C's own and allocates nothing.
+
+        It defines `NAME_run(x, y, workspace)`, for a batch of the session's size or, where that is free, one sample,
+        and `NAME_sizes(sizes)`; a comment at its top says the rest. Results are the session's, bit for bit.
+
+        name: of the functions, a name in C; None: made of the file's
+        header: a file with the declarations, for programs that call them
+        notes: for that comment, what a reader should know: what x is, and y
+        """
+        from fastnn.infer.c import export_c
+
+        export_c(self, path, name=name, header=header, notes=notes)
 
     def __repr__(self) -> str:
         size = "N" if self.batch is None else self.batch

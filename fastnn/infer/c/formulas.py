@@ -139,12 +139,12 @@ def _polynomial(table: str, form: str, real: str) -> Piece:
     title = f"{name}_{suffix(real)}"
     if not form:
         body = f"  return {horner(numbers, 'x')};\n"
-        text = f"/* fitted coefficients by Horner's rule */\nstatic {real} {title}({real} x) {{\n{body}}}\n"
+        text = f"/* fitted coefficients by Horner's rule */\nstatic inline {real} {title}({real} x) {{\n{body}}}\n"
     else:
         sign = "-" if form == "at_minus" else ""
         text = (
             f"/* the same at {sign}x: even and odd terms apart */\n"
-            f"static {real} {title}({real} x, {real} square) {{\n"
+            f"static inline {real} {title}({real} x, {real} square) {{\n"
             f"  const {real} even = {horner(numbers[::2], 'square')};\n"
             f"  const {real} odd = {horner(numbers[1::2], 'square')};\n"
             f"  return {fma}({sign}odd, x, even);\n}}\n"
@@ -195,7 +195,7 @@ class _Translation:
         idle = [each.arg for each in self.function.args.args if each.arg in self.types and each.arg not in read]
         self.lines[:0] = [f"  (void){name};" for name in idle]
         comment = f"/* {doc.splitlines()[0].rstrip('.')} */\n" if doc else ""
-        text = f"{comment}static {result} {self.title}({', '.join(parameters)}) {{\n" + "\n".join(self.lines) + "\n}\n"
+        text = f"{comment}static inline {result} {self.title}({', '.join(parameters)}) {{\n" + "\n".join(self.lines) + "\n}\n"
         return Piece(self.title, text, tuple(self.needs.values()), result)
 
     def annotated(self, node: ast.expr | None) -> str:

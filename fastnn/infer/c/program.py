@@ -18,12 +18,16 @@ TYPES = {"float32": "float", "float64": "double", "int8": "int8_t", "uint8": "ui
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """An array while the program runs, of one sample. `last`: channels come last, not first."""
+    """An array while the program runs, of one sample.
+
+    last: channels come last, not first. blocked: the plan has it in blocks of channels; in C it has its channels last.
+    """
 
     name: str
     shape: Shape
     dtype: str = "float32"
     last: bool = False
+    blocked: bool = False
 
     @property
     def size(self) -> int:

@@ -8,6 +8,7 @@ either layout. Values are turned over only where a step needs the other layout, 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +38,7 @@ class _Layouts:
         self.shapes = [graph.input_shape, *(step.shape for step in graph.steps)]
         self.in_planes: dict[int, int] = {0: 0}
         self.in_blocks: dict[int, int] = {}
+        self.uses = Counter(value for step in graph.steps for value in step.inputs)
 
     def emit(self, step: Step) -> int:
         self.plan.steps.append(step)
@@ -134,11 +136,34 @@ class _Layouts:
         if found is None:
             return self.as_it_is(value, step)
         op, options = found
+        if self.pooled_before(value, step, options):
+            return None
         inputs = (self.blocks(step.inputs[0]),)
         seen, shape = (self.memory(step.inputs[0]),), blocked.shape_of(options["y"])
         made = replace(step, op=op, inputs=inputs, inputs_as=seen, shape=shape, options=options)
         self.in_blocks[value] = self.emit(made)
         return None
+
+    def pooled_before(self, value: int, step: Step, options: dict[str, Any]) -> bool:
+        """Maxima over squares of two by two are taken by the convolution before, from what is in the cache."""
+        source, wanted = step.inputs[0], {"kernel": (2, 2), "stride": (2, 2), "before": (0, 0), "dilation": (1, 1)}
+        _, rows, cols = options["x"]
+        if step.op != "max_pool" or any(options[name] != pair for name, pair in wanted.items()):
+            return False
+        if self.uses[source] > 1 or source in self.in_planes or options["y"][1:] != (rows // 2, cols // 2):
+            return False
+        place = self.in_blocks[source] - 1
+        conv = self.plan.steps[place]
+        if conv.op != "blocked_conv" or len(conv.inputs) > 1 or "sums" in conv.options:
+            return False
+        self.plan.steps[place] = replace(
+            conv,
+            shape=blocked.shape_of(options["y"]),
+            options={**conv.options, "y": options["y"], "sums": conv.options["y"]},
+            modules=[*conv.modules, *step.modules],
+        )
+        self.in_blocks[value] = place + 1
+        return True
 
     def batch_norm(self, value: int, step: Step, constants: dict[str, Array]) -> None:
         """Each channel times a number, plus a number: a depthwise convolution with a kernel of one element."""

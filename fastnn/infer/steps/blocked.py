@@ -4,6 +4,7 @@ have not: they are made by fastnn.infer.passes, of steps that were checked.
 Their options: x and y, the images (C, H, W) as which input and result count; kernel, stride, before and dilation, of
 rows and columns, where before is the padding in front. blocked_conv: groups; depthwise, where every channel is a group
 of its own; planes, which says that x is not blocked. Its second input is added to the result before the activation.
+Where it has sums, that is the image of all this, of which y are the maxima over squares of 2 by 2.
 blocked_avg_pool: counts, the divisor's factors by row and by column.
 """
 
@@ -127,9 +128,9 @@ def _convolution(site: Site) -> Call:
         packed.append(np.zeros(-(-options["y"][0] // CHANNELS) * CHANNELS, np.float32))
     then = fused("conv", step.activation, site.dtype)
     kind = "depthwise" if options["depthwise"] else "conv"
-    made = _step(site, kind, groups, options["planes"], *packed, activation=then)
-    added = [site.x(1)] if len(step.inputs) > 1 else []
-    return made.run, [site.x(), site.y(), *added]
+    adds = len(step.inputs) > 1
+    made = _step(site, kind, groups, options["planes"], "sums" in options, adds, *packed, activation=then)
+    return made, [*(site.x(number) for number in range(len(step.inputs))), site.y()]
 
 
 def _packed(site: Site, role: str, pack: Any) -> Array:
@@ -147,18 +148,18 @@ def _pool(site: Site) -> Call:
         rows, cols = (np.array(each, np.float64) for each in options["counts"])
         factors = rows, cols
     made = _step(site, site.step.op.removeprefix("blocked_"), counts=factors)
-    return made.run, [site.x(), site.y()]
+    return made, [site.x(), site.y()]
 
 
 def _step(site: Site, kind: str, *more: Any, **named: Any) -> native.Step:
     options, names = site.step.options, ("kernel", "stride", "before", "dilation")
-    shapes = ((site.batch, *options[name]) for name in ("x", "y"))
+    shapes = ((site.batch, *options[name]) for name in ("x", "sums" if "sums" in options else "y"))
     return native.Step(kind, *shapes, *(options[name] for name in names), *more, **named)
 
 
 def _turn(site: Site) -> Call:
     shape = site.batch, *site.step.options["x"]
-    return native.Step(site.step.op, shape, shape).run, [site.x(), site.y()]
+    return native.Step(site.step.op, shape, shape), [site.x(), site.y()]
 
 
 def _none(step: Step, c: Constants) -> Function:
