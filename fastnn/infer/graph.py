@@ -55,9 +55,11 @@ class Graph:
 
     def operations(self, step: Step) -> int:
         """Of one sample: two for each multiplication with a weight; elsewhere one for each element."""
-        if step.op in ("linear", "conv"):
+        if step.op in ("linear", "conv", "blocked_conv"):
             weight = self.of(step)["weight"]
-            return 2 * math.prod(step.shape) * math.prod(weight.shape[1:])
+            return (
+                2 * math.prod(step.options.get("sums", step.options.get("y", step.shape))) * math.prod(weight.shape[1:])
+            )
         return max(math.prod(shape) for shape in (step.shape, *step.inputs_as))
 
 
