@@ -13,7 +13,7 @@ import numpy as np
 
 from fastnn.arguments import parameter_dtype
 from fastnn.infer.graph import Array, Step
-from fastnn.infer.steps import along, blocked, convolution, elementwise, linear, normalization, pooling
+from fastnn.infer.steps import along, arrays, blocked, convolution, elementwise, linear, normalization, pooling
 from fastnn.infer.steps.kind import Call, Constants, Function, Kind, Room, Site
 
 KINDS: dict[str, Kind] = {
@@ -23,6 +23,7 @@ KINDS: dict[str, Kind] = {
     **normalization.KINDS,
     **elementwise.KINDS,
     **along.KINDS,
+    **arrays.KINDS,
 }
 """Those of graphs and files."""
 PLANNED: dict[str, Kind] = {**KINDS, **blocked.KINDS}
