@@ -195,7 +195,11 @@ class _Translation:
         idle = [each.arg for each in self.function.args.args if each.arg in self.types and each.arg not in read]
         self.lines[:0] = [f"  (void){name};" for name in idle]
         comment = f"/* {doc.splitlines()[0].rstrip('.')} */\n" if doc else ""
-        text = f"{comment}static inline {result} {self.title}({', '.join(parameters)}) {{\n" + "\n".join(self.lines) + "\n}\n"
+        text = (
+            f"{comment}static inline {result} {self.title}({', '.join(parameters)}) {{\n"
+            + "\n".join(self.lines)
+            + "\n}\n"
+        )
         return Piece(self.title, text, tuple(self.needs.values()), result)
 
     def annotated(self, node: ast.expr | None) -> str:

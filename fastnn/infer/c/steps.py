@@ -45,12 +45,28 @@ class Writer:
             self.last = number == len(self.graph.steps) - 1
             for value in step.inputs:
                 self.left[value] -= 1
-            self.title = _titled(number, step)
+            self.title = title = f"#{number + 1}"
             self.values.append(STEPS[step.op](self, step))
+            for operation in self.program.operations:
+                if operation.title == title:
+                    operation.title = self.described(title, step)
         end = self.values[-1]
         if end.name != "y":
             self.into("y", end)
         return self.program
+
+    def described(self, number: str, step: Step) -> str:
+        """What a step does: for comments."""
+        then = "" if step.activation is None or step.op == "activation" else f" + {step.activation[0]}"
+        name = str(step.activation[0]) if step.op == "activation" and step.activation else step.op
+        values = [self.values[value] for value in step.inputs]
+        shapes = [
+            value.shape if value.blocked and seen == _in_blocks(value.shape) else seen
+            for value, seen in zip(values, step.inputs_as, strict=True)
+        ]
+        texts = [" x ".join(map(str, shape)) for shape in (*shapes, self.values[-1].shape)]
+        named = f"{name.removeprefix('blocked_')}{then}: {', '.join(step.modules)}"
+        return f"{number} {named}; {' and '.join(texts[:-1])} -> {texts[-1]}"
 
     # ---- arrays ----
 
@@ -68,11 +84,11 @@ class Writer:
             return value
         key = value.name, last
         if _same_either_way(value.shape):
-            return Value(value.name, value.shape, value.dtype, last)
+            return replace(value, last=last)
         if key not in self.turned:
             found = self.turned[key] = self.program.new(value.shape, value.dtype, last)
             self.turn(value, found)
-        return self.turned[key]
+        return replace(self.turned[key], blocked=value.blocked)
 
     def turn(self, value: Value, to: Value) -> None:
         channels, places = value.shape[0], math.prod(value.shape[1:])
@@ -91,9 +107,9 @@ class Writer:
     def image(self, step: Step, number: int = 0) -> Value:
         """An input that the plan has in blocks, channels last."""
         value, shape = self.values[step.inputs[number]], step.options["y" if number else "x"]
-        if value.blocked:
-            return value
-        return self.ordered(Value(value.name, shape, value.dtype, value.last), True)  # whose planes are single pixels
+        if not value.blocked:  # planes of single pixels lie as blocks do
+            value = Value(value.name, shape, value.dtype, value.last)
+        return self.ordered(value, True)
 
     def output(self, shape: Shape, last: bool = False, over: Value | None = None) -> Value:
         """The array for a step's result: the caller's y if it is in the caller's order; `over`, what it may replace."""
@@ -138,13 +154,6 @@ def _same_either_way(shape: Shape) -> bool:
 def _in_blocks(image: Shape) -> Shape:
     """The shape under which plans have an image (C, H, W) whose channels lie in blocks."""
     return (-(-image[0] // _BLOCK), *image[1:], _BLOCK)
-
-
-def _titled(number: int, step: Step) -> str:
-    then = "" if step.activation is None or step.op == "activation" else f" + {step.activation[0]}"
-    name = str(step.activation[0]) if step.op == "activation" and step.activation else step.op
-    shapes = " and ".join(" x ".join(map(str, shape)) for shape in step.inputs_as)
-    return f"#{number + 1} {name}{then}: {', '.join(step.modules)}; {shapes} -> {' x '.join(map(str, step.shape))}"
 
 
 # ---- products ----
@@ -213,13 +222,21 @@ def _blocked_conv(w: Writer, step: Step) -> Value:
     (channels, *lengths), kernel = given["x"], given["kernel"]
     weight = weight.reshape(*weight.shape[:2], *kernel)
     x = w.input(step) if given["planes"] else w.image(step)
-    y = replace(w.output(given["y"], True), blocked=True)
+    y = image = replace(w.output(given["y"], True), blocked=True)
+    if "sums" in given:
+        image = w.program.new(given["sums"], None, True)
     groups = channels if given["depthwise"] else given["groups"]
     apart = (1, channels) if x.last or channels == 1 else (math.prod(lengths), 1)
-    numbers = [channels, *lengths, *given["y"], *kernel, *given["stride"], *given["before"], *given["dilation"]]
+    numbers = [channels, *lengths, *image.shape, *kernel, *given["stride"], *given["before"], *given["dilation"]]
     if given["depthwise"]:
-        return _products(w, step, "depthwise", x, y, weight[:, 0].transpose(1, 2, 0), [*numbers, groups, *apart])
-    return _products(w, step, "conv", x, y, _packed(weight, groups), [*numbers, groups, *apart])
+        _products(w, step, "depthwise", x, image, weight[:, 0].transpose(1, 2, 0), [*numbers, groups, *apart])
+    else:
+        _products(w, step, "conv", x, image, _packed(weight, groups), [*numbers, groups, *apart])
+    if "sums" in given:  # of which y are the maxima over squares
+        axes = [(1, 1, 1, 1, 0, 1), *((image.shape[k], y.shape[k], 2, 2, 0, 1) for k in (1, 2))]
+        table = f"static const {w.program.use('pool_axis')} axes[] = {{{', '.join(map(record, axes))}}};"
+        w.add([table, f"{w.program.use('max_pool')}({image.name}, {y.name}, {y.shape[0]}, axes);"], image, y)
+    return y
 
 
 def _block(w: Writer, step: Step) -> Value:
@@ -395,7 +412,8 @@ def _along(w: Writer, step: Step) -> Value:
     outer, length, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
     if step.op in ("softmax", "log_softmax"):
         at = f"i / {inner} * {length * inner} + i % {inner}"
-        call = f"{w.program.use('softmax')}({x.name} + {at}, {y.name} + {at}, {length}, {inner}, {int(step.op[0] == 'l')});"
+        numbers = f"{length}, {inner}, {int(step.op == 'log_softmax')}"
+        call = f"{w.program.use('softmax')}({x.name} + {at}, {y.name} + {at}, {numbers});"
         w.add(as_loop(outer * inner, call), x, y)
     elif step.op == "maxout":
         pieces = step.options["pieces"]
