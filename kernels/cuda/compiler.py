@@ -77,7 +77,7 @@ class Family:
     def names(self, dtype: str, expressions: tuple[str, ...] | None = None) -> list[str]:
         """The C++ names of the kernels (of some of them) for a dtype."""
         chosen = self.expressions if expressions is None else expressions
-        computed = TYPES[compute_dtype(dtype).name]
+        computed = "double" if dtype == "float64" else "float"
         return [f"fastnn::cuda::{each}".replace("{T}", TYPES[dtype]).replace("{V}", computed) for each in chosen]
 
     def _compile(self, cupy: Any, device: int, expression: str, dtype: str) -> Any:

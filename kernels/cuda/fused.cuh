@@ -16,8 +16,13 @@ struct none {
   static FASTNN_FN V backward(V dy, V, V, V) {
     return dy;
   }
+  template <class V>
+  static FASTNN_FN V from_saved(V dy, V, V, V) {
+    return dy;
+  }
 };
-// An activation with so many parameters; backward starts from its input, whatever Op::backward is given.
+// An activation with so many parameters. backward starts from its input; from_saved from what Op::backward is given,
+// input or output.
 template <class Op, int parameters, bool saves_output>
 struct fused {
   template <class V>
@@ -28,7 +33,10 @@ struct fused {
   }
   template <class V>
   static FASTNN_FN V backward(V dy, V z, V p, V q) {
-    const V saved = saves_output ? forward(z, p, q) : z;
+    return from_saved(dy, saves_output ? forward(z, p, q) : z, p, q);
+  }
+  template <class V>
+  static FASTNN_FN V from_saved(V dy, V saved, V p, V q) {
     if constexpr (parameters == 0) return Op::backward(dy, saved);
     if constexpr (parameters == 1) return Op::backward(dy, saved, p);
     if constexpr (parameters == 2) return Op::backward(dy, saved, p, q);
