@@ -125,27 +125,37 @@ def test_every_kind_of_step(tmp_path: Path) -> None:
     sessions = [fnn.compile(lively(make()), shape) for make, shape, _ in LAYERS]
     sessions.append(fnn.compile(nn.Sequential(nn.Softmax(), nn.LogSoftmax()), 1500))  # rows, in blocks
     sessions.append(fnn.compile(nn.FractionalMaxPool2d(output_ratio=0.7, seed=1), (4, 9, 8), batch=2))
-    sessions.append(fnn.compile(nn.Sequential(nn.Softmax(1), nn.LogSoftmax()), (4, 3), dtype=np.float64))
+    double = nn.Sequential(nn.MaxPool2d(2), nn.AvgPool2d(2), nn.InstanceNorm2d(4), nn.Softmax(1), nn.LogSoftmax())
+    sessions.append(fnn.compile(double, (4, 9, 8), dtype=np.float64))
+    sessions.append(fnn.compile(lively(fnn.models.create("lenet5", activation="gelu", dtype=np.float64)), (1, 28, 28)))
+    check_all(sessions, tmp_path)
+
+
+def check_all(sessions: list[fnn.infer.Session], folder: Path) -> None:
+    """Export each, compile all, run each."""
     names = [f"model{k}" for k in range(len(sessions))]
     for name, session in zip(names, sessions, strict=True):
-        session.export_c(tmp_path / f"{name}.c")
-    library = shared(tmp_path, names, ["-O1"])
+        session.export_c(folder / f"{name}.c")
+    library = shared(folder, names, ["-O0"])
     for name, session in zip(names, sessions, strict=True):
         x = batch(session.input_shape, session.batch or 1, session.dtype)
         exact = not any(step.op == "conv" for step in session._plan.steps)  # whose sums are of parts
-        assert exact == ("last bits" not in (tmp_path / f"{name}.c").read_text().partition("FASTNN_NO_FMA")[0])
+        assert exact == ("last bits" not in (folder / f"{name}.c").read_text().partition("FASTNN_NO_FMA")[0])
         assert_same(run(library, name, session, x), session(x), exact)
+    session.save(folder / "kept")
+    fnn.load(folder / "kept").export_c(folder / "again.c", name=name)
+    assert (folder / "again.c").read_text() == (folder / f"{name}.c").read_text()
 
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "mlp": ("mlp", {"activation": "gelu"}),
+    "mlp": ("mlp", {"activation": "gelu", "hidden": (64, 32)}),
     "lenet5": ("lenet5", {"activation": "tanh", "pool": "avg"}),
     "alexnet4": ("alexnet4", {}),
-    "vgg_small": ("vgg-small", {"width": 8, "activation": "silu"}),
+    "vgg_small": ("vgg-small", {"width": 4, "activation": "silu"}),
     "resnet8": ("resnet8", {}),
     "resnet14": ("resnet14", {"shortcut": "identity", "activation": "mish"}),
     "resnet20": ("resnet20", {"activation": "elu"}),
-    "mobilenet": ("mobilenet", {}),
+    "mobilenet": ("mobilenet", {"width": 8}),
 }
 
 
@@ -167,7 +177,7 @@ def test_the_zoo_is_all_there() -> None:
 @needs_c
 def test_the_zoo(zoo: tuple[Path, dict[str, fnn.infer.Session]]) -> None:
     folder, sessions = zoo
-    library = shared(folder, list(sessions), FUSED)
+    library = shared(folder, list(sessions), ["-O2", *FUSED[1:]])
     for name, session in sessions.items():
         x = batch(session.input_shape, 2)
         assert_same(run(library, name, session, x), session(x))

@@ -10,7 +10,8 @@ import numpy as np
 
 from fastnn.infer.c.library import ordered
 from fastnn.infer.c.program import TYPES, Program
-from fastnn.infer.c.steps import STEPS, Writer
+from fastnn.infer.c.steps import STEPS
+from fastnn.infer.c.writer import Writer
 from fastnn.nn.serialization import write_atomically
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def sources(session: Session, name: str, notes: str = "") -> tuple[str, str]:
     if unknown:
         raise ValueError(f"export_c: there is no C for steps {', '.join(unknown)}")
     batch = session.batch or 1
-    program = Writer(graph, batch).write()
+    program = Writer(graph, batch).write(STEPS)
     begins, size = program.planned()
     about = _about(session, name, program, size, notes)
     return _file(session, name, program, begins, size, about), _header(session, name, size, about)
@@ -158,19 +159,13 @@ def _file(session: Session, name: str, program: Program, begins: dict[str, int],
 #if defined(__FAST_MATH__)
 #error "{name}: -ffast-math breaks the formulas; compile without it"
 #endif
+#if FLT_EVAL_METHOD == 1 || FLT_EVAL_METHOD == 2
+#error "{name}: floats must be computed as floats; on x86 compile with -msse2 -mfpmath=sse"
+#endif
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__)
 #pragma GCC optimize("fp-contract=off", "no-trapping-math")
-#endif
-
-/* a b + c, where sums of products are chains of it */
-#ifdef FASTNN_NO_FMA
-#define CHAIN_F32(a, b, c) ((a) * (b) + (c))
-#define CHAIN_F64(a, b, c) ((a) * (b) + (c))
-#else
-#define CHAIN_F32(a, b, c) fmaf(a, b, c)
-#define CHAIN_F64(a, b, c) fma(a, b, c)
 #endif
 
 {_declarations(session, name, size)}
