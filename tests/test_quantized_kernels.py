@@ -129,7 +129,9 @@ def test_depthwise(windows: Any, channels: int, rng: np.random.Generator, isa: s
     x, w = bytes_of(rng, 2, *size, channels), weights_of(rng, *kernel, channels)
     bias = rng.integers(-40_000, 40_000, channels).astype(I32)
     y = np.zeros((2, *outputs(*windows), channels), U8)
-    same("depthwise", isa, 1 << 4, x, w, bias, spread(rng, 40_000, channels), y, stride, before, dilation, 131, 7, 7, 255)
+    same(
+        "depthwise", isa, 1 << 4, x, w, bias, spread(rng, 40_000, channels), y, stride, before, dilation, 131, 7, 7, 255
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 6, 16, 40])
@@ -173,7 +175,9 @@ def test_window(to: Any, place: Any, rng: np.random.Generator, isa: str) -> None
 @pytest.mark.parametrize("positions", [1, 16, 35])
 def test_to_and_from_floats(channels: int, positions: int, rng: np.random.Generator, isa: str) -> None:
     x = rng.normal(0, 3, (3, channels, positions)).astype(F32)
-    x.flat[::7] = np.resize(np.array([np.nan, np.inf, -np.inf, 3e38, -0.0, 0.5, 1.5, 2.5], F32), x[..., :].flat[::7].size)
+    x.flat[::7] = np.resize(
+        np.array([np.nan, np.inf, -np.inf, 3e38, -0.0, 0.5, 1.5, 2.5], F32), x[..., :].flat[::7].size
+    )
     for multiplier, zero in ((20.0, 100), (1.0, 0), (1e-3, 255)):
         (y,) = same("quantize", isa, 1 << 1, x, np.zeros((3, positions, channels), U8), multiplier, zero)
         same("dequantize", isa, 1 << 1, y, np.zeros_like(x), 0.37, zero)

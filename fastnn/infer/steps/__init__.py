@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from fastnn.arguments import parameter_dtype
-from fastnn.infer.graph import Array, Step
-from fastnn.infer.steps import along, convolution, elementwise, linear, normalization, pooling
+from fastnn.infer.graph import Step
+from fastnn.infer.steps import along, convolution, elementwise, linear, normalization, pooling, quantized
 from fastnn.infer.steps.kind import Call, Constants, Function, Kind, Room, Site
 
 KINDS: dict[str, Kind] = {
@@ -23,6 +23,7 @@ KINDS: dict[str, Kind] = {
     **normalization.KINDS,
     **elementwise.KINDS,
     **along.KINDS,
+    **quantized.KINDS,
 }
 
 
@@ -41,10 +42,10 @@ def scratch(step: Step, dtype: np.dtype[Any]) -> list[Room]:
     return KINDS[step.op].scratch(step, parameter_dtype(dtype))
 
 
-def bound(site: Site, rooms: list[Array]) -> Call:
-    """A kernel and its arguments. `rooms` are the scratch arrays."""
+def bound(site: Site) -> Call:
+    """A kernel and its arguments."""
     kind = KINDS[site.step.op]
     if kind.kernel is not None:
         return kind.kernel(site)
     xs = [site.x(number) for number in range(len(site.step.inputs))]
-    return kind.function(site.step, site.constants), [*xs, site.y(), *rooms]
+    return kind.function(site.step, site.constants), [*xs, site.y(), *site.rooms]
