@@ -20,12 +20,18 @@ NEEDS = ("rich", "matplotlib")
 HINT = 'pip install "fastnn[bench]"'
 RESULTS = "results.json"
 TRAINING = "training.json"
+INFERENCE = "inference.json"
 TRAINING_EFFORT = {True: (2.0, 3), False: (20.0, 9)}  # with --quick and without: seconds a network, least samples
+INFERENCE_QUICK: dict[str, Any] = {"batches": (1, 16), "threads": (1,), "cell_seconds": 0.3, "starts": 1}
 PAGE = "index.html"
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name for name in (part.strip() for part in text.split(",")) if name)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(int(size) for size in _names(text))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,16 +61,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dtype", type=_names, default=("float32",), metavar="A,B", help=f"of {','.join(DTYPES)} (default: float32)")
     add("--rivals", type=_names, metavar="A,B", help='only these, or "none" (default: all that are installed)')
     add("--backends", type=_names, metavar="A,B", help="fastnn's backends in the tables (default: native,numba)")
-    add("--threads", type=int, default=1, metavar="N", help="for every library (default: 1)")
+    add("--threads", type=int, metavar="N", help="for every library (default: 1; with --inference 1 and 2, one by one)")
     add("--out", type=Path, metavar="DIR", help="folder for the results (default: ./fastnn-bench-<date>-<time>)")
     add("--training", action="store_true", help="measure a training step of whole networks instead, beside PyTorch's")
+    add(
+        "--inference",
+        action="store_true",
+        help="measure calls of whole networks instead, float32 and int8, cold starts and memory, beside ONNX Runtime's",
+    )
     add(
         "--networks",
         type=_names,
         metavar="A,B",
-        help="with --training: of mlp,lenet5,alexnet4,resnet8 (default: all)",
+        help="with --training or --inference: of mlp,lenet5,alexnet4,resnet8, and mobilenet for the latter",
     )
-    add("--compile", action="store_true", help="with --training: try torch.compile too (minutes)")
+    add("--batches", type=_sizes, metavar="N,M", help="with --inference: samples a call (default: 1,16,256)")
+    add("--compile", action="store_true", help="with --training or --inference: try torch.compile too (minutes)")
     add("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help="measure nothing, compare two result files")
 
 
@@ -77,6 +89,8 @@ def main(args: argparse.Namespace) -> int:
     try:
         if args.compare:
             return _compare(*args.compare)
+        if args.inference:
+            return _inference(args)
         return _training(args) if args.training else _bench(args)
     except ValueError as error:
         print(f"fastnn bench: {error}", file=sys.stderr)
@@ -108,11 +122,15 @@ def _settings(args: argparse.Namespace) -> Any:
         directions=args.directions,
         dtypes=args.dtype,
         rivals=rivals,
-        threads=args.threads,
+        threads=_threads(args),
         mandatory=args.main,
         **{name: value for name, value in given.items() if value is not None},
     )
     return settings.quick() if args.quick else settings
+
+
+def _threads(args: argparse.Namespace) -> int:
+    return 1 if args.threads is None else int(args.threads)
 
 
 def _default_folder() -> Path:
@@ -165,7 +183,7 @@ def _training(args: argparse.Namespace) -> int:
 
     seconds, samples = TRAINING_EFFORT[args.quick]
     names = args.networks or tuple(NETWORKS)
-    settings = runner.Settings(names, args.threads, args.compile, seconds, samples)
+    settings = runner.Settings(names, _threads(args), args.compile, seconds, samples)
     folder = _folder(args)
     console = Console()
     result = _watched(console, lambda progress: runner.run(settings, progress))
@@ -173,6 +191,35 @@ def _training(args: argparse.Namespace) -> int:
     write(result, path)
     report.show(result, console)
     console.print(f"\nWritten: {path}", highlight=False)
+    return 0
+
+
+def _inference(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from .inference import runner
+    from .machine import usable_cores
+    from .report import inference as report
+    from .report import inference_plot
+
+    given = {
+        "networks": args.networks,
+        "batches": args.batches,
+        "threads": None if args.threads is None else (args.threads,),
+    }
+    usual: dict[str, Any] = {"threads": (1, 2) if usable_cores() > 1 else (1,)} | (
+        INFERENCE_QUICK if args.quick else {}
+    )
+    wanted = usual | {name: value for name, value in given.items() if value is not None}
+    settings = runner.Settings(compiled=args.compile, **wanted)
+    folder = _folder(args)
+    console = Console()
+    result = _watched(console, lambda progress: runner.run(settings, progress))
+    path = folder / INFERENCE
+    write(result, path)
+    report.show(result, console)
+    drawn = inference_plot.draw(result, folder)
+    console.print(f"\nWritten: {path}, and {drawn[0]}.", highlight=False)
     return 0
 
 

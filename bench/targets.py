@@ -2,6 +2,7 @@
 
 A ratio is fastnn's time over that of `against`: "copy" (np.copyto of the same array), "best" (the fastest rival), or
 one rival. All are for one thread and float32. `reason` says why a target is out of reach where it has been missed.
+Those of whole networks in inference are below them.
 """
 
 from __future__ import annotations
@@ -130,3 +131,36 @@ TARGETS: tuple[Target, ...] = (
         )
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceTarget:
+    """A call with one thread, at most `limit` times as long as that of `against`."""
+
+    network: str
+    batch: int
+    contender: str
+    against: str
+    limit: float
+    reason: str = ""
+
+
+INFERENCE: tuple[InferenceTarget, ...] = (
+    InferenceTarget("mlp", 1, "fastnn", "onnxruntime", 0.8),
+    InferenceTarget("mlp", 16, "fastnn", "onnxruntime", 0.85),
+    InferenceTarget("mlp", 256, "fastnn", "onnxruntime", 1.0),
+    InferenceTarget("lenet5", 1, "fastnn", "onnxruntime", 0.5),
+    *(
+        InferenceTarget(network, batch, "fastnn", "onnxruntime", 1.0)
+        for network in ("alexnet4", "resnet8", "mobilenet")
+        for batch in (1, 16)
+    ),
+    *(InferenceTarget("mlp", batch, "fastnn int8", "fastnn", 0.5) for batch in (1, 16, 256)),
+    *(
+        InferenceTarget(network, batch, "fastnn int8", "onnxruntime int8", 1.0)
+        for network in ("mlp", "lenet5", "alexnet4", "resnet8", "mobilenet")
+        for batch in (1, 16, 256)
+    ),
+)
+START_LIMIT, START_REASON = 0.5, ""
+"""A fresh process's time to its first result over ONNX Runtime's."""

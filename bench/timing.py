@@ -69,7 +69,7 @@ def _loop(run: Run, times: int) -> tuple[float, float]:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     enabled = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -106,7 +106,7 @@ def measure(
     """
     if not tasks:
         return {}
-    with _no_garbage_collection():
+    with no_garbage_collection():
         calibrated = {name: _calibrate(task) for name, task in tasks.items()}
         share = budget / len(tasks)
         # an untimed call before each sample brings caches and branch predictors to the steady state; not long ones

@@ -52,8 +52,13 @@ def beside(like: Any, values: Any, dtype: npt.DTypeLike | None = None, order: st
 
 
 def put(array: Array, values: Any) -> None:
-    """Write values, from main memory or the device's own, over an array."""
-    array[...] = beside(array, values) if on_device(array) and not on_device(values) else values
+    """Write values, from main memory or a device, over an array."""
+    if not on_device(array):
+        array[...] = host(values)
+        return
+    device: Any = array.device
+    with device:
+        array[...] = beside(array, values)
 
 
 def host(value: Any, dtype: npt.DTypeLike | None = None) -> Array:

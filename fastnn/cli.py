@@ -1,4 +1,4 @@
-"""The command `fastnn`: train, evaluate, predict, search; info, bench, certify, randomness."""
+"""The command `fastnn`: train, evaluate, predict, search, export; info, bench, certify, randomness."""
 
 from __future__ import annotations
 

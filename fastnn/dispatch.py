@@ -31,13 +31,18 @@ from fastnn.arguments import (
     real_array,
     same_shapes,
 )
-from fastnn.arrays import on_device
+from fastnn.arrays import namespace, on_device, together
 from fastnn.broadcast import align_parameter, aligned_shape, reduce_to, split_shape
 from fastnn.kernels.cpu import activations as native
 from fastnn.op import Op
 
 Array = npt.NDArray[Any]
-BACKENDS = {"native": "fastnn.kernels.cpu", "numba": "fastnn.kernels.jit", "reference": "fastnn.kernels.reference"}
+BACKENDS = {
+    "native": "fastnn.kernels.cpu",
+    "numba": "fastnn.kernels.jit",
+    "cuda": "fastnn.kernels.cuda",
+    "reference": "fastnn.kernels.reference",
+}
 
 _chosen: ContextVar[str | None] = ContextVar("fastnn_backend", default=None)
 _lock = threading.RLock()
@@ -53,10 +58,10 @@ def backend() -> str:
 
 
 class use:
-    """Choose the backend: "native", "numba" or "reference".
+    """Choose the backend: "native", "numba", "cuda" or "reference".
 
     `fnn.use(name)` chooses it for the whole process; `with fnn.use(name):` for this thread (this context) until the
-    block ends.
+    block ends. CuPy arrays go to "cuda" whatever the choice; with "cuda" chosen, arrays of NumPy's are refused.
     """
 
     def __init__(self, backend: str) -> None:
@@ -106,8 +111,23 @@ def implementation(family: str, like: Any = None) -> Any:
     That of the backend in force, but for arrays of CuPy's, such as `like`, always "cuda".
     """
     if like is not None and type(like) is not np.ndarray and on_device(like):
-        return importlib.import_module(f"fastnn.kernels.cuda.{family}")
-    return _family(backend(), family)
+        return _family("cuda", family)
+    name = backend()
+    if name == "cuda":
+        raise TypeError(f"arrays in main memory were given while {_ONLY_DEVICE}")
+    return _family(name, family)
+
+
+def host_implementation(family: str) -> Any:
+    """The same for work in main memory whatever is chosen, such as a loader's: "cuda" has no part in it."""
+    name = backend()
+    return _family("native" if name == "cuda" else name, family)
+
+
+def new_memory(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    """Memory for the result of a function that is given no arrays: where the backend in force computes."""
+    space: Any = _module("cuda") if backend() == "cuda" else np
+    return space.empty(shape, dtype)  # type: ignore[no-any-return]
 
 
 @functools.cache
@@ -116,24 +136,44 @@ def _family(backend: str, family: str) -> Any:
 
 
 def _module(name: str) -> Any:
-    """The module that evaluates activations, or None for native, whose ufuncs do."""
+    """The module that evaluates activations in main memory, or None for native, whose ufuncs do."""
+    if name == "cuda":  # takes none; whether it can be chosen is found out here
+        return importlib.import_module("fastnn.kernels.cuda.compiler").require()
     return None if name == "native" else importlib.import_module(BACKENDS[name])
+
+
+def _host_module(title: str, argument: str) -> Any:
+    """The same for a call that has arrays in main memory."""
+    name = backend()
+    if name == "cuda":
+        raise TypeError(f"{title}: {argument} is in main memory while {_ONLY_DEVICE}")
+    return _module(name)
+
+
+_ONLY_DEVICE = (
+    "the backend in force is 'cuda', which takes CuPy arrays; expected cupy.asarray(...) of them, or another backend: "
+    "fnn.use('native')"
+)
 
 
 def make_forward(op: Op, kernel: native.Kernel) -> Callable[..., Any]:
     """The long way of `fastnn.<name>`."""
     binding = Binding(op.name, ("x",), op.params)
+    names = [param.name for param in op.params]
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         (x,), params, out = binding.bind(args, kwargs)
-        if foreign.is_foreign(x):
+        together(op.name, x=x, **dict(zip(names, params, strict=True)), out=out)
+        if foreign.is_foreign(x) and not on_device(x):
             foreign.check(op.name, backend(), x=x)
             values, _ = foreign.parameters(op, op.name, x, params)
             return kernel.ufunc(x, *values, **_out(out))
         x = real_array(op.name, "x", x)
         values = checked_parameters(op, x.dtype, x.shape, params)
         check_out(op.name, out, x.shape, x.dtype, {"x": x})
-        module = _module(backend())
+        if on_device(x):
+            return implementation("activations", x).forward(op.name, x, *values, out=out)
+        module = _host_module(op.name, "x")
         if module is None:
             return kernel.ufunc(x, *_aligned(op, x.shape, values), **_out(out))
         result = module.forward(op.name, np.asarray(x), *values, out=_plain(out))
@@ -146,6 +186,7 @@ def make_backward(op: Op, kernel: native.Kernel, terms: native.Kernel | None) ->
     """The long way of `fastnn.<name>_backward`; `terms` is the kernel of the learned parameter's gradient."""
     title = f"{op.name}_backward"
     binding = Binding(title, ("dy", "saved"), op.params)
+    names = [param.name for param in op.params]
 
     def backward_(*args: Any, **kwargs: Any) -> Any:
         if terms is not None and len(args) == 3 and not kwargs and backend() == "native":
@@ -153,7 +194,9 @@ def make_backward(op: Op, kernel: native.Kernel, terms: native.Kernel | None) ->
             if found is not None:
                 return found
         (dy, saved), params, out = binding.bind(args, kwargs)
-        if foreign.is_foreign(dy) or foreign.is_foreign(saved):
+        together(title, dy=dy, saved=saved, **dict(zip(names, params, strict=True)), out=out)
+        device = on_device(dy) or on_device(saved)
+        if not device and (foreign.is_foreign(dy) or foreign.is_foreign(saved)):
             foreign.check(title, backend(), dy=dy, saved=saved)
             foreign.check_shapes(title, dy, saved)
             values, given = foreign.parameters(op, title, saved if foreign.is_foreign(saved) else dy, params)
@@ -161,10 +204,14 @@ def make_backward(op: Op, kernel: native.Kernel, terms: native.Kernel | None) ->
             dx = kernel.ufunc(dy, saved, *values, **_out(out))
             return dx if terms is None else (dx, dparam)
         dy, saved = common_array(title, ("dy", "saved"), (dy, saved))
+        if device:
+            dy, saved = _on_device(dy, saved), _on_device(saved, dy)
         dy = same_shapes(title, dy, saved)
         values = checked_parameters(op, saved.dtype, saved.shape, params, title)
         check_out(title, out, saved.shape, saved.dtype, {"dy": dy, "saved": saved})
-        module = _module(backend())
+        if device:
+            return implementation("activations", saved).backward(op.name, dy, saved, *values, out=out)
+        module = _host_module(title, "saved")
         if module is not None:
             result = module.backward(op.name, np.asarray(dy), np.asarray(saved), *values, out=_plain(out))
             dx = result if terms is None else result[0]
@@ -177,6 +224,11 @@ def make_backward(op: Op, kernel: native.Kernel, terms: native.Kernel | None) ->
         return kernel.ufunc(dy, saved, *aligned, **_out(out)), dparam
 
     return backward_
+
+
+def _on_device(array: Array, beside: Array) -> Any:
+    """The array, or for a number its value on the device of the array beside it."""
+    return array if on_device(array) else namespace(beside).full((), array.item(), array.dtype)
 
 
 def _out(out: Any) -> dict[str, Any]:

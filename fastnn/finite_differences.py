@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn import devices
 from fastnn.arguments import real_number, whole_number
+from fastnn.arrays import host, is_array, place_of
 from fastnn.nn.module import Module
 from fastnn.nn.random_layers import random_state, set_random_state
 
@@ -63,10 +65,12 @@ def gradcheck(
     eps = real_number(title, "eps", eps, above=0.0)
     rtol, atol = real_number(title, "rtol", rtol, low=0.0), real_number(title, "atol", atol, low=0.0)
     count = None if samples is None else whole_number(title, "samples", samples)
-    values = np.array(x)
+    values = np.array(host(x))
     if values.dtype.kind in "biucOSUmM":
         raise TypeError(f"{title}: x has dtype {values.dtype}; expected floating-point numbers")
-    run = _Run(layer, values.astype(np.float64), arguments, np.random.default_rng(seed))
+    where = devices.place(layer)
+    where = place_of([x, *arguments]) if where is None else where
+    run = _Run(layer, values.astype(np.float64), arguments, np.random.default_rng(seed), where)
     analytic = run.gradients()
     for name, values in run.arrays():
         found = analytic[name]
@@ -78,14 +82,17 @@ def gradcheck(
 class _Run:
     """The copy under test, its input, and the weights dy of the sum that is differentiated."""
 
-    def __init__(self, layer: Module, x: Array, arguments: tuple[Any, ...], rng: np.random.Generator) -> None:
+    def __init__(
+        self, layer: Module, x: Array, arguments: tuple[Any, ...], rng: np.random.Generator, where: int | None
+    ) -> None:
         self.layer = copy.deepcopy(layer).to(np.float64)
+        self.moved = devices.mover(where)
         self.layer.needs_input_grad = True
         self.name, self.x, self.arguments, self.rng = type(layer).__name__, x, arguments, rng
         self.inplace = any(getattr(module, "inplace", False) for module in self.layer.modules())
         self.random = random_state(self.layer)
         self.buffers = {name: buffer.copy() for name, buffer in self.layer.named_buffers()}
-        y = np.array(self.result())
+        y = np.array(host(self.result()))
         self.scalar = y.ndim == 0  # a loss
         self.dy = np.ones(()) if self.scalar else rng.standard_normal(y.shape)
         if y.dtype != np.float64:
@@ -93,7 +100,7 @@ class _Run:
                 f"{self.name}.forward makes {y.dtype} of float64, and finite differences need float64: a constant or "
                 "a workspace of another dtype takes part; use x.dtype"
             )
-        if not np.array_equal(y, self.result(), equal_nan=True):
+        if not np.array_equal(y, host(self.result()), equal_nan=True):
             raise GradientError(
                 f"{self.name}.forward gives another result for the same x. A random layer needs a `seed` and the "
                 "number of its `calls` as attributes (derive it from fnn.nn.RandomLayer), other state is for buffers"
@@ -107,13 +114,13 @@ class _Run:
         for name, buffer in self.layer.named_buffers():
             if name in self.buffers:
                 buffer[...] = self.buffers[name]
-        self.given = self.x.copy()
+        self.given = self.moved(self.x.copy())
         y = self.layer(self.given, *self.arguments)
         self.check_input()
         return y
 
     def check_input(self) -> None:
-        if not self.inplace and not np.array_equal(self.given, self.x, equal_nan=True):
+        if not self.inplace and not np.array_equal(host(self.given), self.x, equal_nan=True):
             raise GradientError(f"{self.name} writes over its input x, which belongs to the caller")
 
     def arrays(self) -> Iterator[tuple[str, Array]]:
@@ -146,16 +153,18 @@ class _Run:
         self.backward()
         for name, parameter in self.layer.named_parameters():
             once, twice = found[name], parameter.grad
-            if once is not None and not (twice is not None and np.allclose(twice, 2 * once, rtol=1e-7, atol=1e-9)):
+            if once is not None and not (
+                twice is not None and np.allclose(host(twice), 2 * once, rtol=1e-7, atol=1e-9)
+            ):
                 raise GradientError(f"{name}: a second backward pass has to add to the gradient; it replaced it")
         return found
 
     def backward(self) -> Any:
         if self.scalar and _takes_nothing(self.layer.backward):
             return self.layer.backward()  # type: ignore[call-arg]
-        dy = self.dy.copy()
+        dy = self.moved(self.dy.copy())
         dx = self.layer.backward(dy)
-        if not self.inplace and not np.array_equal(dy, self.dy):
+        if not self.inplace and not np.array_equal(host(dy), self.dy):
             raise GradientError(f"{self.name}.backward writes over dy, which belongs to the caller")
         return dx
 
@@ -166,7 +175,7 @@ class _Run:
         for place in (old + step, old - step):
             values[index] = place
             places.append(float(values[index]))
-            sides.append(np.array(self.result()))
+            sides.append(np.array(host(self.result())))
         values[index] = old
         return float(np.sum((sides[0] - sides[1]) * self.dy)) / (places[0] - places[1])
 
@@ -180,11 +189,11 @@ def _takes_nothing(function: Callable[..., Any]) -> bool:
 
 
 def _like(what: str, gradient: Any, values: Array) -> Array:
-    if not isinstance(gradient, np.ndarray) or gradient.shape != values.shape:
+    if not is_array(gradient) or gradient.shape != values.shape:
         raise GradientError(f"{what} has shape {np.shape(gradient)}; expected {values.shape}")
     if gradient.dtype != np.float64:
         raise GradientError(f"{what} has dtype {gradient.dtype}; expected float64, that of the input")
-    return gradient.copy()
+    return np.array(host(gradient))
 
 
 @dataclass

@@ -31,11 +31,6 @@ def check(title: str, backend: str, **arrays: Any) -> None:
         if not is_foreign(value):
             continue
         kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
-        if kind.startswith("cupy."):
-            raise TypeError(
-                f"{title}: {name} is of type {kind}, and this version of fastnn has no GPU kernels; "
-                f"expected an array in main memory, such as cupy.asnumpy({name})"
-            )
         if backend != "native":
             raise TypeError(
                 f"{title}: {name} is of type {kind}, which only the backend 'native' takes; "

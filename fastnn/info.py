@@ -119,16 +119,28 @@ def _versions() -> dict[str, str]:
 
 
 def _backends() -> dict[str, str]:
-    from importlib.util import find_spec
-
-    spec = find_spec("fastnn.kernels.cuda")
-    cuda = _version("cupy-cuda13x", "cupy-cuda12x", "cupy") or "cupy not installed"
     return {
         "native": "available",
         "numba": _version("numba") or "not installed",
-        "cuda": cuda if spec is not None and spec.origin is not None else "not part of this version of fastnn",
+        "cuda": _cuda(),
         "reference": f"numpy {np.__version__}",
     }
+
+
+def _cuda() -> str:
+    """CuPy's version, and the devices where it has been imported: nobody waits here for it to find them."""
+    module = sys.modules.get("cupy")
+    found = _version("cupy-cuda13x", "cupy-cuda12x", "cupy") or (module and f"cupy {module.__version__}")
+    if found is None:
+        return 'cupy not installed: pip install "fastnn[cuda]"'
+    if module is None:
+        return found
+    runtime = module.cuda.runtime
+    try:
+        names = [runtime.getDeviceProperties(k)["name"].decode() for k in range(runtime.getDeviceCount())]
+    except runtime.CUDARuntimeError as error:
+        return f"{found}, no device: {error}"
+    return f"{found} on {', '.join(names) or 'no device'}"
 
 
 def _blas() -> dict[str, Any]:

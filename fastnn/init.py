@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from fastnn import functional
 from fastnn.arguments import real_number
+from fastnn.arrays import host, is_array, put
 from fastnn.nn.containers import Residual
 from fastnn.nn.module import Module, no_grad
 from fastnn.nn.normalization import Norm
@@ -53,17 +54,17 @@ M = TypeVar("M", bound=Module)
 
 
 def _filled(title: str, weight: T, values: npt.ArrayLike) -> T:
-    _array(title, weight)[...] = values
+    put(_array(title, weight), values)
     return weight
 
 
 def _array(title: str, weight: Parameter | Array) -> Array:
     data = weight.data if isinstance(weight, Parameter) else weight
-    if not isinstance(data, np.ndarray):
+    if not is_array(data):
         raise TypeError(f"{title}: weight is a {type(weight).__name__}; expected a Parameter or a NumPy array")
     if data.dtype.kind in "biucOSUmM":
         raise TypeError(f"{title}: weight has dtype {data.dtype}; expected a floating-point dtype")
-    if not data.flags.writeable:
+    if not getattr(data.flags, "writeable", True):
         raise ValueError(f"{title}: weight is read-only; expected a writeable array")
     return data
 
@@ -358,7 +359,7 @@ def _variance(model: Module, x: Any, layer: Module) -> float:
     found: list[float] = []
 
     def look(module: Module, x: Any, y: Any) -> None:
-        found.append(float(np.asarray(y, np.float64).var()))
+        found.append(float(host(y, np.float64).var()))
         raise _Reached
 
     handle = layer.register_forward_hook(look)

@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import flag, real_number
+from fastnn.arrays import on_device
 from fastnn.functions.regularizers import elastic_net, elastic_net_and_grad, l1, l1_and_grad, l2, l2_and_grad
 from fastnn.nn.parameter import Parameter
 
@@ -31,17 +33,17 @@ class Regularizer:
 
     def penalty(self, params: Iterable[Parameter]) -> float:
         """The penalty of all that it holds for; its gradient is added to theirs. Call it after the backward pass."""
-        total = 0.0
+        total: Any = 0.0
         for parameter in self._penalised(params):
             grad, accumulate = parameter.claim_grad()
             if not accumulate:
                 grad[...] = 0
-            total += self._value_and_grad(parameter.data, grad)
-        return total
+            total += _wide(self._value_and_grad(parameter.data, grad))
+        return float(total)
 
     def value(self, params: Iterable[Parameter]) -> float:
         """The penalty alone; no gradient is touched."""
-        return sum(self._value(parameter.data) for parameter in self._penalised(params))
+        return float(sum(_wide(self._value(parameter.data)) for parameter in self._penalised(params)))
 
     def _penalised(self, params: Iterable[Parameter]) -> Iterator[Parameter]:
         for k, parameter in enumerate(params):
@@ -52,16 +54,21 @@ class Regularizer:
             if parameter.requires_grad and (self.biases or parameter.data.ndim > 1):
                 yield parameter
 
-    def _value(self, w: Array) -> float:
+    def _value(self, w: Array) -> Any:
         raise NotImplementedError
 
-    def _value_and_grad(self, w: Array, grad: Array) -> float:
+    def _value_and_grad(self, w: Array, grad: Array) -> Any:
         raise NotImplementedError
 
     def __repr__(self) -> str:
         """The class and its numbers."""
         inside = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({inside})"
+
+
+def _wide(value: Any) -> Any:
+    """In float64, so that sums do not depend on their order; on a device it stays there."""
+    return value.astype(np.float64) if on_device(value) else float(value)
 
 
 class L2(Regularizer):
@@ -71,11 +78,11 @@ class L2(Regularizer):
         self.strength = real_number("L2", "strength", strength, low=0.0)
         super().__init__(biases=biases)
 
-    def _value(self, w: Array) -> float:
-        return float(l2(w, self.strength))
+    def _value(self, w: Array) -> Any:
+        return l2(w, self.strength)
 
-    def _value_and_grad(self, w: Array, grad: Array) -> float:
-        return float(l2_and_grad(w, grad, self.strength)[0])
+    def _value_and_grad(self, w: Array, grad: Array) -> Any:
+        return l2_and_grad(w, grad, self.strength)[0]
 
 
 class L1(Regularizer):
@@ -85,11 +92,11 @@ class L1(Regularizer):
         self.strength = real_number("L1", "strength", strength, low=0.0)
         super().__init__(biases=biases)
 
-    def _value(self, w: Array) -> float:
-        return float(l1(w, self.strength))
+    def _value(self, w: Array) -> Any:
+        return l1(w, self.strength)
 
-    def _value_and_grad(self, w: Array, grad: Array) -> float:
-        return float(l1_and_grad(w, grad, self.strength)[0])
+    def _value_and_grad(self, w: Array, grad: Array) -> Any:
+        return l1_and_grad(w, grad, self.strength)[0]
 
 
 class ElasticNet(Regularizer):
@@ -100,8 +107,8 @@ class ElasticNet(Regularizer):
         self.strength = real_number("ElasticNet", "strength", strength, low=0.0)
         super().__init__(biases=biases)
 
-    def _value(self, w: Array) -> float:
-        return float(elastic_net(w, self.beta, self.strength))
+    def _value(self, w: Array) -> Any:
+        return elastic_net(w, self.beta, self.strength)
 
-    def _value_and_grad(self, w: Array, grad: Array) -> float:
-        return float(elastic_net_and_grad(w, grad, self.beta, self.strength)[0])
+    def _value_and_grad(self, w: Array, grad: Array) -> Any:
+        return elastic_net_and_grad(w, grad, self.beta, self.strength)[0]

@@ -64,3 +64,22 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setitem(sys.modules, "cupy", module)
     monkeypatch.setitem(sys.modules, "cupy.cuda", module.cuda)
     yield module
+
+
+@pytest.fixture(params=["emulated", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> Any:
+    """CuPy: the stand-in, and under `pytest -m gpu` the real one. The same tests for both."""
+    if request.param == "emulated":
+        return request.getfixturevalue("cupy")
+    return request.getfixturevalue("real_cupy")
+
+
+@pytest.fixture(scope="session")
+def real_cupy() -> Any:
+    """CuPy, where there is a GPU for it."""
+    cupy = pytest.importorskip("cupy", reason="needs CuPy and an NVIDIA GPU")
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        pytest.skip(f"needs an NVIDIA GPU: {error}")
+    return cupy

@@ -56,11 +56,10 @@ class Nvrtc:
         self.call(f"nvrtcGet{what}", program, buffer)
         return buffer.value.decode()
 
-    def compile(self, source: Path, options: list[str], expressions: list[str]) -> tuple[str, str, dict[str, str]]:
+    def compile(self, source: str, options: list[str], expressions: list[str]) -> tuple[str, str, dict[str, str]]:
         """Instantiate the expressions; return PTX, the compiler's remarks and the symbol of every expression."""
         program = ctypes.c_void_p()
-        text, name = source.read_bytes(), source.name.encode()
-        self.call("nvrtcCreateProgram", ctypes.byref(program), text, name, 0, None, None)
+        self.call("nvrtcCreateProgram", ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None)
         try:
             for expression in expressions:
                 self.call("nvrtcAddNameExpression", program, expression.encode())

@@ -121,7 +121,7 @@ def test_compiles_as_device_code() -> None:
         f"--gpu-architecture=sm_{compiler.architectures()[-1]}",
         f"--include-path={TESTS.parent}/kernels/include",
     ]
-    ptx, log, _ = compiler.compile(TESTS / "cuda/philox_probe.cu", [*options, "--std=c++17"], [])
+    ptx, log, _ = compiler.compile((TESTS / "cuda/philox_probe.cu").read_text(), [*options, "--std=c++17"], [])
     assert "warning" not in log
     # Two products in each of ten rounds; nothing is kept in memory or computed in 64 bits.
     assert ptx.count("mul.hi.u32") == 20 and ptx.count("mul.lo.s64") == 0 and ".local" not in ptx

@@ -4,6 +4,7 @@
 
 A table stands between `<!-- KIND: FILE -->` and `<!-- end -->`; the file is relative to the README. Kinds: claim, speed
 targets and functions, from a result file of `fastnn bench`; training, from one of `fastnn bench --training`;
+inference, inference-all, inference-int8, inference-start and inference-memory, from one of `fastnn bench --inference`;
 trained, from one of `fastnn train --record`; accuracy, from a certificate.
 """
 
@@ -19,12 +20,12 @@ from typing import Any
 from fastnn.accuracy import Certificate
 from fastnn.commands import record
 
-from . import training
+from . import inference, training
 from .results import Result, load
 from .rows import Row, bytes_text, families, function_rows, main_size, rate_text, rows, ulp_text, us_text
 from .verdicts import held
 
-KINDS = "claim|speed|targets|functions|accuracy|training|trained"
+KINDS = "claim|speed|targets|functions|accuracy|training|trained|inference(?:-(?:all|int8|start|memory))?"
 TABLE = re.compile(rf"(<!-- ({KINDS}): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -38,6 +39,8 @@ def filled(text: str, folder: Path) -> str:
             return begin + accuracy(Certificate.load(path)) + end
         if kind == "training":
             return begin + steps(training.load(path)) + end
+        if kind.startswith("inference"):
+            return begin + sessions(inference.load(path), kind) + end
         if kind == "trained":
             return begin + trained(record.load(path)) + end
         make = {"claim": claim, "speed": speed, "targets": targets, "functions": functions}[kind]
@@ -52,9 +55,9 @@ def machine(result: Result) -> str:
     date = datetime.datetime.fromisoformat(about["date"]).date()
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items() if name != "fastnn")
     threads = result["settings"]["threads"]
+    said = f", {threads} thread{'s' * (threads != 1)}" if isinstance(threads, int) else ""
     return (
-        f"Measured on {date} on {about['cpu']} ({about['cores']} cores, {about['instruction_set']}), "
-        f"{threads} thread{'s' * (threads != 1)}; {versions}."
+        f"Measured on {date} on {about['cpu']} ({about['cores']} cores, {about['instruction_set']}){said}; {versions}."
     )
 
 
@@ -153,6 +156,26 @@ def steps(result: Result) -> str:
     """A training step of each network: fastnn and PyTorch's fastest form, with memory, against the target."""
     table = _markdown(training.HEADS, (step.cells() for step in training.steps(result)))
     return "\n".join((machine(result), "", *table, ""))
+
+
+def sessions(result: Result, kind: str) -> str:
+    """Calls of whole networks: float32 with one thread or several, int8, cold starts, memory."""
+    if kind == "inference-start":
+        table = _markdown(inference.START_HEAD, inference.starts(result))
+        return "\n".join((machine(result), "", *table, "", inference.installed(result), ""))
+    if kind == "inference-memory":
+        table = _markdown(inference.MEMORY_HEAD, inference.memory(result))
+        return "\n".join((*table, ""))
+    if kind == "inference-int8":
+        table = _markdown(inference.INT8_HEAD, (call.int8() for call in inference.calls(result, 1)))
+        return "\n".join((*table, ""))
+    several = sorted({cell["threads"] for cell in result["results"]})
+    parts = [machine(result), ""]
+    for threads in several if kind == "inference-all" else several[:1]:
+        rate = next(each["gflops"] for each in result["peaks"] if each["threads"] == threads)
+        parts.append(f"{threads} thread{'s' * (threads > 1)}; a large matrix product runs at {rate:,.0f} GFLOP/s.")
+        parts += ["", *_markdown(inference.SPEED_HEAD, (call.speed() for call in inference.calls(result, threads))), ""]
+    return "\n".join((*parts, inference.summary(result), ""))
 
 
 def trained(result: Result) -> str:

@@ -1,4 +1,4 @@
-"""The commands that train and use networks: `fastnn train`, `evaluate`, `predict`, `search`.
+"""The commands that train and use networks: `fastnn train`, `evaluate`, `predict`, `search`, `export`.
 
 What they import, they import when they run: the command line itself must start quickly.
 """
@@ -8,13 +8,14 @@ from __future__ import annotations
 import argparse
 from types import ModuleType
 
-from fastnn.commands import evaluate, predict, search, train
+from fastnn.commands import evaluate, export, predict, search, train
 
 COMMANDS: tuple[tuple[str, ModuleType, str], ...] = (
     ("train", train, "train a network on MNIST, CIFAR-10, generated points or data of your own"),
     ("evaluate", evaluate, "loss and accuracy of a trained network"),
     ("predict", predict, "what a trained network sees in image files"),
     ("search", search, "search for hyper-parameters"),
+    ("export", export, "write a network as one C file, as ONNX, or as a session"),
 )
 
 

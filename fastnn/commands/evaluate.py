@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--average", choices=VIEWS, default="none", help="average over views of each image (default: none)")
     add("--batch-size", type=whole(), default=256, metavar="N", help="samples at a time (default: 256)")
     add("--json", action="store_true", help="print JSON")
+    options.add_device(parser)
     options.add_threads(parser)
 
 
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     options.limit_threads(args.threads)
     saved = store.load(args.model)
+    options.moved(saved.model, args.device)
     name = args.data or saved.about["data"]
     samples = datasets.test_set(name, args.folder, int(saved.about.get("seed", 0)))
     _check(name, samples, saved)

@@ -80,6 +80,21 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=whole(), metavar="N", help="for fastnn and NumPy (default: one a core)")
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """--device."""
+    parser.add_argument(
+        "--device", default="cpu", metavar="NAME", help="cpu; cuda, the GPU; cuda:1, that of number 1 (default: cpu)"
+    )
+
+
+def moved(model: Any, device: str) -> Any:
+    """The model on the device that --device names; ValueError where there is none such."""
+    try:
+        return model.to(device=device)
+    except RuntimeError as error:
+        raise ValueError(f"--device {device}: {error}") from None
+
+
 def limit_threads(threads: int | None) -> None:
     """Heed --threads."""
     if threads is None:

@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--invert", action=argparse.BooleanOptionalAction, default=None,
         help="grey images: dark on light or not (default: by the border)")  # fmt: skip
     add("--json", action="store_true", help="print JSON")
+    options.add_device(parser)
     options.add_threads(parser)
 
 
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
     options.limit_threads(args.threads)
     saved = store.load(args.model)
+    options.moved(saved.model, args.device)
     if len(saved.input_shape) != 3 or saved.input_shape[0] not in (1, 3):
         raise ValueError(f"{args.model} takes samples of shape {saved.input_shape}, not images")
     pixels = data.read_images(args.images, saved.input_shape, invert=args.invert)

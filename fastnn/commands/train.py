@@ -9,6 +9,7 @@ examples:
   fastnn train --data cifar10 --model alexnet4 --epochs 5 --activation gelu --checkpoint run
   fastnn train --data mine.npz --option hidden=64,64 --optimizer adam --lr 0.001
   fastnn train --data mnist --check
+  fastnn train --data cifar10 --device cuda
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--clip-grad-norm", type=number(above=0), metavar="NORM", help="scale gradients down to this norm")
     add("--early-stopping", type=whole(), metavar="N", help="stop after N epochs without improvement, keep the best")
     add("--dtype", choices=("float32", "float64"), default="float32", help="of weights and activations")
+    options.add_device(parser)
     options.add_threads(parser)
     add("--checkpoint", type=Path, metavar="DIR", help="save the state there after each epoch, and go on from there")
     add("--resume", action=yes_or_no, default=True, help="go on from the checkpoint, if there is one (default)")

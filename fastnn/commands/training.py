@@ -17,7 +17,7 @@ import numpy as np
 
 import fastnn as fnn
 from fastnn import data as data_
-from fastnn import nn
+from fastnn import devices, nn
 from fastnn.commands import datasets, options, store
 from fastnn.commands.recipes import Recipe, recipe
 from fastnn.data import Loader, Preprocessor
@@ -80,8 +80,12 @@ class Job:
             f"{self.about['name']}, {size:,} parameters, on {data.name}: {len(data.train):,} training{held}, "
             f"{len(data.test):,} test samples",
             f"{plan.epochs} epochs of {len(self.loader):,} batches of {plan.batch_size}; {', '.join(how)}; "
-            f"seed {self.seed}, {fnn.get_num_threads()} threads",
+            f"seed {self.seed}, {self._where()}",
         ]
+
+    def _where(self) -> str:
+        place = devices.place(self.model)
+        return f"{fnn.get_num_threads()} threads" if place is None else f"device cuda:{place}"
 
     def check(self) -> SanityReport:
         """The lecture's checks."""
@@ -179,7 +183,7 @@ def prepare(args: argparse.Namespace) -> Job:
     about: dict[str, Any] = {"name": plan.model, "input_shape": list(data.input_shape), "classes": data.classes}
     about |= plan.options | options.given_model(args) | {"dtype": args.dtype}
     fnn.manual_seed(args.seed)
-    model = store.create(about)
+    model = options.moved(store.create(about), args.device)
     preprocess = data.fitted()
     dtype = np.dtype(args.dtype)
     transforms = [*augmentation(data, plan.augment), preprocess]

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn import devices
 from fastnn.arguments import flag, whole_number
+from fastnn.arrays import host
 from fastnn.data.crops import check_room, pair
 from fastnn.data.moments import scaled
 from fastnn.data.resizing import resize
@@ -77,9 +79,10 @@ def average_over(model: Any, x: Array, views: Views = flips, *, softmax: bool = 
         probabilities = fnn.data.average_over(model, x, lambda x: fnn.data.ten_crop(x, 32, padding=4))
 
     model: a module, which is evaluated in evaluation mode and left in the mode it was in, or any function from a batch
-    to predictions. views: a function from a batch to batches of as many images, such as `flips`, or `five_crop`,
-    `ten_crop`, `scaled_crops` with their arguments. softmax: average probabilities, the softmax of what the model
-    gives, as AlexNet does; False averages what it gives. batch_size: images at a time. Sums are float64.
+    to predictions; one on a device is given its batches there, and predictions come back. views: a function from a
+    batch to batches of as many images, such as `flips`, or `five_crop`, `ten_crop`, `scaled_crops` with their
+    arguments. softmax: average probabilities, the softmax of what the model gives, as AlexNet does; False averages what
+    it gives. batch_size: images at a time. Sums are float64.
     """
     check_images("average_over", x[:0].astype(np.float32) if getattr(x, "dtype", None) == np.uint8 else x)
     probabilities = flag("average_over", "softmax", softmax)
@@ -92,8 +95,14 @@ def average_over(model: Any, x: Array, views: Views = flips, *, softmax: bool = 
     try:
         if modes:
             model.eval()
-        with no_grad():
-            pieces = [_mean(model, x[at : at + step], views, probabilities) for at in range(0, len(x), step)]
+        place = devices.place(model) if isinstance(model, Module) else None
+        moved = devices.mover(place)
+
+        def predict(view: Array) -> Array:
+            return host(model(moved(view)))
+
+        with no_grad(), devices.current(place):
+            pieces = [_mean(predict, x[at : at + step], views, probabilities) for at in range(0, len(x), step)]
     finally:
         for module, training in modes:
             module.training = training

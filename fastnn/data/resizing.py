@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fastnn.arguments import plain, receiver, stored
 from fastnn.data.transform import check_images
-from fastnn.dispatch import implementation
+from fastnn.dispatch import host_implementation
 
 Array = npt.NDArray[Any]
 
@@ -46,7 +46,7 @@ def resize_boxes(x: Array, rows: Array, columns: Array, out: Array) -> None:
             for array, dtype in ((starts, np.int32), (weights, x.dtype))
         ]
     y = receiver(out, out.shape, out.dtype, out)
-    implementation("augmentation").resize(plain(x), y, *parts)
+    host_implementation("augmentation").resize(plain(x), y, *parts)
     stored(y, out)
 
 

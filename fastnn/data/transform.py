@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastnn.arguments import overlap, plain, real_number, receiver, stored
 from fastnn.data.moments import scaled
-from fastnn.dispatch import implementation
+from fastnn.dispatch import host_implementation
 
 Array = npt.NDArray[Any]
 
@@ -166,6 +166,6 @@ def run_kernel(name: str, x: Array, out: Array, parameters: Array, fill: float =
     """Call a kernel of the backend in force that fills `out` by an array of parameters, a row for each sample."""
     if x.shape[2] * x.shape[3] >= 2**31:
         raise ValueError(f"{name}: x has shape {x.shape}; expected fewer than 2^31 pixels in an image")
-    kernel, y = getattr(implementation("augmentation"), name), receiver(out, out.shape, out.dtype, out)
+    kernel, y = getattr(host_implementation("augmentation"), name), receiver(out, out.shape, out.dtype, out)
     kernel(plain(x), y, np.ascontiguousarray(parameters), np.array(fill, x.dtype))
     stored(y, out)

@@ -24,7 +24,8 @@ from fastnn.arguments import (
 from fastnn.arrays import beside, namespace, on_device, together
 from fastnn.dispatch import implementation
 from fastnn.function import public
-from fastnn.functions.dropout import explained, philox
+from fastnn.functions.dropout import explained
+from fastnn.generator import blocks
 from fastnn.table.augmentation import PLACES, ROWS, boxes, places, symmetric_beta
 
 __all__ = [row.name for row in ROWS]
@@ -57,7 +58,7 @@ def cutout(
     check_out(title, out, array.shape, array.dtype, {"x": array})
     y = receiver(out, array.shape, array.dtype, array)
     height, width = array.shape[2:]
-    words = philox(len(array), seed=key, offset=stream, first=first)
+    words = blocks(first, len(array), key, stream)
     with np.errstate(over="ignore"):
         element = np.array(value).astype(array.dtype)
     where = boxes(words, height, width, sides)
@@ -100,8 +101,8 @@ def mixup(
     check_out(title, out, array.shape, array.dtype, {"x": array, "labels": soft})
     check_apart(title, out, {"x": array, "labels": soft})
     count = len(array)
-    lam = symmetric_beta(philox(count if each_its_own else 1, seed=key, offset=stream), shape)
-    permutation = places(philox(count, seed=key, offset=stream, first=PLACES))
+    lam = symmetric_beta(blocks(0, count if each_its_own else 1, key, stream), shape)
+    permutation = places(blocks(PLACES, count, key, stream))
     y = receiver(out, array.shape, array.dtype, array)
     blended = namespace(array).empty(soft.shape, soft.dtype)
     kernels, order = implementation("augmentation", array), beside(array, permutation)

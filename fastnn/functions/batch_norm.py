@@ -61,7 +61,7 @@ def batch_norm_train(
     inv_std: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     title = "batch_norm_train"
-    kernels = implementation("normalization")
+    kernels = implementation("normalization", x)
     if kernels is native and type(dropout_p) is float and dropout_p == 0:
         then = known(activation, getattr(x, "dtype", None))
         if then is not None or activation is None:
@@ -95,7 +95,7 @@ def batch_norm_train(
     y, none_left = receiver(out, x.shape, x.dtype, x), _all_dropped(dropout)
     variance = empty(x, channels, np.float64)
     shape = (x.shape[0], channels, -1)
-    implementation("normalization", x).batch_norm_train(
+    kernels.batch_norm_train(
         plain(x).reshape(shape),
         y.reshape(shape),
         gamma,
@@ -138,7 +138,7 @@ def batch_norm_infer(
     out: Array | None = None,
 ) -> Array:
     title = "batch_norm_infer"
-    kernels = implementation("normalization")
+    kernels = implementation("normalization", x)
     if kernels is native:
         then = known(activation, getattr(x, "dtype", None))
         if then is not None or activation is None:
@@ -159,7 +159,7 @@ def batch_norm_infer(
     check_out(title, out, x.shape, x.dtype, {"x": x, "gamma": gamma, "beta": beta, "running_mean": mean})
     y = receiver(out, x.shape, x.dtype, x)
     shape = (x.shape[0], channels, math.prod(x.shape[2:]))
-    implementation("normalization", x).batch_norm_infer(
+    kernels.batch_norm_infer(
         plain(x).reshape(shape), y.reshape(shape), gamma, beta, mean, variance.astype(np.float64), eps, then
     )
     return stored(y, out)
@@ -184,7 +184,7 @@ def batch_norm_backward(
     accumulate: bool = False,
 ) -> tuple[Array, Array | None, Array | None]:
     title = "batch_norm_backward"
-    kernels = implementation("normalization")
+    kernels = implementation("normalization", x)
     if kernels is native and type(dropout_p) is float and dropout_p == 0:
         then = known(activation, getattr(x, "dtype", None))
         if then is not None or activation is None:
@@ -219,7 +219,7 @@ def batch_norm_backward(
     shape = (x.shape[0], channels, math.prod(x.shape[2:]))
     flat = (array.reshape(shape) for array in (plain(dy), plain(x), dx, dz))
     arrays = (*flat, gamma, beta, mean, inv_std, *(sums or (None, None)))
-    implementation("normalization", x).batch_norm_backward(*arrays, accumulate, then, dropout)
+    kernels.batch_norm_backward(*arrays, accumulate, then, dropout)
     if sums is None:
         return stored(dx, out), None, None
     dgamma, dbeta = all_stored(sums, given)

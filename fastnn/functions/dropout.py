@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fastnn.arguments import Array, check_out, checked_word, plain, real_array, receiver, stored
 from fastnn.arrays import together
-from fastnn.dispatch import implementation
+from fastnn.dispatch import implementation, new_memory
 from fastnn.function import public
 from fastnn.generator import GRID
 from fastnn.generator import threshold as threshold_of
@@ -126,7 +126,7 @@ def _scale(threshold: int, mode: str) -> float:
 
 def _at_once(x: Any, axes: int, mode: str, p: Any, *options: Any) -> Array | None:
     """The result where the native kernels can take the arguments as they are, without a look at what may be wrong."""
-    if type(p) is not float or not 0 <= p <= 1 or type(mode) is not str or implementation("dropout") is not native:
+    if type(p) is not float or not 0 <= p <= 1 or type(mode) is not str or implementation("dropout", x) is not native:
         return None
     if mode not in MODES:
         return None
@@ -215,11 +215,11 @@ def dropout_mask(
     threshold = checked_threshold(title, p)
     key, stream = checked_word(title, "seed", seed), checked_word(title, "offset", offset)
     first = checked_word(title, "start", start, 63)
-    kept = np.empty(lengths, np.bool_)
+    kept = new_memory(lengths, np.bool_)
     if threshold in (0, GRID):
         kept.fill(threshold == 0)
     else:
-        implementation("dropout").mask(kept, first, threshold, key, stream)
+        implementation("dropout", kept).mask(kept, first, threshold, key, stream)
     return kept
 
 
@@ -377,6 +377,6 @@ def philox(
     title = "philox"
     count = checked_word(title, "blocks", blocks, 59)
     numbers = [checked_word(title, *each) for each in (("first", first), ("seed", seed), ("offset", offset))]
-    words = np.empty((count, 4), np.uint32)
-    implementation("dropout").philox(words, *numbers)
+    words = new_memory((count, 4), np.uint32)
+    implementation("dropout", words).philox(words, *numbers)
     return words

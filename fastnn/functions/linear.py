@@ -44,7 +44,7 @@ def linear(
     z: Array | None = None,
     out: Array | None = None,
 ) -> Array:
-    kernels = implementation("linear")
+    kernels = implementation("linear", x)
     if kernels is native and z is None:
         chosen = None if activation is None else known(activation, getattr(x, "dtype", None))
         if chosen is not None or activation is None:
@@ -67,7 +67,6 @@ def linear(
     check_written(title, {"out": out, "z": z}, inputs)
     y, before = receiver(out, shape, x.dtype, x), None if z is None else receiver(z, shape, x.dtype, x)
     biases = None if bias is None else plain(bias)
-    kernels = implementation("linear", x)
     kernels.forward(_rows(x), plain(weight), biases, chosen, _rows(y), None if before is None else _rows(before))
     if before is not None:
         stored(before, z)
@@ -150,7 +149,7 @@ def _plain_backward(
         dweight = np.empty_like(weight) if needed["dweight"] else None
     if not needed["dbias"] or dbias is None:
         dbias = np.empty(len(weight), parameter_dtype(x.dtype)) if needed["dbias"] else None
-    implementation("linear").backward(dy, x, weight, saved, chosen, dz, dx, dweight, dbias, accumulate)
+    implementation("linear", x).backward(dy, x, weight, saved, chosen, dz, dx, dweight, dbias, accumulate)
     return dx, dweight, dbias
 
 

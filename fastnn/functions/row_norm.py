@@ -49,7 +49,7 @@ def layer_norm(
     inv_std: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     title = "layer_norm"
-    if implementation("normalization") is native:
+    if implementation("normalization", x) is native:
         found = native._rows(x, axis, None, gamma, beta, eps, True, out, mean, inv_std)
         if found is not None:
             return found  # type: ignore[no-any-return]
@@ -74,7 +74,7 @@ def layer_norm_backward(
     accumulate: bool = False,
 ) -> tuple[Array, Array | None, Array | None]:
     title = "layer_norm_backward"
-    if implementation("normalization") is native:
+    if implementation("normalization", x) is native:
         found = native._rows_backward(dy, x, axis, None, gamma, mean, inv_std, True, out, dgamma, dbeta, accumulate)
         if found is not None:
             return found  # type: ignore[no-any-return]
@@ -98,7 +98,7 @@ def group_norm(
     inv_std: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     title = "group_norm"
-    if implementation("normalization") is native:
+    if implementation("normalization", x) is native:
         found = native._rows(x, None, groups, gamma, beta, eps, True, out, mean, inv_std)
         if found is not None:
             return found  # type: ignore[no-any-return]
@@ -123,7 +123,7 @@ def group_norm_backward(
     accumulate: bool = False,
 ) -> tuple[Array, Array | None, Array | None]:
     title = "group_norm_backward"
-    if implementation("normalization") is native:
+    if implementation("normalization", x) is native:
         found = native._rows_backward(dy, x, None, groups, gamma, mean, inv_std, True, out, dgamma, dbeta, accumulate)
         if found is not None:
             return found  # type: ignore[no-any-return]
@@ -146,7 +146,7 @@ def instance_norm(
     inv_std: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     title = "instance_norm"
-    if implementation("normalization") is native:
+    if implementation("normalization", x) is native:
         found = native._rows(x, None, native._each, gamma, beta, eps, True, out, mean, inv_std)
         if found is not None:
             return found  # type: ignore[no-any-return]
@@ -170,7 +170,7 @@ def instance_norm_backward(
     accumulate: bool = False,
 ) -> tuple[Array, Array | None, Array | None]:
     title = "instance_norm_backward"
-    if implementation("normalization") is native:
+    if implementation("normalization", x) is native:
         found = native._rows_backward(
             dy, x, None, native._each, gamma, mean, inv_std, True, out, dgamma, dbeta, accumulate
         )
@@ -193,7 +193,7 @@ def rms_norm(
     inv_rms: Array | None = None,
 ) -> tuple[Array, Array]:
     title = "rms_norm"
-    if implementation("normalization") is native:
+    if implementation("normalization", x) is native:
         number = _machine_eps(x.dtype) if eps is None and type(x) is np.ndarray else eps
         found = native._rows(x, axis, None, gamma, None, number, False, out, None, inv_rms)
         if found is not None:
@@ -217,7 +217,7 @@ def rms_norm_backward(
     accumulate: bool = False,
 ) -> tuple[Array, Array | None]:
     title = "rms_norm_backward"
-    if implementation("normalization") is native:
+    if implementation("normalization", x) is native:
         found = native._rows_backward(dy, x, axis, None, gamma, None, inv_rms, False, out, dgamma, None, accumulate)
         if found is not None:
             return found  # type: ignore[no-any-return]

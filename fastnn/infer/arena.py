@@ -6,14 +6,12 @@ import math
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple, TypeVar
 
-import numpy as np
-
-from fastnn.infer.graph import Array, Graph
-from fastnn.infer.steps import KINDS, scratch
+from fastnn.infer.graph import Graph
+from fastnn.infer.memory import LINE
+from fastnn.infer.steps import overwrites, scratch
 
 _Key = tuple[str, int, int]  # "value" and its number, or "scratch", a step and which
 _Name = TypeVar("_Name", bound=Hashable)
-LINE = 64  # bytes of a cache line, to which everything is aligned
 
 
 class Layout(NamedTuple):
@@ -28,8 +26,8 @@ class Layout(NamedTuple):
 def planned(graph: Graph) -> Layout:
     """Place the values.
 
-    The input and the result are the caller's and have no place here. An element-by-element step writes over the input
-    that it is the last to read.
+    The input and the result are the caller's and have no place here. A step that may write over an input does so if it
+    is the last to read it.
     """
     last, steps, unshared = graph.last_uses(), graph.steps, 0
     owner: dict[int, _Key] = {}
@@ -43,9 +41,9 @@ def planned(graph: Graph) -> Layout:
             break
         value, size = place + 1, _bytes(step.shape, graph.made_as(step).itemsize)
         key: _Key = ("value", value, 0)
-        over = [owner[each] for each in step.inputs if each and last[each] == place]
+        over = [owner[each] for each in overwrites(step) if each and last[each] == place]
         over = [each for each in over if blocks[each][0] == size]
-        if KINDS[step.op].in_place and over:
+        if over:
             key = over[0]
         blocks[key] = size, blocks[key][1] if key in blocks else place, last[value]
         owner[value] = key
@@ -83,10 +81,3 @@ def placed(blocks: Mapping[_Name, tuple[int, int, int]]) -> dict[_Name, int]:
 
 def _bytes(shape: tuple[int, ...], itemsize: int) -> int:
     return -(-math.prod(shape) * itemsize // LINE) * LINE
-
-
-def block(size: int) -> Array:
-    """Memory of so many bytes that begins with a cache line."""
-    memory = np.empty(size + LINE, np.uint8)
-    begin = -memory.ctypes.data % LINE
-    return memory[begin : begin + size]

@@ -124,6 +124,8 @@ def _graph(plan: dict[str, Any], constants: dict[str, Array]) -> Graph:
         for value, shape in takes:
             if math.prod(shapes[_count0(value)]) != math.prod(shape):
                 raise ValueError(f"step {place + 1} takes value {value} as {shape}; it is {shapes[value]}")
+        if not isinstance(step.options, dict):
+            raise TypeError(f"step {place + 1} has options {step.options!r}")
         if not all(isinstance(module, str) for module in step.modules):
             raise TypeError(f"step {place + 1} is of modules {step.modules}")
         for role, array in graph.of(step).items():

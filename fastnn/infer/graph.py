@@ -62,7 +62,9 @@ class Graph:
         """Of one sample: two for each multiplication with a weight; elsewhere one for each element."""
         if "weight" in step.constants and step.op.endswith(("linear", "conv")):
             weight = self.of(step)["weight"]
-            return 2 * math.prod(step.shape) * math.prod(weight.shape[1:])
+            return (
+                2 * math.prod(step.options.get("sums", step.options.get("y", step.shape))) * math.prod(weight.shape[1:])
+            )
         return max(math.prod(shape) for shape in (step.shape, *step.inputs_as))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import operator
 import os
@@ -14,13 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import float_dtype
+from fastnn.devices import on_host
 from fastnn.dispatch import backend
 from fastnn.infer import arena
 from fastnn.infer.describe import described
 from fastnn.infer.graph import Array, Graph, Shape
+from fastnn.infer.memory import block
+from fastnn.infer.passes import native_plan
 from fastnn.infer.steps import bound, scratch
 from fastnn.infer.steps.kind import Site
 from fastnn.kernels.cpu import threads as pool
+from fastnn.kernels.cpu.linear import Program
 from fastnn.threads import INT_MAX
 
 if TYPE_CHECKING:
@@ -39,24 +44,40 @@ class _Outside:
         self.result, self.shape = result, shape
 
 
-class _Bound:
-    """All kernels with their arguments, for one size of batch and backend."""
+def _place(array: Any) -> Any:
+    """For a program: an array, or which of those of a call."""
+    return array.result if isinstance(array, _Outside) else array
 
-    __slots__ = ("calls", "places")
+
+class _Bound:
+    """All kernels with their arguments, for one size of batch and backend.
+
+    Those that can run one after the other without Python are one call, or the whole.
+    """
+
+    __slots__ = ("calls", "places", "run")
 
     def __init__(
         self, calls: list[tuple[Callable[..., Any], list[Any]]], batch: int, whole: tuple[Shape, Shape]
     ) -> None:
-        self.calls = calls
+        outside = [_Outside(result, (batch, *shape)) for result, shape in zip((False, True), whole, strict=True)]
+        self.calls: list[tuple[Callable[..., Any], list[Any]]] = []
+        for compiled, group in itertools.groupby(calls, lambda call: hasattr(call[0], "operation")):
+            if compiled:
+                program = Program((kernel, [_place(array) for array in arrays]) for kernel, arrays in group)
+                self.calls.append((program.run, list(outside)))
+            else:
+                self.calls += group
+        self.run = self.calls[0][0] if calls and self.calls[0][1] == outside and len(self.calls) == 1 else self.each
         self.places: list[tuple[list[Any], int, bool, Shape | None]] = []
-        for _, arguments in calls:
+        for _, arguments in self.calls:
             for k, argument in enumerate(arguments):
                 if isinstance(argument, _Outside):
                     same = argument.shape == (batch, *whole[argument.result])
                     self.places.append((arguments, k, argument.result, None if same else argument.shape))
         self.empty()
 
-    def run(self, x: Array, out: Array) -> None:
+    def each(self, x: Array, out: Array) -> None:
         for arguments, k, result, shape in self.places:
             array = out if result else x
             arguments[k] = array if shape is None else array.reshape(shape)
@@ -77,27 +98,29 @@ class Session:
 
     x (N, *input_shape) and y (N, *output_shape) are of `dtype`; N is `batch`, or any number if that is None. Values
     between steps live in one block of memory, the arena, which grows to the largest batch seen. A call writes nothing
-    else, reads x where it lies if it is contiguous, and computes each sample by itself: y[i] follows from x[i] and the
-    size of the batch (and i, for the regions of fractional pooling), whatever the other samples, the threads and the
-    calls before. The size matters in the last bits only, where large products (more than 64 samples) go to the BLAS.
+    else, reads x where it lies if it is contiguous, and computes each sample by itself: y[i] follows from x[i] (and i,
+    for the regions of fractional pooling), whatever the batch, the threads and the calls before. Only in half precision
+    large products, of more than 64 samples, go to the BLAS, which has last bits of its own.
 
     A session is a snapshot: training goes on without it. Threads that call one session wait for each other; give each
     a `clone()`, which shares the weights. It can be pickled, and `save(path)` writes it for `fnn.load(path)`.
     `report` is that of `fnn.quantize`, where the session comes from there; files do not keep it.
     """
 
-    def __init__(self, graph: Graph, batch: int | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self, graph: Graph, batch: int | None = None, threads: int | None = None, plan: Graph | None = None
+    ) -> None:
         self._graph, self.batch, self.threads = graph, batch, threads
-        self._layout = arena.planned(graph)
         self.report: QuantizationReport | None = None
-        self._packed: dict[str, Array] = {}  # weights in the order that large products take; clones share it
-        self._prepare()
+        self._packed: dict[str, Array] = {}  # weights in the order in which kernels read them; clones share it
+        self._prepare(plan)
 
-    def _prepare(self) -> None:
+    def _prepare(self, plan: Graph | None = None) -> None:
         graph = self._graph
         self.dtype, self.input_shape, self.output_shape = graph.dtype, graph.input_shape, graph.output_shape
-        self._arena = arena.block(self._layout.size * (self.batch or 0))
-        self._room = self.batch or 0  # samples that the arena holds
+        self._plan = native_plan(graph) if plan is None else plan
+        self._layout = arena.planned(self._plan)
+        self._arena = block(self._layout.size * (self.batch or 0))
         self._bound: dict[tuple[int, str], _Bound] = {}
         self._lock = threading.Lock()
 
@@ -155,11 +178,15 @@ class Session:
 
     def _bind(self, batch: int) -> _Bound:
         """All kernels with their arguments: views of the arena, weights, numbers."""
-        graph, layout = self._graph, self._layout
-        if batch > self._room or len(self._bound) >= _KEPT:
+        graph, layout = self._plan, self._layout
+        if backend() != "native" and graph is not self._graph:
+            graph = self._graph
+            layout = arena.planned(graph)
+        size = layout.size * batch
+        if size > self._arena.size or len(self._bound) >= _KEPT:
             self._bound.clear()
-        if batch > self._room:
-            self._arena, self._room = arena.block(layout.size * batch), batch
+        if size > self._arena.size:
+            self._arena = block(size)
 
         def view(begin: int, shape: Shape, dtype: np.dtype[Any]) -> Array:
             size = math.prod(shape) * dtype.itemsize
@@ -181,7 +208,7 @@ class Session:
 
     def clone(self) -> Session:
         """A session with the same weights, not copied, and memory of its own: one for each thread."""
-        other = Session(self._graph, self.batch, self.threads)
+        other = Session(self._graph, self.batch, self.threads, self._plan)
         other._packed, other.report = self._packed, self.report
         return other
 
@@ -192,12 +219,12 @@ class Session:
     @property
     def arena_bytes(self) -> int:
         """Bytes of the arena, as large as it is now."""
-        return self._layout.size * self._room
+        return self._arena.size
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all constants, those included that calls with more than 64 samples have put in another order."""
-        return sum(array.nbytes for kept in (self._graph.constants, self._packed) for array in list(kept.values()))
+        """Bytes of all constants, those included that the plan and calls have put in another order."""
+        return sum(array.nbytes for kept in (self._plan.constants, self._packed) for array in list(kept.values()))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the session to one file, safetensors with the plan in its metadata, for `fnn.load`.
@@ -208,6 +235,27 @@ class Session:
 
         save(self, path)
 
+    def export_c(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        header: str | os.PathLike[str] | None = None,
+        notes: str = "",
+    ) -> None:
+        """Write the session as one C99 file, weights included, that needs no library but C's own and allocates nothing.
+
+        It defines `NAME_run(x, y, workspace)`, for a batch of the session's size or, where that is free, one sample,
+        and `NAME_sizes(sizes)`; a comment at its top says the rest. Results are the session's, bit for bit.
+
+        name: of the functions, a name in C; None: made of the file's
+        header: a file with the declarations, for programs that call them
+        notes: for that comment, what a reader should know: what x is, and y
+        """
+        from fastnn.infer.c import export_c
+
+        export_c(self, path, name=name, header=header, notes=notes)
+
     def __repr__(self) -> str:
         size = "N" if self.batch is None else self.batch
         shapes = [str((size, *shape)).replace("'", "") for shape in (self.input_shape, self.output_shape)]
@@ -215,7 +263,7 @@ class Session:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without memory, lock and what can be made again."""
-        return {name: getattr(self, name) for name in ("_graph", "batch", "threads", "_layout", "report")}
+        return {name: getattr(self, name) for name in ("_graph", "batch", "threads", "report")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _packed={})
@@ -237,7 +285,8 @@ def compile(
 
     model: layers of `fastnn.nn` in Sequential and Residual; its mode does not matter and it is left as it is. A layer
         of one's own is a TypeError that names it, since a session runs no Python between its kernels; so is, as a
-        ValueError, what mixes the samples of a batch. Hooks are not part of a session.
+        ValueError, what mixes the samples of a batch. Hooks are not part of a session. Sessions run on the CPU: of a
+        model on a device they take a copy of the weights.
     input_shape: of one sample, without the batch
     batch: the number of samples in every call; None: any, from call to call
     dtype: of input, result and weights; None: that of the model's weights
@@ -259,7 +308,7 @@ def compile(
     kind = _dtype_of(model) if dtype is None else np.dtype(dtype)
     if kind.kind in "biu" or float_dtype(kind) is None or not kind.isnative:
         raise TypeError(f"compile: dtype is {kind}; expected float32, float64, float16 or bfloat16")
-    return Session(lowered(model, shape, kind), number, most)
+    return Session(lowered(on_host(model), shape, kind), number, most)
 
 
 def checked_lengths(title: str, name: str, given: Any) -> Shape:

@@ -28,10 +28,13 @@ class Arena:
         self._free.extend(self._lent.values())
         self._lent.clear()
 
-    def lend(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """An array for which there is the smallest free piece that is large enough, or a new one for the largest."""
+    def lend(self, shape: tuple[int, ...], dtype: np.dtype[Any], space: Any = np) -> Array:
+        """An array for which there is the smallest free piece that is large enough, or a new one for the largest.
+
+        `space` is the module whose arrays they are, numpy or cupy: the same one for all that an arena lends.
+        """
         size = math.prod(shape) * dtype.itemsize
-        best = None
+        best: Any = None
         for piece in self._free:
             if piece.size >= size and (best is None or piece.size < best.size):
                 best = piece
@@ -41,7 +44,7 @@ class Arena:
             if self._free:
                 self._remove(max(self._free, key=len))
             self._views.clear()
-            best = np.empty(size, np.uint8)
+            best = space.empty(size, np.uint8)
         self._lent[id(best)] = best
         key = (id(best), shape, dtype)
         found = self._views.get(key)

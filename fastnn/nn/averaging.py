@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, SupportsIndex
 import numpy as np
 
 from fastnn.arguments import whole_number
+from fastnn.arrays import on_device
 from fastnn.nn.changes import CHANGES
 from fastnn.nn.memory import Array
 from fastnn.nn.module import Module, no_grad
@@ -47,11 +48,11 @@ def monte_carlo(
     with _masks_only(model), no_grad():
         for number in range(1, count + 1):
             y = model(x) if function is None else function(model(x))
-            value = np.asarray(y, np.float64)
+            value = y.astype(np.float64) if on_device(y) else np.asarray(y, np.float64)
             step = value - total  # Welford: no difference of large sums
             total = total + step / number
             squares = squares + step * (value - total)
-    return MonteCarlo(np.asarray(total).astype(y.dtype), np.sqrt(squares / (count - 1)).astype(y.dtype))
+    return MonteCarlo(total.astype(y.dtype), np.sqrt(squares / (count - 1)).astype(y.dtype))
 
 
 @contextmanager

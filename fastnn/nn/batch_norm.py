@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import parameter_dtype, real_number
+from fastnn.arrays import namespace
 from fastnn.functions import normalization as functions
 from fastnn.nn.checks import check_gradient, count, float_dtype_of
 from fastnn.nn.fused import Fused, before_activation, before_dropout, drop, is_run, saves_output
@@ -18,6 +19,8 @@ from fastnn.nn.normalization import Norm
 
 class _ChannelNorm(Norm):
     """Batch and instance norm: parameters and running statistics of each channel, axis 1."""
+
+    host_buffers = frozenset({"num_batches_tracked"})
 
     axes: tuple[int, ...]  # how many axes x may have
     wanted: str
@@ -234,8 +237,8 @@ class _InstanceNorm(_ChannelNorm):
         """
         assert self.running_mean is not None and self.running_var is not None and out is not None
         samples, flat = x.shape[0], (1, x.shape[0] * x.shape[1], *x.shape[2:])
-        gamma, beta = (None if array is None else np.tile(array, samples) for array in self._affine)
-        mean, var = (np.tile(array, samples) for array in (self.running_mean, self.running_var))
+        gamma, beta = (None if array is None else namespace(array).tile(array, samples) for array in self._affine)
+        mean, var = (namespace(array).tile(array, samples) for array in (self.running_mean, self.running_var))
         into, momentum = out.reshape(flat), self.momentum or 0.0
         found = functions.batch_norm_train(x.reshape(flat), gamma, beta, mean, var, momentum, self.eps, out=into)
         for average, new in ((self.running_mean, mean), (self.running_var, var)):

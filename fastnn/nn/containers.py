@@ -8,6 +8,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from fastnn.arrays import may_share
 from fastnn.nn.activations import activation_layer
 from fastnn.nn.arena import Arena
 from fastnn.nn.changes import CHANGES
@@ -183,7 +184,7 @@ class Residual(Module):
                 f"Residual: body made {a.dtype} of shape {a.shape} and {other} {b.dtype} of shape {b.shape}; expected "
                 "the same: a shortcut that changes x as body does"
             )
-        free = self.body.y_is_scratch and a.flags.writeable and not np.may_share_memory(a, b)
+        free = self.body.y_is_scratch and getattr(a.flags, "writeable", True) and not may_share(a, b)
         y = np.add(a, b, out=a if free else self.result("y", a.shape, a.dtype))
         self.save(y.shape, y.dtype)
         if self.activation is None:
@@ -201,11 +202,11 @@ class Residual(Module):
             if module is not None and module.needs_input_grad is not self.needs_input_grad:
                 module.needs_input_grad = self.needs_input_grad
         db = dy if self.shortcut is None else _backward(self.shortcut, (), dy, False, arena)
-        free = db is not None and not np.may_share_memory(db, dy)
+        free = db is not None and not may_share(db, dy)
         da = _backward(self.body, (), dy, scratch and (free or db is None), arena)
         if not self.needs_input_grad:
             return None
-        if self.body.dx_is_scratch and not np.may_share_memory(da, dy):
+        if self.body.dx_is_scratch and not may_share(da, dy):
             out = da
         elif free and self.shortcut is not None and self.shortcut.dx_is_scratch:
             out = db
@@ -224,6 +225,8 @@ def _forward(module: Module, followers: tuple[Module, ...], x: Any, keeps_input:
     try:
         if not followers:
             return module(x)
+        if type(x) is not module._kind:
+            module.settle(x)
         for follower in followers:
             vars(follower)["_saved"] = None  # it has no forward pass to go back through by itself
         return module.forward_fused(x, followers)

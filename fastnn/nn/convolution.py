@@ -105,8 +105,8 @@ class _Convolution(Module):
 
     def forward_fused(self, x: Any, followers: tuple[Module, ...]) -> Any:
         weight, bias = self.weight.data, self.bias
-        if not matches(x, weight.dtype) or x.ndim != weight.ndim or x.shape[1] != self.in_channels:
-            refuse(type(self).__name__, x, weight.dtype, f"(N, {self.in_channels}, {_LETTERS[self.dims]})")
+        if not matches(x, weight) or x.ndim != weight.ndim or x.shape[1] != self.in_channels:
+            refuse(type(self).__name__, x, weight, f"(N, {self.in_channels}, {_LETTERS[self.dims]})")
         then = followers[0].fused_as if followers else None
         shape = self._y_shape(x.shape)
         y = self.output("y", shape, x.dtype)

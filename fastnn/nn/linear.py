@@ -57,8 +57,8 @@ class Linear(Module):
 
     def forward_fused(self, x: Any, followers: tuple[Module, ...]) -> Any:
         weight, bias = self.weight.data, self.bias
-        if not matches(x, weight.dtype) or x.shape[-1:] != weight.shape[1:]:
-            refuse(type(self).__name__, x, weight.dtype, f"(..., {weight.shape[1]})")
+        if not matches(x, weight) or x.shape[-1:] != weight.shape[1:]:
+            refuse(type(self).__name__, x, weight, f"(..., {weight.shape[1]})")
         then = followers[0].fused_as if followers else None
         flat = plain(x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1]))
         shape = (len(flat), len(weight))

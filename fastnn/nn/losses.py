@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from sys import modules
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from fastnn.arrays import beside, host, namespace, on_device, together
 from fastnn.functions import losses as functions
 from fastnn.functions.losses import REDUCTIONS
 from fastnn.nn.checks import Array, floating
@@ -37,10 +40,19 @@ class Loss(Module):
 
     def __call__(self, x: Any, target: Any) -> Any:  # type: ignore[override]
         """`forward`, then the hooks, which get (x, target) for x."""
+        if type(x) is not self._kind:
+            self.settle(x)
         value = self.forward(x, target)
         for hook in tuple(self._forward_hooks.values()):
             hook(self, (x, target), value)
         return value
+
+    def settle(self, x: Any) -> None:
+        """Weights of classes go where x is."""
+        super().settle(x)
+        for name, buffer in self._buffers.items():
+            if buffer is not None and on_device(buffer) is not on_device(x):
+                setattr(self, name, beside(x, host(buffer)))
 
     def forward(self, x: Any, target: Any) -> Any:  # type: ignore[override]
         x = floating(type(self).__name__, x)
@@ -51,7 +63,17 @@ class Loss(Module):
             out = self.workspace("dx", x.shape, x.dtype)
             value, dx = type(self)._both(x, target, **self._options(), out=out)
             self.save(dx, self.reduction)
-        return value if self.reduction == "none" else float(value)
+        return value if self.reduction == "none" else self._read(value, x, target)
+
+    def _read(self, value: Any, x: Array, target: Any) -> float:
+        """The number, for which a device is waited for: there it may say what functions do not read back."""
+        number = float(value)
+        if math.isnan(number) and on_device(x):
+            self._explain(x, target)
+        return number
+
+    def _explain(self, x: Array, target: Any) -> None:
+        """ValueError if NaN came from a label that is no class."""
 
     def backward(self, dy: Any = None) -> Any:
         """The gradient by x, times dy."""
@@ -68,14 +90,33 @@ class Loss(Module):
             raise TypeError(
                 f"{type(self).__name__}.backward: dy is None; expected an array: there is one loss per position"
             )
-        return np.asarray(dy, dx.dtype)
+        if "cupy" in modules:
+            together(f"{type(self).__name__}.backward", dy=dy, x=dx)
+        return namespace(dx).asarray(dy, dx.dtype)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         return f"reduction={self.reduction!r}"
 
 
+def _check_classes(title: str, labels: Any, classes: int, ignored: int | None) -> None:
+    """ValueError for the first label that is no class."""
+    array = host(labels)
+    if array.dtype.kind not in "iu":
+        return
+    bad = (array < 0) | (array >= classes)
+    if ignored is not None:
+        bad &= array != ignored
+    if bad.any():
+        where = tuple(map(int, np.argwhere(bad)[0]))
+        raise ValueError(f"{title}: labels at {where} is {array[where]}; expected a class from 0 to {classes - 1}")
+
+
+def _weights(values: Any) -> Array | None:
+    return None if values is None else values if on_device(values) else np.asarray(values)
+
+
 def _along_classes(dy: Array) -> Array:
-    return np.expand_dims(dy, 1) if dy.ndim else dy
+    return dy[:, None] if dy.ndim else dy
 
 
 class CrossEntropyLoss(Loss):
@@ -97,7 +138,7 @@ class CrossEntropyLoss(Loss):
         label_smoothing: float = 0.0,
     ) -> None:
         self._set_reduction(reduction)
-        self.register_buffer("weight", None if weight is None else np.asarray(weight))
+        self.register_buffer("weight", _weights(weight))
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
     weight: Array | None
@@ -112,6 +153,9 @@ class CrossEntropyLoss(Loss):
 
     def _spread(self, dy: Any, dx: Array) -> Array:
         return _along_classes(super()._spread(dy, dx))
+
+    def _explain(self, x: Array, target: Any) -> None:
+        _check_classes("CrossEntropyLoss", target, x.shape[1], self.ignore_index)
 
 
 class HingeLoss(Loss):
@@ -132,6 +176,9 @@ class HingeLoss(Loss):
 
     def _spread(self, dy: Any, dx: Array) -> Array:
         return _along_classes(super()._spread(dy, dx))
+
+    def _explain(self, x: Array, target: Any) -> None:
+        _check_classes("HingeLoss", target, x.shape[1], None)
 
 
 class MSELoss(Loss):
@@ -161,8 +208,8 @@ class BCEWithLogitsLoss(Loss):
         pos_weight: npt.ArrayLike | None = None,
     ) -> None:
         self._set_reduction(reduction)
-        self.register_buffer("weight", None if weight is None else np.asarray(weight))
-        self.register_buffer("pos_weight", None if pos_weight is None else np.asarray(pos_weight))
+        self.register_buffer("weight", _weights(weight))
+        self.register_buffer("pos_weight", _weights(pos_weight))
 
     weight: Array | None
     pos_weight: Array | None

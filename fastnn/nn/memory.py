@@ -6,11 +6,13 @@ import contextlib
 import math
 from collections.abc import Iterator
 from contextvars import ContextVar
+from sys import modules
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastnn.arrays import is_plain, on_device
 from fastnn.nn.arena import Arena
 
 Array = npt.NDArray[Any]
@@ -51,6 +53,8 @@ class Memory:
     _workspaces: dict[Any, Array]  # by name the memory, by name, shape and dtype the views of it
     _saved: tuple[Any, ...] | None
     _arena: Arena | None  # of the container whose backward pass this is
+    _place: int | None = None  # the device whose memory the workspaces are, None for main memory
+    _kind: type | None = np.ndarray  # the type of inputs that need no `settle`
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Set here, so that a layer of one's own works without calling `super().__init__()`."""
@@ -95,13 +99,26 @@ class Memory:
             )
         return tuple(values)
 
+    def settle(self, x: Any) -> None:
+        """Workspaces are to be where x is; those in another place, and what was saved there, are forgotten."""
+        first = x[0] if type(x) in (tuple, list) and x else x
+        place = int(first.device.id) if on_device(first) else None
+        if place != self._place:
+            kind = np.ndarray if place is None else None
+            vars(self).update(_place=place, _kind=kind, _workspaces={}, _saved=None, _own_arena=None)
+
+    @property
+    def space(self) -> Any:
+        """The module that makes arrays where the last input was: numpy or cupy."""
+        return np if self._place is None else modules["cupy"]
+
     def workspace(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
         """Memory of the layer's own, the same at every call; it grows to the largest shape asked for.
 
         In the backward pass of a container "dx" is memory that layers share.
         """
         if name == "dx" and self._arena is not None:
-            return self._arena.lend(shape, np.dtype(dtype))
+            return self._arena.lend(shape, np.dtype(dtype), self.space)
         key = (name, shape, np.dtype(dtype))
         found = self._workspaces.get(key)
         if found is not None:
@@ -109,7 +126,7 @@ class Memory:
         size = math.prod(shape)
         base = self._workspaces.get(name)
         if base is None or base.dtype != key[2] or base.size < size:
-            base = np.empty(size, key[2])
+            base = self.space.empty(size, key[2])
             for old in [old for old in self._workspaces if old == name or old[0] == name]:
                 del self._workspaces[old]
             self._workspaces[name] = base
@@ -121,7 +138,7 @@ class Memory:
 
     def output(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
         """Where a result goes: a workspace in training mode, a new array in evaluation mode."""
-        return self.workspace(name, shape, dtype) if self.training else np.empty(shape, dtype)
+        return self.workspace(name, shape, dtype) if self.training else self.space.empty(shape, dtype)
 
     def result(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array | None:
         """What to pass as `out=`: a workspace in training mode, None (a new array) in evaluation mode."""
@@ -129,6 +146,6 @@ class Memory:
 
     def gradient(self, dy: Array, name: str = "dx") -> Array:
         """Where a gradient of dy's shape and dtype goes: dy itself where it is scratch, else the workspace `name`."""
-        if self.dy_is_scratch and dy.flags.carray:
+        if self.dy_is_scratch and (dy.flags.carray if type(dy) is np.ndarray else is_plain(dy)):
             return dy
         return self.workspace(name, dy.shape, dy.dtype)

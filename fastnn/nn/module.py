@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import float_dtype, parameter_dtype
+from fastnn.arrays import host, on_device, put
+from fastnn.devices import EXPECTED, checked_device, is_device, mover
 from fastnn.nn.changes import CHANGES
 from fastnn.nn.memory import Array as Array
 from fastnn.nn.memory import Memory
@@ -82,6 +84,8 @@ class Module(Memory):
 
     def __call__(self, x: Any) -> Any:
         """`forward`, then the hooks."""
+        if type(x) is not self._kind:
+            self.settle(x)
         y = self.forward(x)
         for hook in tuple(self._forward_hooks.values()):
             hook(self, x, y)
@@ -233,14 +237,36 @@ class Module(Memory):
             parameter.requires_grad = requires_grad
         return self
 
-    def to(self: M, dtype: npt.DTypeLike) -> M:
-        """Convert parameters and floating-point buffers to `dtype`, in place; gradients are dropped."""
-        wanted = np.dtype(dtype)
-        if wanted.kind in "biu" or float_dtype(wanted) is None:
-            raise TypeError(f"{type(self).__name__}.to: dtype is {wanted}; expected a floating-point dtype")
+    def to(self: M, target: Any = None, dtype: npt.DTypeLike = None, *, device: Any = None) -> M:
+        """Convert parameters and floating-point buffers to a dtype, or take them to a device, in place.
+
+            model.to(np.float16); model.to("cuda"); model.to("cuda:1", np.float32); model.to("cpu")
+
+        `target` is either of the two. "cuda" is the current GPU, and needs CuPy: a model there takes CuPy's arrays and
+        gives such, `cupy.asarray(x)`. Gradients are dropped; an optimiser over the parameters goes on, its state moves
+        with them.
+        """
+        title = f"{type(self).__name__}.to"
+        if is_device(target) and device is None:
+            device = target
+        elif target is not None and dtype is None:
+            dtype = target
+        elif target is not None or (dtype is None and device is None):
+            raise TypeError(
+                f"{title}: got {target!r}, dtype={dtype!r}, device={device!r}; expected a dtype, a device, or both"
+            )
+        wanted = None
+        if dtype is not None:
+            try:
+                wanted = np.dtype(dtype)
+            except TypeError:
+                raise TypeError(f"{title}: {dtype!r} is neither a dtype nor a device ({EXPECTED})") from None
+            if wanted.kind in "biu" or float_dtype(wanted) is None:
+                raise TypeError(f"{title}: dtype is {wanted}; expected a floating-point dtype")
+        moved = None if device is None else mover(checked_device(title, device))
         for module in self.modules():
-            module._convert(wanted)
-            module._saved = None
+            module._convert(wanted, moved)
+            vars(module).update(_saved=None, _own_arena=None)
             module._workspaces.clear()
         CHANGES.count += 1
         return self
@@ -248,22 +274,36 @@ class Module(Memory):
     wide_parameters: ClassVar[frozenset[str]] = frozenset()
     """Names of parameters and buffers that functions take in float32 beside arrays of float16 and bfloat16."""
 
-    def _convert(self, dtype: np.dtype[Any]) -> None:
-        """Convert what this module itself owns."""
+    host_buffers: ClassVar[frozenset[str]] = frozenset()
+    """Names of buffers that stay in main memory wherever the module is, such as counts that Python reads."""
+
+    def _convert(self, dtype: np.dtype[Any] | None, moved: Callable[[Array], Array] | None) -> None:
+        """Convert what this module itself owns, and move it."""
+
+        def changed(name: str, array: Array) -> Array:
+            if dtype is not None and array.dtype.kind not in "biu":
+                kind = parameter_dtype(dtype) if name in self.wide_parameters else dtype
+                array = array.astype(kind, copy=False)
+            return array if moved is None or name in self.host_buffers else moved(array)
+
         for name, parameter in self._parameters.items():
             if parameter is not None:
-                kind = parameter_dtype(dtype) if name in self.wide_parameters else dtype
-                parameter.data = parameter.data.astype(kind, copy=False)
-                parameter.grad = None
-        for name, buffer in self._buffers.items():
-            if buffer is not None and buffer.dtype.kind not in "biu":
-                kind = parameter_dtype(dtype) if name in self.wide_parameters else dtype
-                setattr(self, name, buffer.astype(kind, copy=False))
+                parameter.replace(changed(name, parameter.data))
+        for name, buffer in list(self._buffers.items()):
+            if buffer is not None:
+                setattr(self, name, changed(name, buffer))
 
     # State
 
     def state_dict(self) -> dict[str, Array]:
-        """Parameters and buffers by PyTorch's keys: the arrays themselves, not copies."""
+        """Parameters and buffers by PyTorch's keys: the arrays themselves; of those on a device, copies from there.
+
+        So what is saved and compared is NumPy's, wherever the model is.
+        """
+        return {name: host(value) if on_device(value) else value for name, value in self._state().items()}
+
+    def _state(self) -> dict[str, Array]:
+        """The arrays themselves, wherever they are."""
         state: dict[str, Array] = {}
         for prefix, module in self.named_modules():
             dot = f"{prefix}." if prefix else ""
@@ -272,8 +312,11 @@ class Module(Memory):
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
-        """Copy arrays (or CPU tensors) into parameters and buffers of the same names; all is checked before."""
-        title, own = f"{type(self).__name__}.load_state_dict", self.state_dict()
+        """Copy arrays (or CPU tensors) into parameters and buffers of the same names; all is checked before.
+
+        They may be in main memory or on a device, wherever the model is.
+        """
+        title, own = f"{type(self).__name__}.load_state_dict", self._state()
         if not isinstance(state_dict, Mapping):
             raise TypeError(
                 f"{title}: state_dict is a {type(state_dict).__name__}; expected a mapping of names and arrays"
@@ -286,14 +329,14 @@ class Module(Memory):
             raise ValueError(f"{title}: state_dict has {'; and '.join(parts)}. strict=False takes what matches")
         values = {name: _loaded(f"{title}: {name}", state_dict[name]) for name in own if name in state_dict}
         for name, value in values.items():
-            if not own[name].flags.writeable:
+            if not getattr(own[name].flags, "writeable", True):
                 raise ValueError(f"{title}: {name} of the module is read-only; expected writeable arrays")
             if value.shape != own[name].shape:
                 raise ValueError(f"{title}: {name} has shape {value.shape}; expected {own[name].shape}")
             if value.dtype.kind in "OSUmMc":
                 raise TypeError(f"{title}: {name} has dtype {value.dtype}; expected {own[name].dtype}")
         for name, value in values.items():
-            own[name][...] = value
+            put(own[name], value)
         return IncompatibleKeys(missing, unexpected)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -368,6 +411,8 @@ def _loaded(where: str, value: Any) -> Array:
     """An array of what a state holds: an array, a Parameter, a tensor of PyTorch's, whether it is learned or not."""
     if isinstance(value, Parameter):
         return value.data
+    if on_device(value):
+        return value  # type: ignore[no-any-return]
     detached = value.detach() if hasattr(value, "detach") else value
     try:
         return np.asarray(detached)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn.arrays import is_array, on_device, zeros
 from fastnn.nn.changes import CHANGES
 
 Array = npt.NDArray[Any]
@@ -21,7 +22,8 @@ class Parameter:
     __slots__ = ("_buffer", "_filled", "_requires_grad", "data")
 
     def __init__(self, data: npt.ArrayLike, requires_grad: bool = True) -> None:
-        self.data: Array = np.ascontiguousarray(data).reshape(np.shape(data))
+        array: Any = data if on_device(data) else np.asarray(data)
+        self.data: Array = array if array.flags.c_contiguous else array.copy(order="C")
         if self.data.dtype.kind in "biucOSUmM":
             raise TypeError(f"Parameter: data has dtype {self.data.dtype}; expected a floating-point dtype")
         self.requires_grad = requires_grad
@@ -48,13 +50,19 @@ class Parameter:
         if value is None:
             self._filled = False
             return
-        if not isinstance(value, np.ndarray):
+        if not is_array(value):
             raise TypeError(f"Parameter: grad is of type {type(value).__name__}; expected a NumPy array or None")
+        if on_device(value) is not on_device(self.data):
+            raise TypeError("Parameter: grad and data are one on a device and one in main memory; expected one place")
         if value.shape != self.data.shape:
             raise ValueError(f"Parameter: grad has shape {value.shape}; expected that of data, {self.data.shape}")
         if value.dtype != self.data.dtype:
             raise TypeError(f"Parameter: grad has dtype {value.dtype}; expected that of data, {self.data.dtype}")
         self._buffer, self._filled = value, True
+
+    def replace(self, data: Array) -> None:
+        """Take another array for data, of another dtype or in another place; the gradient and its memory go."""
+        self.data, self._buffer, self._filled = data, None, False
 
     def zero_grad(self) -> None:
         """Forget the gradient; the next backward pass overwrites it instead of adding to it."""
@@ -64,7 +72,7 @@ class Parameter:
         """The array that a backward pass is to write the gradient into, and whether it must add to what is there."""
         accumulate = self._filled
         if self._buffer is None or self._buffer.shape != self.data.shape or self._buffer.dtype != self.data.dtype:
-            self._buffer, accumulate = np.zeros_like(self.data), False
+            self._buffer, accumulate = zeros(self.data, self.data.shape, self.data.dtype), False
         self._filled = True
         return self._buffer, accumulate
 

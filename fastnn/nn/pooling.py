@@ -321,7 +321,7 @@ class FractionalMaxPool2d(_Pool):
         x = self._checked(x)
         shape = (*x.shape[:2], *self._lengths(x.shape[2:]))
         offset = self.calls if self.training else 0
-        indices = self.workspace("indices", shape, np.int64) if self.training else np.empty(shape, np.int64)
+        indices = self.output("indices", shape, np.int64)
         y = functions.fractional_max_pool2d(
             x,
             shape[2:],

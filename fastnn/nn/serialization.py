@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.arrays import host
 from fastnn.nn.memory import Array
 from fastnn.nn.module import IncompatibleKeys, Module
 from fastnn.optional import need
@@ -69,7 +70,7 @@ def _checked(state: Mapping[str, Any]) -> dict[str, Array]:
     for name, value in state.items():
         if not isinstance(name, str):
             raise TypeError(f"save: {name!r} is a {type(name).__name__}; expected texts for names")
-        array = np.asarray(value)
+        array = host(value)
         if array.dtype.name not in _DTYPES.values():
             raise TypeError(f"save: {name} has dtype {array.dtype}; expected one of {', '.join(_DTYPES.values())}")
         arrays[name] = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import whole_number
+from fastnn.arrays import is_array, may_share, zeros
 from fastnn.nn.module import Module, no_grad
 
 _HEADINGS = ("layer", "class", "output", "parameters", "MACs", "activations", "weights")
@@ -140,7 +141,7 @@ def summary(
         raise ValueError(f"summary: input_shape is {input_shape} and batch_size {batch}; expected 1 or more of each")
     first = next(iter(model.parameters()), None)
     kind = np.dtype(dtype) if dtype is not None else np.dtype(np.float32) if first is None else first.dtype
-    x = np.zeros((batch, *sample), kind)
+    x = zeros(None if first is None else first.data, (batch, *sample), kind)
     calls = _run(model, x)
     seen: set[int] = set()
     layers = []
@@ -169,9 +170,9 @@ def _run(model: Module, x: Any) -> dict[int, tuple[tuple[int, ...] | None, int, 
     found: dict[int, tuple[tuple[int, ...] | None, int, int]] = {}
 
     def look(module: Module, x: Any, y: Any) -> None:
-        if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
+        if is_array(x) and is_array(y):
             inside = any(True for _ in module.children())  # its output is that of the last module in it
-            shares = inside or np.may_share_memory(x, y)
+            shares = inside or may_share(x, y)
             _, before, size = found.get(id(module), (None, 0, 0))  # of calls before, if it stands in two places
             found[id(module)] = (y.shape, before + _operations(module, x, y), size + (0 if shares else y.nbytes))
         else:

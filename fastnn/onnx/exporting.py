@@ -10,6 +10,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from fastnn.devices import on_host
 from fastnn.nn.module import Module, no_grad
 from fastnn.nn.serialization import FilePath, write_atomically
 from fastnn.onnx.converters import CONVERTERS
@@ -53,7 +54,7 @@ def export(
     first = batch if isinstance(batch, str) else operator.index(batch)
     if min(shape, default=1) < 1 or (isinstance(first, int) and first < 1):
         raise ValueError(f"export: input_shape is {shape} and batch {batch!r}; expected lengths of at least 1")
-    dtype = _dtype(model)
+    dtype, model = _dtype(model), on_host(model)
     if sum(array.nbytes for array in model.state_dict().values()) > _LARGEST:
         raise ValueError("export: the weights exceed 2 GiB, more than an ONNX file holds")
     writer = Writer(onnx, opset, dtype, ["input", "output", *model.state_dict()], CONVERTERS)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from fastnn.arguments import flag, parameter_dtype, real_number
+from fastnn.arrays import zeros
 from fastnn.functions.optimizers import adam_step, adamw_step
 from fastnn.optim.optimizer import Array, Group, Optimizer, Params
 
@@ -53,7 +52,7 @@ class Adam(Optimizer):
         wanted = {"exp_avg": True, "exp_avg_sq": True, "max_exp_avg_sq": options["amsgrad"]}
         for name, needed in wanted.items():
             if needed and name not in state:
-                state[name] = np.zeros(data.shape, parameter_dtype(data.dtype))
+                state[name] = zeros(data, data.shape, parameter_dtype(data.dtype))
         state["step"] = state.get("step", 0) + 1
         self._step(
             data,

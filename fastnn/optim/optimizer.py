@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import parameter_dtype
+from fastnn.arrays import beside, host, on_device, place_of
+from fastnn.devices import mover
+from fastnn.nn.changes import CHANGES
 from fastnn.nn.parameter import Parameter
 
 Array = npt.NDArray[Any]
@@ -27,6 +30,7 @@ class Optimizer:
         self.defaults = dict(defaults)
         self.param_groups: list[Group] = []
         self.state: dict[Parameter, dict[str, Any]] = {}
+        self._seen = CHANGES.count
         title = type(self).__name__
         if not isinstance(params, Iterable):
             raise TypeError(
@@ -70,6 +74,8 @@ class Optimizer:
 
     def step(self) -> None:
         """Move every parameter that has a gradient."""
+        if self._seen != CHANGES.count:
+            self._follow()
         for group in self.param_groups:
             for parameter in group["params"]:
                 grad = parameter.grad
@@ -78,6 +84,15 @@ class Optimizer:
                     if state is None:
                         state = self.state[parameter] = {}
                     self._update(parameter.data, grad, state, group)
+
+    def _follow(self) -> None:
+        """Take the state of parameters that are on another device now there."""
+        self._seen = CHANGES.count
+        for parameter, state in self.state.items():
+            place = place_of([parameter.data])
+            for name, value in state.items():
+                if name != "step" and place_of([value]) != place:
+                    state[name] = mover(place)(value)
 
     def _check(self, options: Group) -> None:
         """Raise TypeError or ValueError for options that are not valid."""
@@ -90,14 +105,17 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """PyTorch's structure: {"state": {number: {...}}, "param_groups": [{..., "params": [numbers]}]}.
 
-        The arrays are those of the optimiser, not copies.
+        The arrays are those of the optimiser, not copies; of those on a device they are copies in main memory.
         """
         number = {parameter: k for k, parameter in enumerate(self._parameters())}
         groups = [
             group | {"params": [number[parameter] for parameter in group["params"]]} for group in self.param_groups
         ]
         return {
-            "state": {number[parameter]: dict(state) for parameter, state in self.state.items()},
+            "state": {
+                number[parameter]: {name: host(value) if on_device(value) else value for name, value in state.items()}
+                for parameter, state in self.state.items()
+            },
             "param_groups": groups,
         }
 
@@ -159,7 +177,8 @@ def _loaded(where: str, name: str, value: Any, parameter: Parameter) -> Any:
     """A state's value: the count of steps as an int, everything else as a copied array of the parameter's shape."""
     if name == "step":
         return int(value)
-    array = np.asarray(value)
+    array = host(value)
     if array.shape != parameter.shape:
         raise ValueError(f"{where} has shape {array.shape}; expected {parameter.shape}")
-    return np.array(array, parameter_dtype(parameter.dtype), order="C")
+    copied = np.array(array, parameter_dtype(parameter.dtype), order="C")
+    return beside(parameter.data, copied) if on_device(parameter.data) else copied

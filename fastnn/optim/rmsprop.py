@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from fastnn.arguments import flag, parameter_dtype, real_number
+from fastnn.arrays import zeros
 from fastnn.functions.optimizers import rmsprop_step
 from fastnn.optim.optimizer import Array, Group, Optimizer, Params
 
@@ -48,7 +47,7 @@ class RMSprop(Optimizer):
         wanted = {"square_avg": True, "grad_avg": options["centered"], "momentum_buffer": options["momentum"] != 0}
         for name, needed in wanted.items():
             if needed and name not in state:
-                state[name] = np.zeros(data.shape, parameter_dtype(data.dtype))
+                state[name] = zeros(data, data.shape, parameter_dtype(data.dtype))
         state["step"] = state.get("step", 0) + 1
         rmsprop_step(
             data,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from fastnn.arguments import flag, parameter_dtype, real_number
+from fastnn.arrays import zeros
 from fastnn.functions.optimizers import sgd_step
 from fastnn.optim.optimizer import Array, Group, Optimizer, Params
 
@@ -52,7 +51,7 @@ class SGD(Optimizer):
         if options["momentum"] != 0:
             velocity = state.get("momentum_buffer")
             if velocity is None:
-                first, velocity = True, np.zeros(data.shape, parameter_dtype(data.dtype))
+                first, velocity = True, zeros(data, data.shape, parameter_dtype(data.dtype))
                 state["momentum_buffer"] = velocity
         sgd_step(
             data,

@@ -8,28 +8,33 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn.arrays import host, on_device
 from fastnn.nn.losses import BCEWithLogitsLoss, CrossEntropyLoss, HingeLoss, MSELoss
 
 Array = npt.NDArray[Any]
 
 
-def right_answers(criterion: Any, scores: Array, labels: Array) -> tuple[int, int] | None:
+def right_answers(criterion: Any, scores: Array, labels: Array) -> tuple[Any, int] | None:
     """How many answers are right, and of how many; None where labels are no classes.
 
     Integer labels beside scores of one dimension more, with the classes along axis 1: the largest score counts. So it
     does beside rows of probabilities, as mixup makes them, under CrossEntropyLoss. Under BCEWithLogitsLoss it is the
-    sign of each score.
+    sign of each score. Of arrays on a device the first number is an array of no axes there: nobody waits for it.
     """
     if isinstance(criterion, BCEWithLogitsLoss):
-        return int(np.count_nonzero((scores > 0) == (labels > 0.5))), scores.size
+        return _count((scores > 0) == (labels > 0.5)), scores.size
     if scores.ndim < 2 or scores.shape[1] < 2:
         return None
     if labels.dtype.kind in "iu" and labels.shape == scores.shape[:1] + scores.shape[2:]:
-        return int(np.count_nonzero(scores.argmax(1) == labels)), labels.size
+        return _count(scores.argmax(1) == labels), labels.size
     if isinstance(criterion, CrossEntropyLoss) and labels.shape == scores.shape:
         chosen = scores.argmax(1) == labels.argmax(1)
-        return int(np.count_nonzero(chosen)), chosen.size
+        return _count(chosen), chosen.size
     return None
+
+
+def _count(right: Array) -> Any:
+    return right.sum() if on_device(right) else int(np.count_nonzero(right))
 
 
 def guessing_loss(criterion: Any, scores: Array, labels: Array) -> tuple[float, str] | None:
@@ -45,5 +50,5 @@ def guessing_loss(criterion: Any, scores: Array, labels: Array) -> tuple[float, 
     if isinstance(criterion, HingeLoss) and classes > 1:
         return criterion.margin * (classes - 1), f"{criterion.margin:g} ({classes} - 1)"
     if isinstance(criterion, MSELoss):
-        return float(np.var(labels, dtype=np.float64)), "the variance of the targets"
+        return float(np.var(host(labels), dtype=np.float64)), "the variance of the targets"
     return None

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from fastnn import devices
 from fastnn.nn.batch_norm import BatchNorm1d
 from fastnn.nn.module import Module
 
@@ -50,11 +51,22 @@ def leaves_one(model: Module, data: Any, batch_size: int) -> bool:
 
 
 @contextlib.contextmanager
-def opened(loader: Batches, epoch: int, start: int = 0) -> Iterator[Iterator[tuple[Any, Any]]]:
-    """The batches of an epoch, whose thread, if they have one, ends with the block, whatever ends that."""
+def opened(
+    loader: Batches, epoch: int, start: int = 0, place: int | None = None
+) -> Iterator[Iterator[tuple[Any, Any]]]:
+    """The batches of an epoch, whose thread, if they have one, ends with the block, whatever ends that.
+
+    With the number of a device they are taken there, and it is the current one within the block. The device computes
+    while the loader prepares the next batch: nothing waits but for what is read.
+    """
     batches = loader.batches(epoch, start)
     try:
-        yield batches
+        if place is None:
+            yield batches
+        else:
+            moved = devices.mover(place)
+            with devices.current(place):
+                yield ((moved(x), moved(y)) for x, y in batches)
     finally:
         close = getattr(batches, "close", None)
         if close is not None:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn import devices
 from fastnn.arguments import whole_number
+from fastnn.arrays import host
 from fastnn.nn.losses import CrossEntropyLoss, MSELoss
 from fastnn.nn.module import Module, no_grad
 from fastnn.nn.random_layers import random_layers
@@ -94,16 +96,18 @@ def sanity_check(
         if value < 1:
             raise ValueError(f"sanity_check: {name} is {value}; expected 1 or more")
     criterion = copy.deepcopy(criterion_of("sanity_check", loss))
-    x, y = _first(data, model, max(samples, 256))
-    checker = _Checker(model, criterion, x, y)
-    numbers: dict[str, float] = {}
-    checks = [
-        checker.initial_loss(numbers),
-        checker.regularisation(regularizer or L2(1e-3), numbers),
-        checker.gradients(),
-        checker.overfits(min(samples, len(x)), steps, numbers),
-        checker.small_rate(min(samples, len(x)), numbers),
-    ]
+    place = devices.place(model)
+    with devices.current(place):
+        x, y = map(devices.mover(place), _first(data, model, max(samples, 256)))
+        checker = _Checker(model, criterion, x, y)
+        numbers: dict[str, float] = {}
+        checks = [
+            checker.initial_loss(numbers),
+            checker.regularisation(regularizer or L2(1e-3), numbers),
+            checker.gradients(),
+            checker.overfits(min(samples, len(x)), steps, numbers),
+            checker.small_rate(min(samples, len(x)), numbers),
+        ]
     return SanityReport(checks, numbers)
 
 
@@ -113,8 +117,8 @@ def _first(data: Any, model: Module, count: int) -> tuple[Array, Array]:
     xs, ys, got = [], [], 0
     with opened(loader, 0) as batches:
         for x, y in islice(batches, len(loader)):
-            xs.append(np.array(x, copy=True))
-            ys.append(np.array(y, copy=True))
+            xs.append(np.array(host(x), copy=True))
+            ys.append(np.array(host(y), copy=True))
             got += len(x)
             if got >= count:
                 break
@@ -142,7 +146,7 @@ class _Checker:
 
     def _loss(self, model: Module, x: Array, y: Array) -> tuple[float, float, Array]:
         with no_grad():
-            logits = np.array(model(x), copy=True)
+            logits = model(x).copy()
             value = float(self.criterion(logits, y))
         return value, _accuracy(self.criterion, logits, y), logits
 
@@ -263,7 +267,7 @@ def _descend(model: Module, criterion: Any, x: Array, y: Array) -> tuple[float, 
 
 def _accuracy(criterion: Any, scores: Array, labels: Array) -> float:
     found = right_answers(criterion, scores, labels)
-    return math.nan if found is None else found[0] / found[1]
+    return math.nan if found is None else float(found[0]) / found[1]
 
 
 def _step(model: Module, criterion: Any, optimizer: Optimizer, x: Array, y: Array) -> tuple[float, float]:
@@ -276,7 +280,7 @@ def _entropy(labels: Array) -> float:
     """The least cross-entropy beside labels that are probabilities, as mixup makes them; 0 beside classes."""
     if labels.dtype.kind in "iu":
         return 0.0
-    each = labels.astype(np.float64)
+    each = host(labels, np.float64)
     return float(-(each * np.log(np.where(each > 0, each, 1.0))).sum() / len(each))
 
 

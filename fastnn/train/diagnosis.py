@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn.arrays import host, is_array
 from fastnn.nn.module import Module
 from fastnn.nn.random_layers import random_state, set_random_state
 
@@ -41,7 +42,7 @@ def first_nonfinite(model: Module, x: Array, y: Array, logits: Array) -> tuple[s
     if found is not None:
         return found
     if np.isfinite(logits).all():
-        largest = float(np.abs(logits).max(initial=0))
+        largest = float(np.abs(host(logits)).max(initial=0))
         return f"It began in the loss: the model's outputs are finite, the largest of magnitude {largest:.3g}.", LOWER
     return "Where it began is not to be seen: run again, the batch gives finite numbers.", UNKNOWN
 
@@ -67,7 +68,7 @@ def grown(model: Module, norms: dict[str, float]) -> str:
 def weight_norms(model: Module) -> dict[str, float]:
     """The norm of every weight of two dimensions or more."""
     return {
-        name: float(np.linalg.norm(parameter.data.astype(np.float64, copy=False)))
+        name: float(np.linalg.norm(host(parameter.data).astype(np.float64, copy=False)))
         for name, parameter in model.named_parameters()
         if parameter.data.ndim > 1
     }
@@ -85,7 +86,7 @@ def leaves(model: Module) -> Iterator[tuple[str, Module]]:
 
 def _bad_samples(array: Any) -> int | None:
     """The first sample that holds a number that is not finite."""
-    values = np.asarray(array)
+    values = host(array)
     if values.dtype.kind in "biu" or np.isfinite(values).all():
         return None
     return int(np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))[0])
@@ -99,8 +100,8 @@ def _forward(model: Module, x: Array) -> tuple[str, str] | None:
     found: list[tuple[str, str]] = []
 
     def look(name: str, module: Module, x: Any, y: Any) -> None:
-        x = x if isinstance(x, np.ndarray) else np.zeros(0)
-        if found or not isinstance(y, np.ndarray) or np.isfinite(y).all():
+        x = x if is_array(x) else np.zeros(0)
+        if found or not is_array(y) or np.isfinite(y).all():
             return
         kind = "NaN" if np.isnan(y).any() else "infinity"
         sizes = [f"its input, of magnitude {_largest(x):.3g} at most, was finite" if np.isfinite(x).all() else ""]
@@ -129,5 +130,5 @@ def _hooks(model: Module, look: Any) -> Iterator[None]:
 
 
 def _largest(array: Any) -> float:
-    values = np.abs(np.asarray(array, np.float64))
+    values = np.abs(host(array, np.float64))
     return float(values.max(initial=0)) if values.size else math.nan

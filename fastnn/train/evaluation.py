@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastnn import devices
 from fastnn.arguments import whole_number
+from fastnn.arrays import host, is_array
 from fastnn.nn.losses import CrossEntropyLoss
 from fastnn.nn.module import Module, no_grad
 from fastnn.train.answers import right_answers
@@ -52,8 +54,9 @@ def evaluate(model: Module, data: Any, loss: Any = None, *, batch_size: int = 25
     batch_size = _batch_size("evaluate", batch_size)
     criterion = criterion_of("evaluate", loss)
     loader = as_batches(data, model, batch_size=batch_size, shuffle=False)
-    total, right, answers, samples = 0.0, 0, 0, 0
-    with evaluating(model), opened(loader, 0) as batches:
+    total, answers, samples = 0.0, 0, 0
+    right: Any = 0
+    with evaluating(model), opened(loader, 0, place=devices.place(model)) as batches:
         for x, y in batches:
             logits = model(x)
             total += float(criterion(logits, y)) * len(x)
@@ -63,27 +66,27 @@ def evaluate(model: Module, data: Any, loss: Any = None, *, batch_size: int = 25
                 right, answers = right + found[0], answers + found[1]
     if samples == 0:
         raise ValueError("evaluate: data is empty; expected one sample or more")
-    return Evaluation(total / samples, right / answers if answers else math.nan, samples)
+    return Evaluation(total / samples, float(right) / answers if answers else math.nan, samples)
 
 
 def predict(model: Module, x: Any, *, batch_size: int = 256) -> Array:
     """The model's output for every sample of `x`, an array (N, ...), a data set or a loader, batch by batch.
 
     Runs in evaluation mode, keeps nothing for a backward pass, and leaves the modes as they were. Rows are in the order
-    of the samples, so a loader must not shuffle them; that is a ValueError. The classes of a
-    classifier are `predict(model, x).argmax(1)`, their probabilities `fnn.softmax(predict(model, x))`.
+    of the samples, so a loader must not shuffle them; that is a ValueError. They are NumPy's, wherever the model is.
+    The classes of a classifier are `predict(model, x).argmax(1)`, their probabilities `fnn.softmax(predict(model, x))`.
     """
     batch_size = _batch_size("predict", batch_size)
-    if isinstance(x, (np.ndarray, list, tuple)):
-        array = np.asarray(x)
+    if is_array(x) or isinstance(x, (list, tuple)):
+        array = host(x)
         if array.ndim == 0 or not len(array):
             raise ValueError(f"predict: x has shape {array.shape}; expected one sample or more")
         x = (array, np.zeros(len(array), np.int64))
     if getattr(x, "shuffle", False) is True:
         raise ValueError("predict: x is a loader that shuffles; expected shuffle=False, so that rows are in order")
     loader = as_batches(x, model, batch_size=batch_size, shuffle=False)
-    with evaluating(model), opened(loader, 0) as batches:
-        outputs = [np.array(model(batch), copy=True) for batch, _ in batches]
+    with evaluating(model), opened(loader, 0, place=devices.place(model)) as batches:
+        outputs = [np.array(host(model(batch)), copy=True) for batch, _ in batches]
     if not outputs:
         raise ValueError("predict: x is empty; expected one sample or more")
     return np.concatenate(outputs)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import whole_number
+from fastnn.arrays import host, is_array
 from fastnn.functions.statistics import activation_statistics, dead_units, update_ratio
 from fastnn.nn.module import Handle, Module
 from fastnn.train.callbacks import Callback
@@ -104,7 +105,7 @@ class Monitor(Callback):
             if kind in _FLAT:
                 values["saturated"] = float(told.low) + float(told.high)
             if kind in _SILENT and y.ndim > 1:
-                values |= self._units(name, dead_units(y)[0])
+                values |= self._units(name, host(dead_units(y)[0]))
 
         return look
 
@@ -135,7 +136,7 @@ class Monitor(Callback):
 
 def _told(values: Any) -> bool:
     """Is this an array of numbers with something in it? A layer of one's own may return anything."""
-    return isinstance(values, np.ndarray) and values.size > 0 and values.dtype.kind not in "cOSU"
+    return is_array(values) and values.size > 0 and values.dtype.kind not in "cOSU"
 
 
 def read_layers(history: History) -> list[Finding]:

@@ -30,15 +30,15 @@ class Progress:
                 bar_format="{desc} {percentage:3.0f}%|{bar}| {remaining} left, {rate_fmt}{postfix}",
             )
 
-    def batch(self, epoch: int, samples: int, loss: float, accuracy: float) -> None:
-        """A batch is done."""
+    def batch(self, epoch: int, samples: int, loss: float, right: Any, answers: float) -> None:
+        """A batch is done; so many of so many answers were right. A number on a device is read when it is shown."""
         if self._bar is None:
             return
         now = time.monotonic()
         if now - self._shown >= _INTERVAL:
             self._shown = now
             self._bar.set_description_str(f"epoch {epoch + 1}/{self._epochs}", refresh=False)
-            shown = "" if math.isnan(accuracy) else f", accuracy {100 * accuracy:.1f} %"
+            shown = f", accuracy {100 * float(right) / answers:.1f} %" if answers else ""
             self._bar.set_postfix_str(f"loss {loss:.4g}{shown}", refresh=False)
         self._bar.update(samples)
 

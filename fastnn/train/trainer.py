@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from fastnn import random
+from fastnn import devices, random
 from fastnn.arguments import flag, real_number
 from fastnn.nn.losses import MSELoss
 from fastnn.nn.module import Module
@@ -103,12 +103,13 @@ class Trainer:
         self.initial_loss: float | None = None
         self._running, self._weight = 0.0, 0.0  # the running mean of the loss, and what it is divided by
         self._chance = 0.0  # the loss of guessing, where it is known
-        self._sums = dict.fromkeys(_SUMS, 0.0)
+        self._sums: dict[str, Any] = dict.fromkeys(_SUMS, 0.0)  # "right" may be a number on a device
         learned = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self._parameters = list(dict.fromkeys([*model.parameters(), *learned]))
         if len(self._parameters) == len(learned) + len(list(model.parameters())):
             raise ValueError("fit: optimizer has none of the model's parameters; expected one over model.parameters()")
         self._norms: dict[str, float] = {}
+        self._place: int | None = None
         self._bar = Progress(False, 0, 0, 0)
 
     # The run
@@ -119,6 +120,7 @@ class Trainer:
         needed = self.model.needs_input_grad
         self._load()
         self._norms = diagnosis.weight_norms(self.model)
+        self._place = devices.place(self.model)
         try:
             total = self.epochs * len(self.loader) * self.batch_size
             self._bar = Progress(self.wants_progress, total, self.step * self.batch_size, self.epochs)
@@ -149,7 +151,7 @@ class Trainer:
             self._call("on_epoch_begin")
         begin = time.perf_counter() - self._sums["seconds"]
         number = getattr(self.loader, "epoch", self.epoch)
-        with opened(self.loader, number, self.batch) as batches:
+        with opened(self.loader, number, self.batch, self._place) as batches:
             for x, y in batches:
                 self._train_batch(x, y)
                 self._sums["seconds"] = time.perf_counter() - begin
@@ -168,7 +170,7 @@ class Trainer:
         sums = self._sums
         values = {
             "loss": sums["loss"] / sums["samples"] if sums["samples"] else math.nan,
-            "accuracy": sums["right"] / sums["answers"] if sums["answers"] else math.nan,
+            "accuracy": float(sums["right"]) / sums["answers"] if sums["answers"] else math.nan,
             "lr": self.optimizer.param_groups[0]["lr"],
             "samples": sums["samples"],
             "seconds": sums["seconds"],
@@ -243,7 +245,7 @@ class Trainer:
             self._step_schedule(loss)
         self._call("on_batch_end")
         answers = self._sums["answers"]
-        self._bar.batch(self.epoch, len(x), loss, self._sums["right"] / answers if answers else math.nan)
+        self._bar.batch(self.epoch, len(x), loss, self._sums["right"], answers)
 
     def _clipped(self) -> float:
         """The norm of all gradients before clipping; NaN, and the run is over, where it is not finite."""
@@ -335,7 +337,7 @@ class Trainer:
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "loader": {"epoch": getattr(self.loader, "epoch", None), **self._identity()},
             "position": {"epoch": self.epoch, "batch": self.batch, "step": self.step},
-            "sums": dict(self._sums),
+            "sums": {name: float(value) for name, value in self._sums.items()},
             "start": {
                 "loss": self.initial_loss,
                 "chance": self._chance,

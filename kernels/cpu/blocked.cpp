@@ -47,7 +47,6 @@ struct Worker {
   const Tile* tiles[2];
   i64 most;
   BlockedTerms terms;
-  i64 out_plane;
 
   Worker(const Blocked& c, float* room) : c(c), room(room) {
     tiles[0] = tiles[1] = c.kind == blocked_dense       ? tiles_of<TileKind::dense, 1>::pairs
@@ -55,14 +54,12 @@ struct Worker {
                                                         : small_tiles_of<TileKind::maximum>::pairs;
     if (c.kind == blocked_dense && tile_blocks == 2) tiles[1] = tiles_of<TileKind::dense, 2>::pairs;
     most = c.kind == blocked_dense ? tile_pairs : small_pairs;
-    out_plane = c.out_rows * c.out_cols * block_channels;
     terms.tap = c.tap;
     terms.taps = c.taps;
     terms.channels = c.inner;
     terms.channel_step = c.planes ? c.plane : 1;
     terms.block_step = c.planes ? c.plane * block_channels : c.plane;
     terms.weight_step = c.inner * c.taps * block_channels;
-    terms.y_block = out_plane;
     terms.low = c.low;
     terms.high = c.high;
   }
@@ -79,16 +76,66 @@ struct Worker {
     } else {
       source += first * c.stride[0] * c.cols * c.unit;
     }
-    const i64 block = part * c.out_blocks;
-    const i64 result = (image * c.parts * c.out_blocks + block) * out_plane + first * c.out_cols * block_channels;
-    if (c.kind == blocked_average) return average(source, first, rows, c.y + result);
+    const i64 block = part * c.out_blocks, y_rows = c.pool ? c.out_rows / 2 : c.out_rows;
+    const i64 y_cols = c.pool ? c.out_cols / 2 : c.out_cols, y_plane = y_rows * y_cols * block_channels;
+    const i64 result =
+        (image * c.parts * c.out_blocks + block) * y_plane + (c.pool ? first / 2 : first) * y_cols * block_channels;
+    float* const y = c.y + result;
+    if (c.kind == blocked_average) return average(source, first, rows, y);
+    if (c.narrow) return narrow(source, rows, y);
+    float* const to = c.pool ? room + c.room : y;
+    const i64 size = rows * c.out_cols * block_channels;
+    terms.y_block = c.pool ? size : y_plane;
     for (i64 b = 0, blocks; b < c.out_blocks; b += blocks) {
       blocks = c.kind == blocked_dense && c.out_blocks - b >= tile_blocks ? tile_blocks : 1;
-      tile(tiles[blocks - 1], source, rows, (block + b) * terms.weight_step, (block + b) * block_channels,
-           result + b * out_plane);
+      const float* const added = c.added == nullptr ? nullptr : c.added + result + b * y_plane;
+      tile(tiles[blocks - 1], source, rows, (block + b) * terms.weight_step, (block + b) * block_channels, added,
+           to + b * terms.y_block);
     }
-    if (c.activation == nullptr) return;
-    for (i64 b = 0; b < c.out_blocks; ++b) activate(c.y + result + b * out_plane, rows * c.out_cols * block_channels);
+    for (i64 b = 0; b < c.out_blocks; ++b) {
+      if (c.activation != nullptr) activate(to + b * terms.y_block, size);
+      if (c.pool) pool(to + b * size, rows / 2, y + b * y_plane);
+    }
+  }
+
+  void pool(const float* from, i64 rows, float* y) const {
+    const i64 cols = c.out_cols / 2, row = c.out_cols * block_channels;
+    for (i64 i = 0; i < rows; ++i)
+      for (i64 j = 0; j < cols; ++j)
+        for (int k = 0; k < block_channels; k += lanes<V>, y += lanes<V>) {
+          const float* const at = from + 2 * (i * row + j * block_channels) + k;
+          store(y, pooled_square(load<V>(at), load<V>(at + block_channels), load<V>(at + row),
+                                 load<V>(at + row + block_channels)));
+        }
+  }
+
+  // Up to eight results of a band, as lines across its rows, the ends of which are computed and dropped.
+  void narrow(const float* source, i64 rows, float* y) {
+    const auto one = c.outputs > 6 ? narrow_tile<V, 8> : c.outputs > 4 ? narrow_tile<V, 6> : narrow_tile<V, 4>;
+    const i64 step = narrow_columns(c.outputs > 6 ? 8 : c.outputs > 4 ? 6 : 4) * lanes<V>;
+    const i64 line = (rows - 1) * c.pitch + c.out_cols, pitch = c.pitch;
+    float *const totals = room + c.room, *const pooled = totals + narrow_results * c.line;
+    terms.y_block = c.line;
+    for (i64 at = 0; at < line; at += step) one(terms, source + at, c.weight, c.bias, totals + at);
+    if (c.activation != nullptr)
+      for (i64 a = 0; a < c.outputs; ++a) activate(totals + a * c.line, line);
+    const i64 cols = c.pool ? c.out_cols / 2 : c.out_cols;
+    if (lanes<V> < block_channels) fill(y, (c.pool ? rows / 2 : rows) * cols * block_channels, 0.0f);
+    for (i64 i = 0; i < (c.pool ? rows / 2 : rows); ++i, y += cols * block_channels) {
+      const float* from = totals + i * pitch;
+      if (c.pool) {
+        from += i * pitch;
+        for (i64 a = 0; a < c.outputs; ++a)
+          for (i64 j = 0; j < cols; j += lanes<V>) {
+            const float* const at = from + a * c.line + 2 * j;
+            const auto top = deinterleave(load<V>(at), load<V>(at + lanes<V>));
+            const auto bottom = deinterleave(load<V>(at + pitch), load<V>(at + pitch + lanes<V>));
+            store(pooled + a * c.line + j, pooled_square(top.even, top.odd, bottom.even, bottom.odd));
+          }
+        from = pooled;
+      }
+      turn(y, block_channels, from, c.line, c.outputs, cols, true);
+    }
   }
 
   i64 reach(int axis) const { return (c.kernel[axis] - 1) * c.dilation[axis] + 1; }
@@ -114,13 +161,13 @@ struct Worker {
   }
 
   // One or two blocks of the results of a band.
-  void tile(const Tile* by_pairs, const float* source, i64 rows, i64 weight, i64 bias, i64 result) {
+  void tile(const Tile* by_pairs, const float* source, i64 rows, i64 weight, i64 bias, const float* added, float* y) {
     const i64 row_step = c.stride[0] * c.pitch * c.unit, col_step = c.stride[1] * c.unit;
     const bool down = c.out_cols == 1;  // pairs are of neighbours in a column
     const i64 lines = down ? 1 : rows, length = down ? rows : c.out_cols;
     const i64 line_step = down ? 0 : row_step, step = down ? row_step : col_step;
     terms.step = length == 1 ? 0 : step;
-    i64 left = lines * ((length + 1) / 2), at = 0;
+    i64 left = lines * ((length + 1) / 2), at = 0, result = 0;
     for (i64 tiles_left = (left + most - 1) / most; left > 0; --tiles_left) {
       const i64 pairs = (left + tiles_left - 1) / tiles_left;
       BlockedPair pair[7];
@@ -134,7 +181,7 @@ struct Worker {
           result += length * block_channels;
         }
       }
-      by_pairs[pairs - 1](terms, pair, c.weight + weight, c.bias + bias, c.added, c.y);
+      by_pairs[pairs - 1](terms, pair, c.weight + weight, c.bias + bias, added, y);
       left -= pairs;
     }
   }
@@ -156,13 +203,11 @@ struct Worker {
 
 void run(void* context, std::int64_t begin, std::int64_t end) {
   auto& c = *static_cast<Blocked*>(context);
-  float* room = nullptr;
-  if (c.copies) {
-    room = static_cast<float*>(scratch(c.room * static_cast<i64>(sizeof(float))));
-    if (room == nullptr) {
-      __atomic_store_n(&c.failed, 1, __ATOMIC_RELAXED);
-      return;
-    }
+  const i64 numbers = c.room + c.more_room;
+  float* const room = numbers == 0 ? nullptr : static_cast<float*>(scratch(numbers * 4));
+  if (numbers > 0 && room == nullptr) {
+    __atomic_store_n(&c.failed, 1, __ATOMIC_RELAXED);
+    return;
   }
   Worker worker(c, room);
   for (i64 task = begin; task < end; ++task) worker.task(task);

@@ -9,7 +9,14 @@
 
 namespace fastnn_cpu {
 
-enum BlockedKind : int { blocked_dense, blocked_depthwise, blocked_maximum, blocked_average, blocked_kinds };
+enum BlockedKind : int {
+  blocked_dense,
+  blocked_depthwise,
+  blocked_maximum,
+  blocked_average,
+  blocked_block,
+  blocked_unblock
+};
 
 struct Blocked {
   const float* x;
@@ -24,15 +31,19 @@ struct Blocked {
   float low, high;  // what results are brought between before that
 
   int kind;
-  bool planes;                                                                     // x is (N, C, H, W)
+  bool pool;    // the result is the maxima over squares of 2 by 2, of what out_rows and out_cols count before
+  bool planes;  // x is (N, C, H, W)
   std::int64_t images, groups, channels, rows, cols, outputs, out_rows, out_cols;  // of all groups
   std::int64_t kernel[2], stride[2], before[2], dilation[2];
 
   // What follows from it. A task is a band of rows of the results of one part: a group, or a block of channels.
   std::int64_t parts, inner, in_blocks, out_blocks;  // of a part: channels that are summed over, blocks
   std::int64_t unit;                                 // numbers from one column of x to the next
+  bool narrow;                                       // positions fill vectors, not channels
   bool copies;                                       // what a band sees lies in scratch memory, with what is around x
-  std::int64_t pitch, plane, room;                   // of the source, in columns; in numbers; numbers of scratch memory
+  std::int64_t pitch, plane;                         // of what is read: columns of a row, numbers of a plane
+  std::int64_t room, more_room;                      // numbers of scratch memory: for copies, for results
+  std::int64_t line;                                 // narrow: room for one result of a band
   std::int64_t taps, band;                           // elements of the kernel; rows of results that are a band
   long long* tap;                                    // for as many numbers as the kernel has elements
   int failed;

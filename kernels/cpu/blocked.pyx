@@ -4,13 +4,13 @@
 (N, ceil(C / 16), H, W, 16) of float32, C-contiguous. Nothing is checked here: sessions know their arrays.
 """
 from cpython.object cimport PyObject
-from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.stdint cimport int64_t
 from libcpp cimport bool as cbool
 
 cimport numpy as cnp
 
-from runtime cimport Loop, Runtime, kRuntimeCapsule, pass_forward
+from runtime cimport Loop, Runtime, isa_count, kRuntimeCapsule, max_isas, pass_forward
 
 from fastnn.kernels.cpu.runtime import api
 
@@ -20,27 +20,29 @@ cnp.import_array()
 
 cdef extern from "blocked_run.hpp" namespace "fastnn_cpu" nogil:
     struct Blocked:
-        const float* x
-        const float* added
-        float* y
         const float* weight
         const float* bias
         const double* counts[2]
-        Loop activation
         const void* parameter[4]
         int parameters, kind
         float low, high
-        cbool planes
+        cbool planes, pool
         int64_t images, groups, channels, rows, cols, outputs, out_rows, out_cols
         int64_t kernel[2]
         int64_t stride[2]
         int64_t before[2]
         int64_t dilation[2]
         long long* tap
-    void plan_blocked(Blocked&)
-    cbool run_blocked(const Runtime&, Blocked&)
-    void run_block(const Runtime&, Blocked&)
-    void run_unblock(const Runtime&, Blocked&)
+    struct Operation:
+        cbool (*run)(const Operation*, void* const*) noexcept nogil
+    const char[] kOperationCapsule
+    struct BlockedStep:
+        Operation operation
+        Blocked job
+        cbool adds
+        Loop loops[max_isas]
+        const Runtime* runtime
+    void plan_step(BlockedStep&)
 
 cdef extern from "ndarray.hpp":
     char* ndarray_data(PyObject*) nogil
@@ -61,21 +63,24 @@ cdef class Step:
     x_shape, y_shape: (N, C, H, W), whatever the layout
     kernel, stride, before, dilation: of rows and columns; before is the padding in front
     groups, planes: of "conv"; planes says that x is (N, C, H, W), else it lies in blocks
+    pool: of "conv" and "depthwise": the result is the maxima over squares of 2 by 2 of what has y_shape
+    added: a second input, of the layout of y, is added before the activation; it may be y if that has an even width
     weight, bias: packed by `pack`; counts: of "avg_pool", the factors of each row's and each column's divisor, float64
     activation: name and parameters, or None
+
+    `operation`, of program.hpp, runs it; so does a call, with the inputs and the result.
     """
-    cdef Blocked job
-    cdef int kind, isa
-    cdef bytes name
+    cdef BlockedStep step
     cdef float parameters[4]
     cdef tuple kept
+    cdef readonly object operation
 
     def __init__(self, str kind, tuple x_shape, tuple y_shape, kernel=(1, 1), stride=(1, 1), before=(0, 0), dilation=(1, 1),
-                 groups=1, planes=False, weight=None, bias=None, counts=(None, None), activation=None):
-        cdef int axis
-        cdef Blocked* job = &self.job
-        self.kind, self.isa = KINDS.index(kind), -1
-        job.kind, job.planes, job.groups = self.kind, planes, groups
+                 groups=1, planes=False, pool=False, added=False, weight=None, bias=None, counts=(None, None), activation=None):
+        cdef int axis, isa
+        cdef const char* name
+        cdef Blocked* job = &self.step.job
+        job.kind, job.planes, job.pool, job.groups = KINDS.index(kind), planes, pool, groups
         job.images, job.channels, job.rows, job.cols = x_shape
         _, job.outputs, job.out_rows, job.out_cols = y_shape
         for axis in range(2):
@@ -85,41 +90,30 @@ cdef class Step:
         taps = np.empty(kernel[0] * kernel[1], np.longlong)
         self.kept = taps, weight, bias, counts
         job.tap, job.weight, job.bias = <long long*> data(taps), data(weight), data(bias)
-        job.parameters = 0
-        job.low, job.high = -np.inf, np.inf
-        job.activation = NULL
-        if activation is not None:
-            if activation[0] in BOUNDS:
-                job.low, job.high = BOUNDS[activation[0]]
-            else:
-                self.name = activation[0].encode()
-                for value in activation[1]:
-                    self.parameters[job.parameters] = value
-                    job.parameter[job.parameters] = &self.parameters[job.parameters]
-                    job.parameters += 1
-        if self.kind < 4:
-            plan_blocked(job[0])
+        job.low, job.high = BOUNDS.get(None if activation is None else activation[0], (-np.inf, np.inf))
+        if activation is not None and activation[0] not in BOUNDS:
+            encoded = activation[0].encode()
+            name = encoded
+            for isa in range(isa_count()):
+                self.step.loops[isa] = runtime.activation_loop(isa, name, pass_forward, 0)
+            for value in activation[1]:
+                self.parameters[job.parameters] = value
+                job.parameter[job.parameters] = &self.parameters[job.parameters]
+                job.parameters += 1
+        self.step.adds, self.step.runtime = added, runtime
+        plan_step(self.step)
+        self.operation = PyCapsule_New(&self.step, kOperationCapsule, NULL)
 
-    def run(self, x, y, added=None) -> None:
-        """y = activation(conv(x) + added), or what else it is; `added` has the layout of y, and may be y if that has an even width."""
-        cdef const char* name
-        cdef int isa = runtime.active_isa()
-        cdef cbool done = True
-        if isa != self.isa:
-            self.isa = isa
-            if self.name is not None:
-                name = self.name
-                self.job.activation = runtime.activation_loop(isa, name, pass_forward, 0)
-        self.job.x, self.job.y, self.job.added = data(x), data(y), data(added)
+    def __call__(self, *arrays) -> None:
+        cdef void* at[3]
+        cdef int k
+        cdef cbool done
+        for k in range(len(arrays)):
+            at[k] = data(arrays[k])
         with nogil:
-            if self.kind < 4:
-                done = run_blocked(runtime[0], self.job)
-            elif self.kind == 4:
-                run_block(runtime[0], self.job)
-            else:
-                run_unblock(runtime[0], self.job)
+            done = self.step.operation.run(&self.step.operation, at)
         if not done:
-            raise MemoryError("session: no memory for tiles")
+            raise MemoryError("session: no memory to work in")
 
 
 def pack(weight, int groups):

@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from typing import Any
 
 import numpy.typing as npt
@@ -23,3 +24,20 @@ def backward(
 ) -> None: ...
 def _short(x: Any, weight: Any, bias: Any, activation: Any, out: Any) -> Any: ...
 def _fits(dy: Any, x: Any, weight: Any, saved: Any, dx: Any, dweight: Any, dbias: Any, dz: Any) -> bool: ...
+
+class Packed:
+    operation: Any
+    def __init__(
+        self,
+        packed: Array,
+        rows: int,
+        inputs: int,
+        outputs: int,
+        activation: Any = None,
+        residual: bool = False,
+    ) -> None: ...
+    def __call__(self, *arrays: Array) -> None: ...
+
+class Program:
+    def __init__(self, calls: Iterable[tuple[Any, Iterable[Array | bool]]]) -> None: ...
+    def run(self, x: Array | None, out: Array | None) -> None: ...

@@ -1,13 +1,14 @@
 # cython: language_level=3, freethreading_compatible=True
 """Linear layers, forward and backward: the BLAS of NumPy, and what it cannot do or is slow at."""
 from cpython.object cimport PyObject
-from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.stdint cimport int64_t
 from libcpp cimport bool as cbool
 
 cimport numpy as cnp
 
-from runtime cimport Loop, Runtime, dtype_float64, dtype_index, kRuntimeCapsule, pass_backward, pass_forward
+from runtime cimport Loop, Runtime, dtype_float64, dtype_index, isa_count, kRuntimeCapsule, max_isas, pass_backward, pass_forward
 
 import numpy as np
 
@@ -360,3 +361,9 @@ def _fits(dy, x, weight, saved, dx, dweight, dbias, dz) -> bool:
             if j < i and <object> outputs[j] is not None and not ndarray_disjoint(outputs[i], outputs[j]):
                 return False
     return True
+
+
+# ---- sessions ----
+
+include "packed.pxi"
+include "program.pxi"

@@ -237,7 +237,7 @@ bool inside(const int64_t* where, int64_t n, int64_t inputs) {
   return all >> 63 == 0;
 }
 
-constexpr MaxPooling table = {{windows<float>, windows<double>, windows<binary16>, windows<bfloat16>},
+constexpr MaxPooling table = {{windows<float>, windows<double>},
                               {regions<float>, regions<double>, regions<binary16>, regions<bfloat16>},
                               {backward<float>, backward<double>, backward16<binary16>, backward16<bfloat16>},
                               inside};

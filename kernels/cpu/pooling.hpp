@@ -5,6 +5,10 @@
 
 namespace fastnn_cpu {
 
+// What has loops for float and double only; the 16-bit formats come widened.
+constexpr int wide_count = 2;
+static_assert(dtype_float32 < wide_count && dtype_float64 < wide_count, "they come first");
+
 // One spatial axis of windows of equal sizes: element k of window o lies at o * stride - before + k * dilation.
 struct WindowAxis {
   std::int64_t in, out, kernel, stride, before, dilation;
@@ -32,8 +36,8 @@ struct Regions {
 
 struct MaxPooling {
   // where: positions of the maxima within their plane; null if they are not wanted.
-  void (*windows[dtype_count])(const void* x, void* y, std::int64_t* where, const Windows&, std::int64_t begin,
-                               std::int64_t end);
+  void (*windows[wide_count])(const void* x, void* y, std::int64_t* where, const Windows&, std::int64_t begin,
+                              std::int64_t end);
   void (*regions[dtype_count])(const void* x, void* y, std::int64_t* where, const Regions&, std::int64_t begin,
                                std::int64_t end);
   // dx = 0, then dx[where] += dy, in order; false at the first position outside of the plane.
@@ -44,10 +48,10 @@ struct MaxPooling {
 };
 
 struct AveragePooling {
-  void (*windows[dtype_count])(const void* x, void* y, const Windows&, std::int64_t begin, std::int64_t end);
-  void (*windows_backward[dtype_count])(const void* dy, void* dx, const Windows&, std::int64_t begin, std::int64_t end);
-  void (*regions[dtype_count])(const void* x, void* y, const Regions&, std::int64_t begin, std::int64_t end);
-  void (*regions_backward[dtype_count])(const void* dy, void* dx, const Regions&, std::int64_t begin, std::int64_t end);
+  void (*windows[wide_count])(const void* x, void* y, const Windows&, std::int64_t begin, std::int64_t end);
+  void (*windows_backward[wide_count])(const void* dy, void* dx, const Windows&, std::int64_t begin, std::int64_t end);
+  void (*regions[wide_count])(const void* x, void* y, const Regions&, std::int64_t begin, std::int64_t end);
+  void (*regions_backward[wide_count])(const void* dy, void* dx, const Regions&, std::int64_t begin, std::int64_t end);
   // One mean a plane of n elements, and back.
   void (*whole[dtype_count])(const void* x, void* y, std::int64_t n, std::int64_t begin, std::int64_t end);
   void (*whole_backward[dtype_count])(const void* dy, void* dx, std::int64_t n, std::int64_t begin, std::int64_t end);

@@ -15,6 +15,7 @@ cimport numpy as cnp
 from pool cimport PoolApi
 from runtime cimport Runtime, dtype_count, dtype_index, kRuntimeCapsule
 
+from fastnn.kernels import halves
 from fastnn.kernels.cpu.runtime import api
 
 cnp.import_array()
@@ -47,15 +48,15 @@ ctypedef void (*whole_loop)(const void*, void*, int64_t, int64_t, int64_t) noexc
 
 cdef extern from "pooling.hpp" namespace "fastnn_cpu" nogil:
     struct MaxPooling:
-        max_windows_loop windows[4]
+        max_windows_loop windows[2]
         max_regions_loop regions[4]
         max_backward_loop backward[4]
         cbool (*inside)(const int64_t*, int64_t, int64_t) noexcept nogil
     struct AveragePooling:
-        windows_loop windows[4]
-        windows_loop windows_backward[4]
-        regions_loop regions[4]
-        regions_loop regions_backward[4]
+        windows_loop windows[2]
+        windows_loop windows_backward[2]
+        regions_loop regions[2]
+        regions_loop regions_backward[2]
         whole_loop whole[4]
         whole_loop whole_backward[4]
     const MaxPooling& max_pooling(int isa)
@@ -181,6 +182,8 @@ cdef int64_t* positions(object where):
 
 def max_windows(cnp.ndarray x, cnp.ndarray y, object where, cnp.ndarray windows) -> None:
     """Maxima over windows, and their positions in the plane, int64, where wanted."""
+    if x.itemsize == 2:
+        return halves.by_planes(max_windows, x, y, (where,), windows)
     cdef Job job
     cdef int64_t planes = plane_count(x), size = plane_size(x)
     job.source, job.to, job.where = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), positions(where)
@@ -225,6 +228,8 @@ def inside(cnp.ndarray where, int64_t size) -> bool:
 
 def average_windows(cnp.ndarray x, cnp.ndarray y, cnp.ndarray windows, tuple counts) -> None:
     """Averages over windows: sums divided by counts[0][d] * counts[1][h] * counts[2][w]."""
+    if x.itemsize == 2:
+        return halves.by_planes(average_windows, x, y, (), windows, counts)
     cdef Job job
     cdef int64_t planes = plane_count(x), size = plane_size(x)
     job.source, job.to = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
@@ -237,6 +242,8 @@ def average_windows(cnp.ndarray x, cnp.ndarray y, cnp.ndarray windows, tuple cou
 
 def average_windows_backward(cnp.ndarray dy, cnp.ndarray dx, cnp.ndarray windows, tuple counts) -> None:
     """The gradient of average_windows."""
+    if dy.itemsize == 2:
+        return halves.by_planes(average_windows_backward, dy, dx, (), windows, counts)
     cdef Job job
     cdef int64_t planes = plane_count(dx), size = plane_size(dx)
     job.source, job.to = cnp.PyArray_DATA(dy), cnp.PyArray_DATA(dx)
@@ -249,6 +256,8 @@ def average_windows_backward(cnp.ndarray dy, cnp.ndarray dx, cnp.ndarray windows
 
 def average_regions(cnp.ndarray x, cnp.ndarray y, tuple starts, tuple stops) -> None:
     """Averages over regions, the same for every plane."""
+    if x.itemsize == 2:
+        return halves.by_planes(average_regions, x, y, (), starts, stops)
     cdef Job job
     cdef int64_t planes = plane_count(x), size = plane_size(x)
     job.source, job.to = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
@@ -260,6 +269,8 @@ def average_regions(cnp.ndarray x, cnp.ndarray y, tuple starts, tuple stops) -> 
 
 def average_regions_backward(cnp.ndarray dy, cnp.ndarray dx, tuple starts, tuple stops) -> None:
     """The gradient of average_regions."""
+    if dy.itemsize == 2:
+        return halves.by_planes(average_regions_backward, dy, dx, (), starts, stops)
     cdef Job job
     cdef int64_t planes = plane_count(dx), size = plane_size(dx)
     job.source, job.to = cnp.PyArray_DATA(dy), cnp.PyArray_DATA(dx)

@@ -38,6 +38,18 @@ def cupy() -> Any:
     return sys.modules.get("cupy") or need("cupy", "the CUDA backend", "cuda")
 
 
+def require() -> Any:
+    """The module cupy, where there is a device to use it on; else an error that says what is missing."""
+    module = cupy()
+    missing = "no CUDA device was found"
+    try:
+        if module.cuda.runtime.getDeviceCount():
+            return module
+    except module.cuda.runtime.CUDARuntimeError as error:
+        missing = str(error)
+    raise RuntimeError(f"the CUDA backend needs an NVIDIA GPU and its driver: {missing}")
+
+
 class Family:
     """The kernels of one source, `<name>.cu`: `expressions` are all that it is to be instantiated for.
 
@@ -65,7 +77,7 @@ class Family:
     def names(self, dtype: str, expressions: tuple[str, ...] | None = None) -> list[str]:
         """The C++ names of the kernels (of some of them) for a dtype."""
         chosen = self.expressions if expressions is None else expressions
-        computed = TYPES[compute_dtype(dtype).name]
+        computed = "double" if dtype == "float64" else "float"
         return [f"fastnn::cuda::{each}".replace("{T}", TYPES[dtype]).replace("{V}", computed) for each in chosen]
 
     def _compile(self, cupy: Any, device: int, expression: str, dtype: str) -> Any:
@@ -101,7 +113,7 @@ def _digest() -> str:
 
 def compute_dtype(dtype: Any) -> np.dtype[Any]:
     """The dtype that elements of `dtype` are computed in: float64's own, float32 for the others."""
-    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+    return np.dtype(np.float64 if np.dtype(dtype) == np.float64 else np.float32)
 
 
 def scalar(value: Any, dtype: Any) -> Any:

@@ -14,10 +14,12 @@
 // Floor: a multiply-add for sixteen channels, position and term. Processors that start two of them load two vectors in
 // the same time: tiles of two blocks, or of one and many positions, are limited by the multiply-adds.
 //
-// Rejected: positions in vectors, as for planes (convolution.hpp): rows of small images fill half a vector. Winograd's
-// transforms: see there. Sums in chunks, which are more accurate for long ones: the chain is what every processor, and
+// Where there are hardly any results, positions fill the vectors, and a tile has all results: `narrow_tile`. Rejected
+// for more: rows of small images fill half a vector, and the results have to be turned over. Winograd's transforms: see
+// convolution.hpp. Sums in chunks, which are more accurate for long ones: the chain is what every processor, and
 // an exported C file, computes without a thought for registers.
 #pragma once
+#include "convolution.hpp"
 #include "pooling.hpp"
 #include "wide.hpp"
 
@@ -55,6 +57,19 @@ struct BlockedTerms {
   float low, high;
 };
 
+// f(offset in x, weights) for every term of a dense convolution, in order.
+template <class F>
+FASTNN_FN void each_term(const BlockedTerms& s, const float* w, F f) {
+  long long block = 0;
+  for (long long rest = s.channels; rest > 0; rest -= block_channels, block += s.block_step) {
+    const long long channels = rest < block_channels ? rest : block_channels;
+    for (long long t = 0; t < s.taps; ++t) {
+      long long at = block + s.tap[t];
+      for (long long c = 0; c < channels; ++c, at += s.channel_step, w += block_channels) f(at, w);
+    }
+  }
+}
+
 // Results of `pairs` pairs times `blocks` blocks. `added`, where it is not null, lies as y does.
 template <class V, TileKind kind, int blocks, int pairs>
 void blocked_tile(const BlockedTerms& s, const BlockedPair* pair, const float* w, const float* bias, const float* added,
@@ -72,16 +87,14 @@ void blocked_tile(const BlockedTerms& s, const BlockedPair* pair, const float* w
   const float* x[pairs];
 #pragma GCC unroll 16
   for (int p = 0; p < pairs; ++p) x[p] = pair[p].x;
-  const float* w1 = w + s.weight_step;
-  const long long step = s.step;
-  const auto term = [&](long long at) __attribute__((always_inline)) {
+  const long long step = s.step, weight_step = s.weight_step;
+  const auto term = [&](long long at, const float* w) __attribute__((always_inline)) {
     V weight[blocks][parts];
 #pragma GCC unroll 16
     for (int b = 0; b < blocks; ++b)
 #pragma GCC unroll 16
       for (int k = 0; k < parts; ++k)
-        if (kind != TileKind::maximum) weight[b][k] = load<V>((b == 0 ? w : w1) + k * lanes<V>);
-    w += block_channels, w1 += block_channels;
+        if (kind != TileKind::maximum) weight[b][k] = load<V>(w + b * weight_step + k * lanes<V>);
 #pragma GCC unroll 16
     for (int p = 0; p < 2 * pairs; ++p) {
       const float* const from = x[p / 2] + (p % 2 == 0 ? at : at + step);
@@ -96,18 +109,10 @@ void blocked_tile(const BlockedTerms& s, const BlockedPair* pair, const float* w
       }
     }
   };
-  if (kind == TileKind::dense) {
-    long long block = 0;
-    for (long long rest = s.channels; rest > 0; rest -= block_channels, block += s.block_step) {
-      const long long channels = rest < block_channels ? rest : block_channels;
-      for (long long t = 0; t < s.taps; ++t) {
-        long long at = block + s.tap[t];
-        for (long long c = 0; c < channels; ++c, at += s.channel_step) term(at);
-      }
-    }
-  } else {
-    for (long long t = 0; t < s.taps; ++t) term(s.tap[t]);
-  }
+  if (kind == TileKind::dense)
+    each_term(s, w, term);
+  else
+    for (long long t = 0; t < s.taps; ++t, w += block_channels) term(s.tap[t], w);
   const V low(s.low), high(s.high);
 #pragma GCC unroll 16
   for (int p = 0; p < 2 * pairs; ++p)
@@ -124,6 +129,35 @@ void blocked_tile(const BlockedTerms& s, const BlockedPair* pair, const float* w
         }
         store(y + i, v);
       }
+}
+
+// The first `rows` results at `columns` vectors of neighbouring positions, for a source in planes; y holds planes too.
+constexpr int narrow_columns(int rows) {
+#if defined(FASTNN_ISA_v4) || defined(FASTNN_ISA_neon)
+  return rows > 6 ? 3 : rows > 4 ? 4 : 6;
+#else
+  return rows > 6 ? 1 : rows > 4 ? 2 : 3;
+#endif
+}
+constexpr int narrow_results = 8;
+template <class V, int rows>
+void narrow_tile(const BlockedTerms& s, const float* x, const float* w, const float* bias, float* y) {
+  constexpr int columns = narrow_columns(rows);
+  registers<V, rows, columns> tile;
+  for (int a = 0; a < rows; ++a)
+    for (int j = 0; j < columns; ++j) tile.sum[a][j] = V(bias[a]);
+  each_term(s, w, [&](long long at, const float* weight) __attribute__((always_inline)) {
+    tile.add(x + at, [weight](int a) __attribute__((always_inline)) { return weight[a]; });
+  });
+  for (int a = 0; a < rows; ++a)
+    for (int j = 0; j < columns; ++j)
+      store(y + a * s.y_block + j * lanes<V>, vmin(V(s.high), vmax(V(s.low), tile.sum[a][j])));
+}
+
+// The maximum of two by two neighbours: of two vectors of each of two rows, the even elements beside the odd ones.
+template <class V>
+FASTNN_FN V pooled_square(V a, V b, V c, V d) {
+  return pooled_max(pooled_max(pooled_max(a, b), c), d);
 }
 
 // Averages: the elements of a window in order, summed up in double, which has no error to speak of, divided, rounded.

@@ -247,12 +247,8 @@ struct scheduler {
     for (int k = 0; k < warp_lanes; ++k) {
       if (!(mask >> k & 1)) continue;
       const fiber& other = fibers[first + k];
-      if (other.now != state::at_warp) return yield();
-      if (other.line != line || other.what != what || other.mask != mask) {
-        std::snprintf(message, sizeof message, "lanes of a warp wait at different operations: lines %d and %d", line,
-                      other.line);
-        fail();
-      }
+      const bool here = other.now == state::at_warp && other.line == line && other.what == what && other.mask == mask;
+      if (!here) return yield();  // who waits for something else may come yet
     }
     unsigned ballot = 0;
     if (what == operation::ballot)
@@ -409,6 +405,10 @@ template <class V>
 V atomicAdd(V* p, std::common_type_t<V> v) {
   static_assert(std::is_integral<V>::value, "atomicAdd on floating-point numbers has no order");
   return std::exchange(*p, *p + v);
+}
+template <class V>
+V atomicExch(V* p, std::common_type_t<V> v) {
+  return std::exchange(*p, v);
 }
 template <class V>
 V atomicMin(V* p, std::common_type_t<V> v) {

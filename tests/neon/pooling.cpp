@@ -107,6 +107,7 @@ int main(int, char** arguments) {
   for (int round = 0; round < rounds; ++round) {
     const int dtype = round % dtype_count;
     const std::size_t item = sizes[dtype];
+    const bool wide = dtype < wide_count;
     Windows w = {};
     w.planes = 1 + below(3);
     w.even_width = true;
@@ -158,10 +159,15 @@ int main(int, char** arguments) {
     };
     fill(x, dtype, x_size, true);
     unsigned char* y = memory[1].place(y_bytes);
-    parts([&](std::int64_t a, std::int64_t b) { maxima.windows[dtype](x, y, nullptr, w, a, b); });
-    keep(y, y_bytes, dtype, 1);
-    y = memory[1].place(y_bytes);
-    parts([&](std::int64_t a, std::int64_t b) { maxima.windows[dtype](x, y, where, w, a, b); });
+    if (wide) {
+      parts([&](std::int64_t a, std::int64_t b) { maxima.windows[dtype](x, y, nullptr, w, a, b); });
+      keep(y, y_bytes, dtype, 1);
+      y = memory[1].place(y_bytes);
+      parts([&](std::int64_t a, std::int64_t b) { maxima.windows[dtype](x, y, where, w, a, b); });
+      keep(y, y_bytes, dtype, 1);
+      keep(reinterpret_cast<unsigned char*>(where), static_cast<std::size_t>(y_size) * 8, -1, 2);
+    }
+    parts([&](std::int64_t a, std::int64_t b) { maxima.regions[dtype](x, y, where, r, a, b); });
     keep(y, y_bytes, dtype, 1);
     keep(reinterpret_cast<unsigned char*>(where), static_cast<std::size_t>(y_size) * 8, -1, 2);
     fill(y, dtype, y_size, false);
@@ -178,25 +184,23 @@ int main(int, char** arguments) {
     }
     where[which] = old;
     keep(dx, x_bytes, dtype, 3);
-    y = memory[1].place(y_bytes);
-    parts([&](std::int64_t a, std::int64_t b) { maxima.regions[dtype](x, y, where, r, a, b); });
-    keep(y, y_bytes, dtype, 1);
-    keep(reinterpret_cast<unsigned char*>(where), static_cast<std::size_t>(y_size) * 8, -1, 2);
 
     fill(x, dtype, x_size, false);
-    y = memory[1].place(y_bytes);
-    parts([&](std::int64_t a, std::int64_t b) { averages.windows[dtype](x, y, w, a, b); });
-    keep(y, y_bytes, dtype, 1);
-    y = memory[1].place(y_bytes);
-    parts([&](std::int64_t a, std::int64_t b) { averages.regions[dtype](x, y, r, a, b); });
-    keep(y, y_bytes, dtype, 1);
-    fill(y, dtype, y_size, false);
-    dx = memory[3].place(x_bytes);
-    parts([&](std::int64_t a, std::int64_t b) { averages.windows_backward[dtype](y, dx, w, a, b); });
-    keep(dx, x_bytes, dtype, 3);
-    dx = memory[3].place(x_bytes);
-    parts([&](std::int64_t a, std::int64_t b) { averages.regions_backward[dtype](y, dx, r, a, b); });
-    keep(dx, x_bytes, dtype, 3);
+    if (wide) {
+      y = memory[1].place(y_bytes);
+      parts([&](std::int64_t a, std::int64_t b) { averages.windows[dtype](x, y, w, a, b); });
+      keep(y, y_bytes, dtype, 1);
+      y = memory[1].place(y_bytes);
+      parts([&](std::int64_t a, std::int64_t b) { averages.regions[dtype](x, y, r, a, b); });
+      keep(y, y_bytes, dtype, 1);
+      fill(y, dtype, y_size, false);
+      dx = memory[3].place(x_bytes);
+      parts([&](std::int64_t a, std::int64_t b) { averages.windows_backward[dtype](y, dx, w, a, b); });
+      keep(dx, x_bytes, dtype, 3);
+      dx = memory[3].place(x_bytes);
+      parts([&](std::int64_t a, std::int64_t b) { averages.regions_backward[dtype](y, dx, r, a, b); });
+      keep(dx, x_bytes, dtype, 3);
+    }
     const std::size_t planes_bytes = static_cast<std::size_t>(w.planes) * item;
     y = memory[1].place(planes_bytes);
     parts([&](std::int64_t a, std::int64_t b) { averages.whole[dtype](x, y, x_size / w.planes, a, b); });

@@ -11,6 +11,7 @@ import numpy as np
 from fastnn.infer.c.library import ordered
 from fastnn.infer.c.program import TYPES, Program
 from fastnn.infer.c.steps import STEPS, Writer
+from fastnn.infer.graph import Graph
 from fastnn.nn.serialization import write_atomically
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 
 
 def export_c(
-    session: Session, path: FilePath, *, name: str | None = None, header: FilePath | None = None
+    session: Session, path: FilePath, *, name: str | None = None, header: FilePath | None = None, notes: str = ""
 ) -> None:
     """See Session.export_c."""
     where = os.fspath(path)
@@ -31,7 +32,7 @@ def export_c(
         raise TypeError(f"export_c: name is a {type(name).__name__}; expected a text")
     if not _NAME.fullmatch(name):
         raise ValueError(f"export_c: name is {name!r}; expected a letter, then at most 39 letters, digits and _")
-    files = sources(session, name)
+    files = sources(session, name, notes)
     write_atomically(where, files[0].encode())
     if header is not None:
         write_atomically(header, files[1].encode())
@@ -43,9 +44,9 @@ def identifier(file: str) -> str:
     return name if _NAME.fullmatch(name) else f"model_{name}"[:40].rstrip("_")
 
 
-def sources(session: Session, name: str) -> tuple[str, str]:
+def sources(session: Session, name: str, notes: str = "") -> tuple[str, str]:
     """The texts of the file and of its header."""
-    graph = session._graph
+    graph: Graph = getattr(session, "_plan", session._graph)
     if graph.dtype.name not in ("float32", "float64"):
         raise TypeError(f"export_c: the session is in {graph.dtype}; expected float32 or float64: compile(dtype=...)")
     unknown = sorted({step.op for step in graph.steps} - STEPS.keys())
@@ -54,7 +55,7 @@ def sources(session: Session, name: str) -> tuple[str, str]:
     batch = session.batch or 1
     program = Writer(graph, batch).write()
     begins, size = program.planned()
-    about = _about(session, name, program, size)
+    about = _about(session, name, program, size, notes)
     return _file(session, name, program, begins, size, about), _header(session, name, size, about)
 
 
@@ -64,15 +65,16 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 def _comment(text: str) -> str:
     """What may stand in a comment, whatever the model's modules are called."""
-    return re.sub(r"[^A-Za-z0-9_.,:;()+#> -]", "_", text)
+    return re.sub(r"[^A-Za-z0-9_.,:;()=+#> -]", "_", text)
 
 
-def _about(session: Session, name: str, program: Program, size: int) -> str:
+def _about(session: Session, name: str, program: Program, size: int, notes: str) -> str:
     batch, kind = session.batch or 1, program.real
     inputs = _shape((*(() if batch == 1 else (batch,)), *session.input_shape))
     outputs = _shape((*(() if batch == 1 else (batch,)), *session.output_shape))
     steps = "\n".join(f"     {_comment(each.title)}" for each in program.operations if each.title[:1] == "#")
-    upper = name.upper()
+    upper, said = name.upper(), "".join(f"   {_comment(line)}\n" for line in notes.splitlines())
+    said += "\n" if said else ""
     return f"""   A neural network, written by fastnn: do not edit, export it again.
 
      void {name}_run(const {kind} *x, {kind} *y, void *workspace);
@@ -91,7 +93,7 @@ def _about(session: Session, name: str, program: Program, size: int) -> str:
    and link with -lm; aarch64 needs no such flag. Without such an instruction fmaf of the C library does it, slowly; for
    such targets FASTNN_NO_FMA rounds products of weights before they are added, whose results differ in the last bits.
 
-   Constants: {program.constant_bytes:,} bytes. Workspace: {size:,} bytes. Steps:
+{said}   Constants: {program.constant_bytes:,} bytes. Workspace: {size:,} bytes. Steps:
 {steps}
 """
 
@@ -125,18 +127,24 @@ def _file(
 ) -> str:
     batch, kind, upper = session.batch or 1, program.real, name.upper()
     arrays = [
-        f"    {TYPES[program.arrays[each].dtype]} *const {each} = "
+        f"{TYPES[program.arrays[each].dtype]} *const {each} = "
         f"({TYPES[program.arrays[each].dtype]} *)(void *)(memory + {begin});"
         for each, begin in begins.items()
     ]
-    steps = []
+    deep = "  " if batch == 1 else "    "
+    arrays = [f"{deep}{line}" for line in arrays]
+    steps: list[str] = []
     for operation in program.operations:
-        title = f"    /* {_comment(operation.title)} */\n" if operation.title else ""
-        lines = "\n".join(f"      {line}" for line in operation.lines)
-        steps.append(f"{title}    {{\n{lines}\n    }}")
+        if operation.title:
+            steps += [f"{deep}}}"] * bool(steps) + [f"{deep}/* {_comment(operation.title)} */", f"{deep}{{"]
+        steps += [f"{deep}  {line}" for line in operation.lines]
+    steps += [f"{deep}}}"] * bool(steps)
     pieces = "\n".join(piece.text for piece in ordered(program.pieces))
     constants = "\n".join(program.constants)
     body = "\n".join([*arrays, *steps])
+    if batch > 1:
+        step = f"x += {upper}_INPUTS / {batch}, y += {upper}_OUTPUTS / {batch}"
+        body = f"  for (size_t sample = 0; sample < {batch}; ++sample, {step}) {{\n{body}\n  }}"
     memory = "char *const memory = (char *)workspace;" if arrays else "(void)workspace;"
     return f"""/*
 {about}*/
@@ -176,8 +184,6 @@ void {name}_sizes(size_t sizes[3]) {{
 
 void {name}_run(const {kind} *x, {kind} *y, void *workspace) {{
   {memory}
-  for (size_t sample = 0; sample < {batch}; ++sample, x += {upper}_INPUTS / {batch}, y += {upper}_OUTPUTS / {batch}) {{
 {body}
-  }}
 }}
 """

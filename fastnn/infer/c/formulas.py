@@ -139,12 +139,12 @@ def _polynomial(table: str, form: str, real: str) -> Piece:
     title = f"{name}_{suffix(real)}"
     if not form:
         body = f"  return {horner(numbers, 'x')};\n"
-        text = f"/* fitted coefficients by Horner's rule */\nstatic {real} {title}({real} x) {{\n{body}}}\n"
+        text = f"/* fitted coefficients by Horner's rule */\nstatic inline {real} {title}({real} x) {{\n{body}}}\n"
     else:
         sign = "-" if form == "at_minus" else ""
         text = (
             f"/* the same at {sign}x: even and odd terms apart */\n"
-            f"static {real} {title}({real} x, {real} square) {{\n"
+            f"static inline {real} {title}({real} x, {real} square) {{\n"
             f"  const {real} even = {horner(numbers[::2], 'square')};\n"
             f"  const {real} odd = {horner(numbers[1::2], 'square')};\n"
             f"  return {fma}({sign}odd, x, even);\n}}\n"
@@ -195,7 +195,7 @@ class _Translation:
         idle = [each.arg for each in self.function.args.args if each.arg in self.types and each.arg not in read]
         self.lines[:0] = [f"  (void){name};" for name in idle]
         comment = f"/* {doc.splitlines()[0].rstrip('.')} */\n" if doc else ""
-        text = f"{comment}static {result} {self.title}({', '.join(parameters)}) {{\n" + "\n".join(self.lines) + "\n}\n"
+        text = f"{comment}static inline {result} {self.title}({', '.join(parameters)}) {{\n" + "\n".join(self.lines) + "\n}\n"
         return Piece(self.title, text, tuple(self.needs.values()), result)
 
     def annotated(self, node: ast.expr | None) -> str:
@@ -302,7 +302,9 @@ class _Translation:
 
     def cast(self, kind: str, node: ast.expr) -> Term:
         match node:
-            case ast.Constant(value=float(value)) | ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=float(value))):
+            case (
+                ast.Constant(value=float(value)) | ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=float(value)))
+            ):
                 sign = -1.0 if isinstance(node, ast.UnaryOp) else 1.0
                 return Term(literal(sign * value, kind), kind)
             case ast.Constant(value=int(value)):
@@ -334,7 +336,10 @@ class _Translation:
         if name in ("fmadd", "fmsub", "fnmadd"):
             self.need(helper("fma", kind))
             a, b, c = terms
-            first, last = _signed("-", a) if name == "fnmadd" else a.text, _signed("-", c) if name == "fmsub" else c.text
+            first, last = (
+                _signed("-", a) if name == "fnmadd" else a.text,
+                _signed("-", c) if name == "fmsub" else c.text,
+            )
             return Term(f"FMA_{suffix(kind).upper()}({first}, {b.text}, {last})", kind)
         text = ", ".join(term.text for term in terms)
         if name in ("abs", "copysign"):
@@ -360,9 +365,7 @@ class _Translation:
         text = ", ".join(rest)
         size = f"fabs{'f' if self.real == 'float' else ''}({x.text})"
         reach = self.term(args[2]).inner
-        return Term(
-            f"{size} <= {reach} ? {self.need(near)}({text}) : {self.need(far)}({text})", self.real, False
-        )
+        return Term(f"{size} <= {reach} ? {self.need(near)}({text}) : {self.need(far)}({text})", self.real, False)
 
 
 @cache

@@ -65,33 +65,54 @@ static span span_of(size_t o, size_t stride, size_t before, size_t dilation, siz
   return s;
 }
 
-/* Up to 16 outputs of `columns` neighbouring places (at most 4): a chain of products each, which begins with the bias
-   and goes through blocks of 16 input channels, in them through the kernel's rows, columns and the block's channels.
-   x is the first channel of the first row and column inside. */
-static void conv_tile_f32(const float *x, float *y, const float *w, const float *bias, const conv_shape *s, span rows,
-                          span taps, size_t columns, size_t lanes, size_t y_place) {
+/* Up to 16 outputs of one place: a chain of products each, which begins with the bias and goes through blocks of 16
+   input channels, in them through the kernel's rows, columns and the block's channels. x is the first channel of the
+   first row and column inside. */
+static inline void conv_place_f32(const float *x, float *y, const float *w, const float *bias, const conv_shape *s,
+                                  span rows, span taps, size_t lanes) {
   const size_t channels = s->channels / s->groups, window = s->kernel_height * s->kernel_width;
-  float sum[4][16];
-  size_t block, i, j, c, t, k;
-  for (t = 0; t < columns; ++t)
-    for (k = 0; k < lanes; ++k) sum[t][k] = bias[k];
+  float sum[16];
+  size_t block, i, j, c, k;
+  for (k = 0; k < lanes; ++k) sum[k] = bias[k];
   for (block = 0; block < channels; block += 16) {
     const size_t some = channels - block < 16 ? channels - block : 16;
     for (i = rows.begin; i < rows.end; ++i)
       for (j = taps.begin; j < taps.end; ++j) {
-        const float *from = x + block * s->x_channel +
-                            ((i - rows.begin) * s->dilation_height * s->width + (j - taps.begin) * s->dilation_width) *
-                                s->x_place;
+        const size_t row = (i - rows.begin) * s->dilation_height, column = (j - taps.begin) * s->dilation_width;
+        const float *from = x + block * s->x_channel + (row * s->width + column) * s->x_place;
         const float *weight = w + (block * window + (i * s->kernel_width + j) * some) * lanes;
         for (c = 0; c < some; ++c, from += s->x_channel, weight += lanes)
-          for (t = 0; t < columns; ++t) {
-            const float v = from[t * s->stride_width * s->x_place];
-            for (k = 0; k < lanes; ++k) sum[t][k] = CHAIN_F32(weight[k], v, sum[t][k]);
-          }
+          for (k = 0; k < lanes; ++k) sum[k] = CHAIN_F32(weight[k], *from, sum[k]);
       }
   }
-  for (t = 0; t < columns; ++t)
-    for (k = 0; k < lanes; ++k) y[t * y_place + k] = sum[t][k];
+  for (k = 0; k < lanes; ++k) y[k] = sum[k];
+}
+
+/* The same for four places side by side, all columns of the kernel inside: what compilers keep in registers. */
+static inline void conv_four_f32(const float *x, float *y, const float *w, const float *bias, const conv_shape *s,
+                                 span rows, size_t lanes) {
+  const size_t channels = s->channels / s->groups, window = s->kernel_height * s->kernel_width;
+  const size_t apart = s->stride_width * s->x_place;
+  float sum[4][16];
+  size_t block, i, j, c, t, k;
+  for (k = 0; k < lanes; ++k)
+    for (t = 0; t < 4; ++t) sum[t][k] = bias[k];
+  for (block = 0; block < channels; block += 16) {
+    const size_t some = channels - block < 16 ? channels - block : 16;
+    for (i = rows.begin; i < rows.end; ++i)
+      for (j = 0; j < s->kernel_width; ++j) {
+        const size_t row = (i - rows.begin) * s->dilation_height, column = j * s->dilation_width;
+        const float *from = x + block * s->x_channel + (row * s->width + column) * s->x_place;
+        const float *weight = w + (block * window + (i * s->kernel_width + j) * some) * lanes;
+        for (c = 0; c < some; ++c, from += s->x_channel, weight += lanes) {
+          const float v[4] = {from[0], from[apart], from[2 * apart], from[3 * apart]};
+          for (k = 0; k < lanes; ++k)
+            for (t = 0; t < 4; ++t) sum[t][k] = CHAIN_F32(weight[k], v[t], sum[t][k]);
+        }
+      }
+  }
+  for (t = 0; t < 4; ++t)
+    for (k = 0; k < lanes; ++k) y[t * s->outputs + k] = sum[t][k];
 }
 
 /* Convolution, also that of a linear layer: results channels last. Weights lie as they are read: by groups, then blocks
@@ -114,17 +135,17 @@ static void conv_f32(const float *x, float *y, const float *w, const float *bias
           const size_t place = i * s->out_width + j;
           const float *from = x + (row * s->width + column) * s->x_place;
           float *to = y + place * s->outputs + first;
-          const int inside = j * s->stride_width >= s->before_width && reach < past && j + 4 <= s->out_width;
+          const int four = j * s->stride_width >= s->before_width && reach < past && j + 4 <= s->out_width;
           if (rows.begin == rows.end || taps.begin == taps.end) from = x; /* nothing but the bias */
-          if (inside && lanes == 16)
-            conv_tile_f32(from, to, weight, bias + first, s, rows, taps, 4, 16, s->outputs);
-          else if (inside)
-            conv_tile_f32(from, to, weight, bias + first, s, rows, taps, 4, lanes, s->outputs);
+          if (four && lanes == 16)
+            conv_four_f32(from, to, weight, bias + first, s, rows, 16);
+          else if (four)
+            conv_four_f32(from, to, weight, bias + first, s, rows, lanes);
           else if (lanes == 16)
-            conv_tile_f32(from, to, weight, bias + first, s, rows, taps, 1, 16, s->outputs);
+            conv_place_f32(from, to, weight, bias + first, s, rows, taps, 16);
           else
-            conv_tile_f32(from, to, weight, bias + first, s, rows, taps, 1, lanes, s->outputs);
-          j += inside ? 4 : 1;
+            conv_place_f32(from, to, weight, bias + first, s, rows, taps, lanes);
+          j += four ? 4 : 1;
         }
       }
     }
@@ -230,6 +251,28 @@ static void avg_pool_f32(const float *x, float *y, size_t channels, const pool_a
           for (k = 0; k < lanes; ++k) y[c + k] = mean_f32(sum[k], count, even_width, count_width[q]);
         }
       }
+}
+
+/* The same for images that the session has in blocks: the elements of a window are added up one after the other. */
+static void window_mean_f32(const float *x, float *y, size_t channels, const pool_axis *axes, const double *counts) {
+  size_t p, q, h, w, c, k;
+  for (p = 0; p < axes[0].out; ++p)
+    for (q = 0; q < axes[1].out; ++q, y += channels) {
+      const span height = span_of(p, axes[0].stride, axes[0].before, axes[0].dilation, axes[0].kernel, axes[0].length);
+      const span width = span_of(q, axes[1].stride, axes[1].before, axes[1].dilation, axes[1].kernel, axes[1].length);
+      for (c = 0; c < channels; c += 16) {
+        const size_t lanes = channels - c < 16 ? channels - c : 16;
+        double sum[16] = {0};
+        for (h = height.begin; h < height.end; ++h)
+          for (w = width.begin; w < width.end; ++w) {
+            const size_t row = p * axes[0].stride + h * axes[0].dilation - axes[0].before;
+            const size_t column = q * axes[1].stride + w * axes[1].dilation - axes[1].before;
+            const float *from = x + (row * axes[1].length + column) * channels + c;
+            for (k = 0; k < lanes; ++k) sum[k] += (double)from[k];
+          }
+        for (k = 0; k < lanes; ++k) y[c + k] = (float)(sum[k] / (counts[p] * counts[axes[0].out + q]));
+      }
+    }
 }
 
 /* Averages over regions [start, stop) of every axis, channels last. Wide regions are summed on 16 lanes, a row after

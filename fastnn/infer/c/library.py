@@ -1,4 +1,4 @@
-"""Pieces of C: functions and types with what they need, from library.c and from the formulas."""
+"""Pieces of C: functions and types with what they need, from the C files here and from the formulas."""
 
 from __future__ import annotations
 
@@ -51,9 +51,10 @@ def literal(value: float, real: str) -> str:
 
 @cache
 def _texts() -> dict[str, str]:
-    """The pieces of library.c by name."""
+    """The pieces of the C files beside this one, by name."""
     found = {}
-    for text in (Path(__file__).parent / "library.c").read_text(encoding="utf-8").split("\n\n")[1:]:
+    files = [Path(__file__).parent / name for name in ("library.c", "quantized.c")]
+    for text in [text for file in files for text in file.read_text(encoding="utf-8").split("\n\n")[1:]]:
         code = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL).strip()
         name = re.match(r"#define (\w+)|typedef .*?(\w+);$|static [\w ]+?(\w+)\(", code, re.DOTALL)
         assert name, code
@@ -63,7 +64,7 @@ def _texts() -> dict[str, str]:
 
 @cache
 def helper(name: str, real: str) -> Piece:
-    """A piece of library.c by its name without the ending for the type; "fma" is the macro."""
+    """A piece of C by its name without the ending for the type; "fma" is the macro."""
     for title in ("FMA_F32" if name == "fma" else f"{name}_f32", name):
         own = title.replace("32", "64") if real == "double" else title
         if own in _texts():

@@ -8,21 +8,26 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.infer.arena import LINE, placed
+from fastnn.infer.arena import placed
 from fastnn.infer.c.library import Piece, helper, literal
 from fastnn.infer.graph import Array, Shape
+from fastnn.infer.memory import LINE
 
 TYPES = {"float32": "float", "float64": "double", "int8": "int8_t", "uint8": "uint8_t", "int32": "int32_t"}
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """An array while the program runs, of one sample. `last`: channels come last, not first."""
+    """An array while the program runs, of one sample.
+
+    last: channels come last, not first. blocked: the plan has it in blocks of channels; in C it has its channels last.
+    """
 
     name: str
     shape: Shape
     dtype: str = "float32"
     last: bool = False
+    blocked: bool = False
 
     @property
     def size(self) -> int:
@@ -100,7 +105,11 @@ class Program:
 
 def as_loop(count: int, statement: str) -> list[str]:
     """A statement for every i below `count`."""
-    return [f"for (size_t i = 0; i < {count}; ++i) {statement}"] if count > 1 else [f"{{ const size_t i = 0; {statement} }}"]
+    return (
+        [f"for (size_t i = 0; i < {count}; ++i) {statement}"]
+        if count > 1
+        else [f"{{ const size_t i = 0; {statement} }}"]
+    )
 
 
 def record(numbers: list[Any]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class Writer:
     def input(self, step: Step, last: bool | None = None, number: int = 0) -> Value:
         """An input of a step, channels last or first; None: as it is, if that is how the step sees it."""
         value, shape = self.values[step.inputs[number]], step.inputs_as[number]
-        if value.shape != shape:
+        if value.shape != shape and not (value.blocked and shape == _in_blocks(value.shape)):
             value = self.ordered(value, False)
             value = Value(value.name, shape, value.dtype)
         return value if last is None else self.ordered(value, last)
@@ -87,15 +88,22 @@ class Writer:
         else:
             self.program.add("result", as_loop(value.size, f"{name}[i] = {value.name}[i];"), value, to)
 
-    def output(self, step: Step, last: bool = False, over: Value | None = None) -> Value:
+    def image(self, step: Step, number: int = 0) -> Value:
+        """An input that the plan has in blocks, channels last."""
+        value, shape = self.values[step.inputs[number]], step.options["y" if number else "x"]
+        if value.blocked:
+            return value
+        return self.ordered(Value(value.name, shape, value.dtype, value.last), True)  # whose planes are single pixels
+
+    def output(self, shape: Shape, last: bool = False, over: Value | None = None) -> Value:
         """The array for a step's result: the caller's y if it is in the caller's order; `over`, what it may replace."""
-        if self.last and (not last or _same_either_way(step.shape)):
-            return Value("y", step.shape, self.graph.dtype.name, last)
+        if self.last and (not last or _same_either_way(shape)):
+            return Value("y", shape, self.graph.dtype.name, last)
         if over is not None and over.name in self.program.arrays:
             for key in [key for key, value in self.turned.items() if over.name in (key[0], value.name)]:
                 del self.turned[key]
             return over
-        return self.program.new(step.shape, None, last)
+        return self.program.new(shape, None, last)
 
     def over(self, step: Step, value: Value) -> Value | None:
         """The first input, if nobody reads it after this step, which may write over it."""
@@ -127,6 +135,11 @@ def _same_either_way(shape: Shape) -> bool:
     return shape[0] == 1 or math.prod(shape[1:]) == 1
 
 
+def _in_blocks(image: Shape) -> Shape:
+    """The shape under which plans have an image (C, H, W) whose channels lie in blocks."""
+    return (-(-image[0] // _BLOCK), *image[1:], _BLOCK)
+
+
 def _titled(number: int, step: Step) -> str:
     then = "" if step.activation is None or step.op == "activation" else f" + {step.activation[0]}"
     name = str(step.activation[0]) if step.op == "activation" and step.activation else step.op
@@ -149,34 +162,75 @@ def _packed(weight: Array, groups: int) -> Array:
 
 
 def _linear(w: Writer, step: Step) -> Value:
-    c = w.graph.of(step)
+    c, given = w.graph.of(step), w.values[step.inputs[0]]
     outputs, inputs = c["weight"].shape
-    x, y = w.input(step, False), w.output(step)
-    rows = math.prod(step.shape[:-1])
-    weight = w.program.constant("w", _packed(c["weight"][:, :, None, None], 1))
-    bias = w.optional(c.get("bias"), outputs, 0, "b")
-    shape = record([inputs, 1, rows, outputs, 1, rows, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1, inputs])
-    kind, call = w.program.use("conv_shape"), w.program.use("conv")
-    w.add([f"static const {kind} shape = {shape};", f"{call}({x.name}, {y.name}, {weight}, {bias}, &shape);"], x, y)
+    # of blocks, whose memory it reads: a convolution with a kernel as large as the image
+    weight = c["weight"].reshape(outputs, inputs, 1, 1)
+    shape = [inputs, 1, math.prod(step.shape[:-1])]
+    kernel, apart = [1, 1], [1, inputs]
+    if given.blocked and step.inputs_as[0] != _in_blocks(given.shape):
+        channels, height, width = given.shape
+        x, shape, kernel, apart = given, [*given.shape], [height, width], [1, channels]
+        blocks = c["weight"].reshape(outputs, channels // _BLOCK, height, width, _BLOCK)
+        weight = blocks.transpose(0, 1, 4, 2, 3).reshape(outputs, channels, height, width)
+    else:
+        x = w.input(step, False)
+    y = w.output(step.shape)
+    places = [1, 1] if kernel != [1, 1] else shape[1:]
+    numbers = [*shape, outputs, *places, *kernel, 1, 1, 0, 0, 1, 1, 1, *apart]
+    return _products(w, step, "conv", x, y, _packed(weight, 1), numbers)
+
+
+def _products(w: Writer, step: Step, call: str, x: Value, y: Value, weight: Array, numbers: list[Any]) -> Value:
+    """A convolution, what is added to it, and the activation."""
+    bias = w.graph.of(step).get("bias")
+    tables = w.program.constant("w", weight), w.optional(bias, numbers[3], 0, "b")
+    w.add([f"static const {w.program.use('conv_shape')} shape = {record(numbers)};",
+           f"{w.program.use(call)}({x.name}, {y.name}, {', '.join(tables)}, &shape);"], x, y)  # fmt: skip
+    if len(step.inputs) > 1:
+        added = w.image(step, 1)
+        w.add(as_loop(y.size, f"{y.name}[i] += {added.name}[i];"), added, y)
     return w.activate(step, y)
 
 
 def _conv(w: Writer, step: Step) -> Value:
-    c = w.graph.of(step)
-    weight, axes = c["weight"], c["weight"].ndim - 2
+    weight = w.graph.of(step)["weight"]
+    axes = weight.ndim - 2
     x_shape, w_shape, y_shape, given = geometry("conv", (1, *step.inputs_as[0]), weight.shape, *sliding(step), axes)
     strides, before, dilations, groups = given
-    weight, channels, outputs = weight.reshape(w_shape), x_shape[1], y_shape[1]
-    depthwise = groups == channels == outputs
-    x, y = w.input(step, True if depthwise else None), w.output(step, True)
+    weight, channels = weight.reshape(w_shape), x_shape[1]
+    depthwise = groups == channels == y_shape[1]
+    x, y = w.input(step, True if depthwise else None), w.output(step.shape, True)
     apart = (1, channels) if x.last else (math.prod(x_shape[2:]), 1)
     numbers = [*x_shape[1:], *y_shape[1:], *w_shape[2:], *strides, *before, *dilations, groups, *apart]
-    order = weight[:, 0].transpose(1, 2, 0) if depthwise else _packed(weight, groups)
-    packed, bias = w.program.constant("w", order), w.optional(c.get("bias"), outputs, 0, "b")
-    kind, call = w.program.use("conv_shape"), w.program.use("depthwise" if depthwise else "conv")
-    w.add([f"static const {kind} shape = {record(numbers)};",
-           f"{call}({x.name}, {y.name}, {packed}, {bias}, &shape);"], x, y)  # fmt: skip
-    return w.activate(step, y)
+    if depthwise:
+        return _products(w, step, "depthwise", x, y, weight[:, 0].transpose(1, 2, 0), numbers)
+    return _products(w, step, "conv", x, y, _packed(weight, groups), numbers)
+
+
+def _blocked_conv(w: Writer, step: Step) -> Value:
+    given, weight = step.options, w.graph.of(step)["weight"]
+    (channels, *lengths), kernel = given["x"], given["kernel"]
+    weight = weight.reshape(*weight.shape[:2], *kernel)
+    x = w.input(step) if given["planes"] else w.image(step)
+    y = replace(w.output(given["y"], True), blocked=True)
+    groups = channels if given["depthwise"] else given["groups"]
+    apart = (1, channels) if x.last or channels == 1 else (math.prod(lengths), 1)
+    numbers = [channels, *lengths, *given["y"], *kernel, *given["stride"], *given["before"], *given["dilation"]]
+    if given["depthwise"]:
+        return _products(w, step, "depthwise", x, y, weight[:, 0].transpose(1, 2, 0), [*numbers, groups, *apart])
+    return _products(w, step, "conv", x, y, _packed(weight, groups), [*numbers, groups, *apart])
+
+
+def _block(w: Writer, step: Step) -> Value:
+    """Nothing is done: arrays know how they lie."""
+    value = w.input(step)
+    return Value(value.name, step.options["x"], value.dtype, value.last, True)
+
+
+def _unblock(w: Writer, step: Step) -> Value:
+    value = w.input(step)
+    return Value(value.name, step.shape, value.dtype, value.last)
 
 
 # ---- windows ----
@@ -184,7 +238,7 @@ def _conv(w: Writer, step: Step) -> Value:
 
 def _pool(w: Writer, step: Step) -> Value:
     found = plan(step, (1, *step.inputs_as[0]))
-    x, y = w.input(step, True), w.output(step, True)
+    x, y = w.input(step, True), w.output(step.shape, True)
     channels, kind = step.inputs_as[0][0], found.kernel
     three = (*(1,) * (4 - len(step.shape)), *step.shape[1:]), (*(1,) * (4 - len(x.shape)), *x.shape[1:])
     if kind == "average_whole":
@@ -210,8 +264,25 @@ def _pool(w: Writer, step: Step) -> Value:
     return y
 
 
+def _blocked_pool(w: Writer, step: Step) -> Value:
+    given, x = step.options, w.image(step)
+    y = replace(w.output(given["y"], True), blocked=True)
+    names = ("kernel", "stride", "before", "dilation")
+    axes = [[given["x"][k + 1], given["y"][k + 1], *(given[name][k] for name in names)] for k in (0, 1)]
+    kind, counts = w.program.use("pool_axis"), given.get("counts")
+    rows = ", ".join(map(record, [*([[1, 1, 1, 1, 0, 1]] if counts is None else []), *axes]))
+    lines = [f"static const {kind} axes[] = {{{rows}}};"]
+    if counts is None:
+        lines.append(f"{w.program.use('max_pool')}({x.name}, {y.name}, {given['x'][0]}, axes);")
+    else:
+        table = w.program.constant("counts", np.array([*counts[0], *counts[1]], np.float64))
+        lines.append(f"{w.program.use('window_mean')}({x.name}, {y.name}, {given['x'][0]}, axes, {table});")
+    w.add(lines, x, y)
+    return y
+
+
 def _fractional(w: Writer, step: Step) -> Value:
-    x, y, given = w.input(step, False), w.output(step), step.options
+    x, y, given = w.input(step, False), w.output(step.shape), step.options
     channels, *spatial = step.inputs_as[0]
     flags = given["pseudo_random"], given["overlapping"], given["shared"]
     leading, sizes = (w.batch, channels), tuple(step.shape[1:])
@@ -231,7 +302,7 @@ def _fractional(w: Writer, step: Step) -> Value:
 
 def _batch_norm(w: Writer, step: Step) -> Value:
     c, channels = w.graph.of(step), step.shape[0]
-    x, y = w.input(step, True), w.output(step, True)
+    x, y = w.input(step, True), w.output(step.shape, True)
     with np.errstate(all="ignore"):
         root = (1.0 / np.sqrt(c["running_var"].astype(np.float64) + step.options["eps"])).astype(w.graph.dtype)
         scale = root if c.get("weight") is None else c["weight"] * root
@@ -244,7 +315,7 @@ def _batch_norm(w: Writer, step: Step) -> Value:
 
 
 def _row_norm(w: Writer, step: Step) -> Value:
-    c, x, y = w.graph.of(step), w.input(step, False), w.output(step)
+    c, x, y = w.graph.of(step), w.input(step, False), w.output(step.shape)
     if step.op in ("layer_norm", "rms_norm"):
         rows, n, run = math.prod(step.shape[: step.options["axis"]]), math.prod(step.shape[step.options["axis"] :]), 1
         gammas, gap = n, 0
@@ -256,7 +327,8 @@ def _row_norm(w: Writer, step: Step) -> Value:
                    for role, value, name in (("weight", 1, "gamma"), ("bias", 0, "beta")))  # fmt: skip
     call = w.program.use("row_norm")
     skip = f" + i * {gap}" if gap else ""
-    eps = literal(float(step.options["eps"]), "double")
+    given = step.options["eps"]
+    eps = literal(float(np.finfo(w.graph.dtype).eps if given is None else given), "double")
     at = f"{x.name} + i * {n}, {y.name} + i * {n}, {n}, {gamma}{skip}, {beta}{skip}, {run}"
     w.add(as_loop(rows, f"{call}({at}, {eps}, {int(step.op != 'rms_norm')});"), x, y)
     return w.activate(step, y)
@@ -267,7 +339,8 @@ def _row_norm(w: Writer, step: Step) -> Value:
 
 def _elementwise(w: Writer, step: Step) -> Value:
     a = w.input(step)
-    y = w.output(step, a.last, w.over(step, a))
+    y = w.output(a.shape, a.last, w.over(step, a))
+    y = replace(y, blocked=a.blocked)
     if step.op == "activation":
         return _activation(w, step, a, y)
     if step.op == "add":
@@ -300,13 +373,13 @@ def _activation(w: Writer, step: Step, x: Value, y: Value) -> Value:
 
 
 def _copy(w: Writer, step: Step) -> Value:
-    x, y = w.input(step, False), w.output(step)
+    x, y = w.input(step, False), w.output(step.shape)
     w.add(as_loop(x.size, f"{y.name}[i] = {x.name}[i];"), x, y)
     return y
 
 
 def _pad(w: Writer, step: Step) -> Value:
-    x, y = w.input(step, True), w.output(step, True)
+    x, y = w.input(step, True), w.output(step.shape, True)
     (own, height, width), channels = step.inputs_as[0], step.shape[0]
     numbers = ", ".join(map(str, (own, channels, height, width, step.options["stride"])))
     w.add([f"{w.program.use('padded')}({x.name}, {y.name}, {numbers});"], x, y)
@@ -317,7 +390,7 @@ def _pad(w: Writer, step: Step) -> Value:
 
 
 def _along(w: Writer, step: Step) -> Value:
-    x, y, shape = w.input(step, False), w.output(step), step.inputs_as[0]
+    x, y, shape = w.input(step, False), w.output(step.shape), step.inputs_as[0]
     axis = step.options["axis"] % (len(shape) + 1) - 1
     outer, length, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
     if step.op in ("softmax", "log_softmax"):
@@ -343,5 +416,9 @@ STEPS: dict[str, Callable[[Writer, Step], Value]] = {
     **dict.fromkeys(("activation", "add", "multiply", "divide"), _elementwise),
     "copy": _copy,
     "pad": _pad,
+    "blocked_conv": _blocked_conv,
+    **dict.fromkeys(("blocked_max_pool", "blocked_avg_pool"), _blocked_pool),
+    "block": _block,
+    "unblock": _unblock,
     **dict.fromkeys(("softmax", "log_softmax", "glu", "swiglu", "maxout"), _along),
 }

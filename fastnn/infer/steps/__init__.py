@@ -13,7 +13,7 @@ import numpy as np
 
 from fastnn.arguments import parameter_dtype
 from fastnn.infer.graph import Step
-from fastnn.infer.steps import along, convolution, elementwise, linear, normalization, pooling, quantized
+from fastnn.infer.steps import along, blocked, convolution, elementwise, linear, normalization, pooling, quantized
 from fastnn.infer.steps.kind import Call, Constants, Function, Kind, Room, Site
 
 KINDS: dict[str, Kind] = {
@@ -25,6 +25,9 @@ KINDS: dict[str, Kind] = {
     **along.KINDS,
     **quantized.KINDS,
 }
+"""Those of graphs and files."""
+PLANNED: dict[str, Kind] = {**KINDS, **blocked.KINDS}
+"""Those of plans too."""
 
 
 def function(step: Step, c: Constants) -> Function:
@@ -39,12 +42,19 @@ def function(step: Step, c: Constants) -> Function:
 
 def scratch(step: Step, dtype: np.dtype[Any]) -> list[Room]:
     """The arrays that a step needs beside input and result, by shape of one sample and dtype."""
-    return KINDS[step.op].scratch(step, parameter_dtype(dtype))
+    return PLANNED[step.op].scratch(step, parameter_dtype(dtype))
+
+
+def overwrites(step: Step) -> tuple[int, ...]:
+    """The inputs over which the step may write its result, whose size is theirs."""
+    if step.op == "blocked_conv":
+        return blocked.overwrites(step)
+    return step.inputs if PLANNED[step.op].in_place else ()
 
 
 def bound(site: Site) -> Call:
     """A kernel and its arguments."""
-    kind = KINDS[site.step.op]
+    kind = PLANNED[site.step.op]
     if kind.kernel is not None:
         return kind.kernel(site)
     xs = [site.x(number) for number in range(len(site.step.inputs))]

@@ -42,7 +42,7 @@ def _function(name: str) -> Callable[..., Any]:
     function = getattr(np, name)
 
     def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
-        refuse((*args, *kwargs.values()))
+        refuse((*args, out, *kwargs.values()))
         keywords = {key: unwrap(value) for key, value in kwargs.items()}
         if out is not None:
             keywords["out"] = unwrap(out)

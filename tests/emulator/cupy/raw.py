@@ -68,7 +68,7 @@ def _argument(name: str, value: Any) -> tuple[build.Argument, Any]:
             raise AssertionError(f"{name}: an array on device {value.owner.device} on device {cuda.current_device()}")
         kept, item, kind = np.array(value.values.ctypes.data, np.uint64), value.itemsize, b"p"
     else:
-        if isinstance(value, (bool, int, float)):
+        if type(value) in (bool, int, float):
             value = {bool: np.bool_, int: np.int64, float: np.float64}[type(value)](value)
         if not isinstance(value, (np.generic, np.ndarray)):
             raise TypeError(f"Unsupported type {type(value)}")

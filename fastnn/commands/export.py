@@ -1,0 +1,123 @@
+"""Write a network for where there is no fastnn: as one C file, or as ONNX; or as a session, which needs no training code.
+
+MODEL is the folder that `fastnn train` has written or a file in it, a session (session.save), or an ONNX file.
+The C file holds the weights, allocates nothing and needs C's own library only; a comment at its top says how to compile
+and call it. It takes samples as the training's preprocessing leaves them, which the comment describes too.
+
+examples:
+  fastnn export run --c model.c
+  fastnn export run --c model.c --header model.h --name digits --onnx model.onnx
+  fastnn export model.onnx --c model.c --input-shape 3,32,32
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastnn.commands.options import literal, whole
+
+if TYPE_CHECKING:
+    from fastnn.infer import Session
+    from fastnn.nn import Module
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("model", type=Path, metavar="MODEL", help="a trained model's folder, a session, or an ONNX file")
+    add("--c", type=Path, metavar="FILE", help="write a C99 file")
+    add("--header", type=Path, metavar="FILE", help="and its declarations, for programs that call it")
+    add("--name", metavar="NAME", help="of the functions in the C file: NAME_run, NAME_sizes (default: the file's)")
+    add("--onnx", type=Path, metavar="FILE", help="write an ONNX file")
+    add("--session", type=Path, metavar="FILE", help="write a session, for fnn.load")
+    add("--batch", type=whole(), metavar="N", help="samples a call (default: any; in C one)")
+    add("--input-shape", type=_shape, metavar="C,H,W", help="of one sample (default: what the model was made for)")
+    add("--dtype", choices=("float32", "float64"), help="of input, result and weights (default: the model's)")
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    lengths = tuple(literal(part) for part in text.split(","))
+    if not all(type(length) is int and length > 0 for length in lengths):
+        raise argparse.ArgumentTypeError(f"{text}; expected lengths such as 1,28,28")
+    return lengths
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export."""
+    from fastnn.infer import compile
+
+    targets = [path for path in (args.c, args.header, args.onnx, args.session) if path is not None]
+    if args.c is None and (args.header is not None or args.name is not None):
+        raise ValueError("--header and --name are about a C file; expected --c FILE with them")
+    if not targets:
+        raise ValueError("nothing to write; expected --c FILE, --onnx FILE or --session FILE")
+    if len({path.resolve() for path in (args.model, *targets)}) <= len(targets):
+        raise ValueError("two of MODEL, --c, --header, --onnx and --session are the same file")
+    model, shape, notes = _read(args)
+    if isinstance(model, tuple):
+        (session,) = model
+        given = [f"--{name.replace('_', '-')}" for name in ("onnx", "batch", "input_shape", "dtype") if getattr(args, name)]
+        if given:
+            raise ValueError(f"{args.model} is a session, which is compiled already; {given[0]} needs the model")
+    else:
+        session = compile(model, shape, args.batch, args.dtype)
+    if args.c is not None:
+        session.export_c(args.c, name=args.name, header=args.header, notes=notes)
+    if args.onnx is not None:
+        from fastnn import onnx
+
+        onnx.export(model, args.onnx, shape, batch=args.batch or "N")
+    if args.session is not None:
+        session.save(args.session)
+    print(repr(session))
+    for path in targets:
+        print(f"{path}: {path.stat().st_size:,} bytes")
+    return 0
+
+
+def _read(args: argparse.Namespace) -> tuple[Module | tuple[Session], tuple[int, ...], str]:
+    """A model, or a session in a tuple; the shape of a sample; and what goes before it, in words."""
+    path: Path = args.model
+    if path.suffix == ".onnx":
+        from fastnn import onnx
+
+        model = onnx.load(path)
+        return model, args.input_shape or _onnx_shape(path), ""
+    from fastnn.commands import store
+
+    if path.is_dir() or not path.exists() or (path.parent / store.ABOUT).exists():
+        saved = store.load(path)
+        return saved.model, args.input_shape or saved.input_shape, _described(saved)
+    from fastnn.infer import load
+
+    session = load(path)
+    return (session,), session.input_shape, ""
+
+
+def _onnx_shape(path: Path) -> tuple[int, ...]:
+    """The lengths after the batch that the file states for its input."""
+    from fastnn.optional import need
+
+    graph = need("onnx", "Reading ONNX files", "onnx").load(path, load_external_data=False).graph
+    known = {tensor.name for tensor in graph.initializer}
+    (first, *_) = [value for value in graph.input if value.name not in known]
+    lengths = tuple(axis.dim_value for axis in first.type.tensor_type.shape.dim)[1:]
+    if not lengths or min(lengths) < 1:
+        raise ValueError(f"{path} leaves the shape of its input open; expected --input-shape, such as 3,224,224")
+    return lengths
+
+
+def _described(saved: Any) -> str:
+    """The preprocessing and the classes of a trained model, for a reader of C."""
+    lines = [f"x is what the training's preprocessing makes of a sample: {saved.preprocess!r}."]
+    for name, array in saved.preprocess.state_dict().items():
+        if name.endswith("_") and array.size <= 16:
+            lines.append(f"{name}: {', '.join(f'{value:.9g}' for value in array.ravel())}")
+        elif name.endswith("_"):
+            lines.append(f"{name}: {array.size} numbers, in model.json")
+    lines.append("Images of bytes are divided by 255 before that. y has a number for each class: "
+                 + ", ".join(saved.classes))  # fmt: skip
+    return "\n".join(lines)
+

@@ -1,0 +1,3 @@
+// The kernels of the family `normalization`.
+#include "batch_norm.cuh"
+#include "row_norm.cuh"
