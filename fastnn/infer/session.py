@@ -272,7 +272,7 @@ class Session:
 
 def compile(
     model: Module,
-    input_shape: SupportsIndex | Sequence[SupportsIndex],
+    input_shape: SupportsIndex | Sequence[SupportsIndex] | None = None,
     batch: SupportsIndex | None = None,
     dtype: npt.DTypeLike | None = None,
     threads: SupportsIndex | None = None,
@@ -286,8 +286,9 @@ def compile(
     model: layers of `fastnn.nn` in Sequential and Residual; its mode does not matter and it is left as it is. A layer
         of one's own is a TypeError that names it, since a session runs no Python between its kernels; so is, as a
         ValueError, what mixes the samples of a batch. Hooks are not part of a session. Sessions run on the CPU: of a
-        model on a device they take a copy of the weights.
-    input_shape: of one sample, without the batch
+        model on a device they take a copy of the weights. A module of `fnn.onnx.load` may be of any nodes that treat
+        samples one by one.
+    input_shape: of one sample, without the batch; None for a module of `fnn.onnx.load` whose file says it
     batch: the number of samples in every call; None: any, from call to call
     dtype: of input, result and weights; None: that of the model's weights
     threads: at most so many in a call (of fastnn's kernels, not of the BLAS); None: `fnn.get_num_threads()`. The number
@@ -298,6 +299,8 @@ def compile(
 
     if not isinstance(model, Module):
         raise TypeError(f"compile: model is a {type(model).__name__}; expected a module of fastnn.nn")
+    if input_shape is None and (input_shape := getattr(model, "input_shape", None)) is None:
+        raise TypeError("compile: input_shape is None; expected the shape of one sample, such as (3, 32, 32)")
     shape = checked_lengths(
         "compile", "input_shape", input_shape if isinstance(input_shape, Sequence) else [input_shape]
     )

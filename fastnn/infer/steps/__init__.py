@@ -13,7 +13,17 @@ import numpy as np
 
 from fastnn.arguments import parameter_dtype
 from fastnn.infer.graph import Step
-from fastnn.infer.steps import along, blocked, convolution, elementwise, linear, normalization, pooling, quantized
+from fastnn.infer.steps import (
+    along,
+    arrays,
+    blocked,
+    convolution,
+    elementwise,
+    linear,
+    normalization,
+    pooling,
+    quantized,
+)
 from fastnn.infer.steps.kind import Call, Constants, Function, Kind, Room, Site
 
 KINDS: dict[str, Kind] = {
@@ -23,6 +33,7 @@ KINDS: dict[str, Kind] = {
     **normalization.KINDS,
     **elementwise.KINDS,
     **along.KINDS,
+    **arrays.KINDS,
     **quantized.KINDS,
 }
 """Those of graphs and files."""
