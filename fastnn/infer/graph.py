@@ -2,11 +2,11 @@
 
 There are two graphs in a session. The one of the model has steps as fastnn.infer.steps.KINDS lists them, each of which
 a public function can do: files hold it, and backends other than the native one run it. The plan, which
-fastnn.infer.passes make of it, is what the native kernels run, what `describe` shows and what is translated to C. It has
-the steps of fastnn.infer.steps.blocked too, and is the same whatever the instruction set, batch and threads:
+fastnn.infer.passes make of it, is what the native kernels run, what `describe` shows and what is translated to C. It
+has the steps of fastnn.infer.steps.blocked too, and is the same whatever the instruction set, batch and threads:
 
-- Images in float32 lie in blocks of 16 channels, (ceil(C / 16), H, W, 16) a sample: `shape` and `inputs_as` are shapes in
-  memory, options["x"] and options["y"] the images (C, H, W). Nobody reads the channels that fill up the last block.
+- Images in float32 lie in blocks of 16 channels, (ceil(C / 16), H, W, 16) a sample: `shape` and `inputs_as` are shapes
+  in memory, options["x"] and options["y"] the images (C, H, W). Nobody reads the channels that fill up the last block.
 - Constants have the order and the names of the model's, except for columns of a linear layer behind an image in blocks,
   "<name> for blocks", which are in the order in which that lies, and batch norms that stand by themselves,
   "<name> as scale" and "<name> as shift": depthwise convolutions with a kernel of one element.
