@@ -65,7 +65,9 @@ class _Layouts:
             image = blocked.image(self.shapes[value])
             found = self.in_planes[value]
             if not _same_memory(image):
-                found = self.emit(Step("block", (found,), (self.shapes[value],), blocked.shape_of(image), {"x": image}))
+                found = self.emit(
+                    Step("block", (found,), (self.shapes[value],), blocked.shape_of(image), {"x": image, "y": image})
+                )
             self.in_blocks[value] = found
         return self.in_blocks[value]
 
