@@ -1,7 +1,7 @@
 """Convolutions by cuDNN, through those versions of CuPy that have it: up to 13.
 
 float32 and float64 only, as cuDNN would round 16-bit sums before the bias is added, and padding alike on both sides.
-Tensor cores, which would round float32 to fewer bits, and algorithms whose sums have no order are ruled out. Whatever is
+Tensor cores, which would round float32 to fewer bits, and algorithms whose sums have no order are ruled out. What is
 not done here returns False.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from typing import Any
-
 
 Array = Any
 Pair = tuple[int, int]
@@ -33,9 +32,7 @@ def _known(x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilat
     return sizes == list(y.shape[2:])
 
 
-def forward(
-    x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int
-) -> bool:
+def forward(x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> bool:
     """y = the convolution of x with weight."""
     if not _known(x, weight, y, stride, padding, dilation):
         return False

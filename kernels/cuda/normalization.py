@@ -1,4 +1,4 @@
-"""Normalisation: batch norm by channel; layer, group, instance and RMS norm by row. Sources: batch_norm.cuh, row_norm.cuh.
+"""Normalisation: batch norm by channel; layer, group, instance and RMS norm by row. Source: normalization.cu.
 
 Statistics are summed up as on the CPU, four terms in the type that is computed in, then in double, in an order that the
 shape alone decides; they stay on the device.
