@@ -376,7 +376,7 @@ def test_convolutions_by_cudnn(device: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_without_cublas_and_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("cupy_backends.cuda.libs", "cupy.cudnn"):
+    for module in ("cupy_backends.cuda.libs.cublas", "cupy.cudnn"):
         monkeypatch.setitem(sys.modules, module, None)
     assert gemm._cublas.__wrapped__() is None and cudnn._library.__wrapped__() is None
 

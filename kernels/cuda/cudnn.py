@@ -8,6 +8,7 @@ not done here returns False.
 from __future__ import annotations
 
 import functools
+import importlib
 from typing import Any
 
 Array = Any
@@ -17,10 +18,9 @@ Pair = tuple[int, int]
 @functools.cache
 def _library() -> Any:
     try:
-        from cupy import cudnn
+        return importlib.import_module("cupy.cudnn")
     except ImportError:
         return None
-    return cudnn
 
 
 def _known(x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilation: Pair) -> bool:
