@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,15 @@ def test_command_line(cupy: Any, tmp_path: Path, capsys: pytest.CaptureFixture[s
     with record.running(devices=0):
         assert cli.main([*command, str(tmp_path)]) == 2
     assert "--device cuda:1: " in capsys.readouterr().err
+
+
+def test_the_program_of_the_readme(cupy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("safetensors")
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```py\n(.*?)```", text, re.DOTALL)
+    images, labels = RNG.standard_normal((8, 1, 28, 28)).astype(np.float32), RNG.integers(0, 10, 8)
+    names: dict[str, Any] = {"fnn": fnn, "x": images[0], "images": images, "labels": labels}
+    exec(program, names)
+    assert isinstance(names["y"], cupy.ndarray) and names["scores"].shape == (8, 10)
+    assert (tmp_path / "lenet5.safetensors").stat().st_size > 10_000
