@@ -72,6 +72,7 @@ _GUESTS = {  # of modules that are imported when they are first used
     "gradcheck": "finite_differences",
     "info": "info",
     "load": "infer",
+    "quantize": "infer",
 }
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
     from fastnn.infer import compile as compile
     from fastnn.infer import load as load
     from fastnn.info import info as info
+    from fastnn.infer import quantize as quantize
 
     __version__: str
 else:

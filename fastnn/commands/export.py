@@ -1,4 +1,4 @@
-"""Write a network for where there is no fastnn: as one C file, or as ONNX; or as a session, which needs no training code.
+"""Write a network as one C file, as ONNX, or as a session, which is ready to run and needs no code of the model.
 
 MODEL is the folder that `fastnn train` has written or a file in it, a session (session.save), or an ONNX file.
 The C file holds the weights, allocates nothing and needs C's own library only; a comment at its top says how to compile
@@ -46,7 +46,7 @@ def _shape(text: str) -> tuple[int, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Export."""
-    from fastnn.infer import compile
+    from fastnn.infer import Session, compile
 
     targets = [path for path in (args.c, args.header, args.onnx, args.session) if path is not None]
     if args.c is None and (args.header is not None or args.name is not None):
@@ -56,19 +56,20 @@ def run(args: argparse.Namespace) -> int:
     if len({path.resolve() for path in (args.model, *targets)}) <= len(targets):
         raise ValueError("two of MODEL, --c, --header, --onnx and --session are the same file")
     model, shape, notes = _read(args)
-    if isinstance(model, tuple):
-        (session,) = model
-        given = [f"--{name.replace('_', '-')}" for name in ("onnx", "batch", "input_shape", "dtype") if getattr(args, name)]
+    if isinstance(model, Session):
+        session = model
+        given = [name for name in ("onnx", "batch", "input_shape", "dtype") if getattr(args, name) is not None]
         if given:
-            raise ValueError(f"{args.model} is a session, which is compiled already; {given[0]} needs the model")
+            option = f"--{given[0].replace('_', '-')}"
+            raise ValueError(f"{args.model} is a session, which is compiled already; {option} needs the model")
     else:
         session = compile(model, shape, args.batch, args.dtype)
+        if args.onnx is not None:
+            from fastnn import onnx
+
+            onnx.export(model, args.onnx, shape, batch=args.batch or "N")
     if args.c is not None:
         session.export_c(args.c, name=args.name, header=args.header, notes=notes)
-    if args.onnx is not None:
-        from fastnn import onnx
-
-        onnx.export(model, args.onnx, shape, batch=args.batch or "N")
     if args.session is not None:
         session.save(args.session)
     print(repr(session))
@@ -77,8 +78,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read(args: argparse.Namespace) -> tuple[Module | tuple[Session], tuple[int, ...], str]:
-    """A model, or a session in a tuple; the shape of a sample; and what goes before it, in words."""
+def _read(args: argparse.Namespace) -> tuple[Module | Session, tuple[int, ...], str]:
+    """A model or a session; the shape of a sample; and what goes before it, in words."""
     path: Path = args.model
     if path.suffix == ".onnx":
         from fastnn import onnx
@@ -93,7 +94,7 @@ def _read(args: argparse.Namespace) -> tuple[Module | tuple[Session], tuple[int,
     from fastnn.infer import load
 
     session = load(path)
-    return (session,), session.input_shape, ""
+    return session, session.input_shape, ""
 
 
 def _onnx_shape(path: Path) -> tuple[int, ...]:
@@ -120,4 +121,3 @@ def _described(saved: Any) -> str:
     lines.append("Images of bytes are divided by 255 before that. y has a number for each class: "
                  + ", ".join(saved.classes))  # fmt: skip
     return "\n".join(lines)
-

@@ -10,8 +10,8 @@ import numpy as np
 
 from fastnn.infer.c.library import ordered
 from fastnn.infer.c.program import TYPES, Program
-from fastnn.infer.c.steps import STEPS, Writer
-from fastnn.infer.graph import Graph
+from fastnn.infer.c.steps import STEPS
+from fastnn.infer.c.writer import Writer
 from fastnn.nn.serialization import write_atomically
 
 if TYPE_CHECKING:
@@ -46,14 +46,14 @@ def identifier(file: str) -> str:
 
 def sources(session: Session, name: str, notes: str = "") -> tuple[str, str]:
     """The texts of the file and of its header."""
-    graph: Graph = getattr(session, "_plan", session._graph)
+    graph = session._plan
     if graph.dtype.name not in ("float32", "float64"):
         raise TypeError(f"export_c: the session is in {graph.dtype}; expected float32 or float64: compile(dtype=...)")
     unknown = sorted({step.op for step in graph.steps} - STEPS.keys())
     if unknown:
         raise ValueError(f"export_c: there is no C for steps {', '.join(unknown)}")
     batch = session.batch or 1
-    program = Writer(graph, batch).write()
+    program = Writer(graph, batch).write(STEPS)
     begins, size = program.planned()
     about = _about(session, name, program, size, notes)
     return _file(session, name, program, begins, size, about), _header(session, name, size, about)
@@ -72,6 +72,8 @@ def _about(session: Session, name: str, program: Program, size: int, notes: str)
     batch, kind = session.batch or 1, program.real
     inputs = _shape((*(() if batch == 1 else (batch,)), *session.input_shape))
     outputs = _shape((*(() if batch == 1 else (batch,)), *session.output_shape))
+    apart = [str(number) for number, step in enumerate(session._plan.steps, 1) if step.op == "conv"]
+    except_for = f" (but for the last bits of #{', #'.join(apart)}, summed in other parts there)" if apart else ""
     steps = "\n".join(f"     {_comment(each.title)}" for each in program.operations if each.title[:1] == "#")
     upper, said = name.upper(), "".join(f"   {_comment(line)}\n" for line in notes.splitlines())
     said += "\n" if said else ""
@@ -87,8 +89,9 @@ def _about(session: Session, name: str, program: Program, size: int, notes: str)
    It allocates nothing, keeps no state, and needs the C library's math functions at most. Both functions may be called
    by any number of threads at a time; each needs a workspace of its own.
 
-   Results are those of the fastnn session, bit for bit, from any compiler that keeps to IEEE arithmetic, which
-   -ffast-math does not. For speed let the processor fuse multiplication and addition: on x86-64 compile with
+   Results are those of the fastnn session, bit for bit{except_for},
+   from any compiler that keeps to IEEE arithmetic, which -ffast-math does not. For speed let the processor fuse
+   multiplication and addition: on x86-64 compile with
        cc -std=c99 -O3 -mavx2 -mfma -c {name}.c
    and link with -lm; aarch64 needs no such flag. Without such an instruction fmaf of the C library does it, slowly; for
    such targets FASTNN_NO_FMA rounds products of weights before they are added, whose results differ in the last bits.
@@ -122,9 +125,7 @@ def _header(session: Session, name: str, size: int, about: str) -> str:
     return f"/*\n{about}*/\n#ifndef {guard}\n#define {guard}\n\n#include <stddef.h>\n\n{declarations}\n#endif\n"
 
 
-def _file(
-    session: Session, name: str, program: Program, begins: dict[str, int], size: int, about: str
-) -> str:
+def _file(session: Session, name: str, program: Program, begins: dict[str, int], size: int, about: str) -> str:
     batch, kind, upper = session.batch or 1, program.real, name.upper()
     arrays = [
         f"{TYPES[program.arrays[each].dtype]} *const {each} = "
@@ -158,19 +159,13 @@ def _file(
 #if defined(__FAST_MATH__)
 #error "{name}: -ffast-math breaks the formulas; compile without it"
 #endif
+#if FLT_EVAL_METHOD == 1 || FLT_EVAL_METHOD == 2
+#error "{name}: floats must be computed as floats; on x86 compile with -msse2 -mfpmath=sse"
+#endif
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__)
 #pragma GCC optimize("fp-contract=off", "no-trapping-math")
-#endif
-
-/* a b + c, where sums of products are chains of it */
-#ifdef FASTNN_NO_FMA
-#define CHAIN_F32(a, b, c) ((a) * (b) + (c))
-#define CHAIN_F64(a, b, c) ((a) * (b) + (c))
-#else
-#define CHAIN_F32(a, b, c) fmaf(a, b, c)
-#define CHAIN_F64(a, b, c) fma(a, b, c)
 #endif
 
 {_declarations(session, name, size)}

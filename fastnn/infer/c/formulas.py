@@ -195,7 +195,11 @@ class _Translation:
         idle = [each.arg for each in self.function.args.args if each.arg in self.types and each.arg not in read]
         self.lines[:0] = [f"  (void){name};" for name in idle]
         comment = f"/* {doc.splitlines()[0].rstrip('.')} */\n" if doc else ""
-        text = f"{comment}static inline {result} {self.title}({', '.join(parameters)}) {{\n" + "\n".join(self.lines) + "\n}\n"
+        text = (
+            f"{comment}static inline {result} {self.title}({', '.join(parameters)}) {{\n"
+            + "\n".join(self.lines)
+            + "\n}\n"
+        )
         return Piece(self.title, text, tuple(self.needs.values()), result)
 
     def annotated(self, node: ast.expr | None) -> str:
@@ -244,16 +248,13 @@ class _Translation:
                 put(f"{indent}const {self.result()} result = {{{terms}}};")
                 put(f"{indent}return result;")
             case ast.Return(value=ast.expr() as value):
-                self.returned(value, indent)
+                put(f"{indent}return {self.term(value).text};")
             case ast.If(test=test, body=body, orelse=[]):
                 put(f"{indent}if ({self.term(test).text}) {{")
                 self.block(body, indent + "  ")
                 put(f"{indent}}}")
             case _:
                 raise NotImplementedError(f"{self.module}.py: {ast.unparse(node)}")
-
-    def returned(self, value: ast.expr, indent: str) -> None:
-        self.lines.append(f"{indent}return {self.term(value).text};")
 
     def left(self, name: str, kind: str) -> str:
         """A variable on the left of =, declared where it comes first."""
@@ -364,8 +365,11 @@ class _Translation:
         x, rest = self.term(args[4]), [self.term(each).text for each in args[4:]]
         text = ", ".join(rest)
         size = f"fabs{'f' if self.real == 'float' else ''}({x.text})"
-        reach = self.term(args[2]).inner
-        return Term(f"{size} <= {reach} ? {self.need(near)}({text}) : {self.need(far)}({text})", self.real, False)
+        return Term(
+            f"{size} <= {self.term(args[2]).inner} ? {self.need(near)}({text}) : {self.need(far)}({text})",
+            self.real,
+            False,
+        )
 
 
 @cache

@@ -53,10 +53,10 @@ def literal(value: float, real: str) -> str:
 def _texts() -> dict[str, str]:
     """The pieces of the C files beside this one, by name."""
     found = {}
-    files = [Path(__file__).parent / name for name in ("library.c", "quantized.c")]
+    files = [Path(__file__).parent / name for name in ("library.c", "images.c", "quantized.c")]
     for text in [text for file in files for text in file.read_text(encoding="utf-8").split("\n\n")[1:]]:
         code = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL).strip()
-        name = re.match(r"#define (\w+)|typedef .*?(\w+);$|static [\w ]+?(\w+)\(", code, re.DOTALL)
+        name = re.match(r"(?:#ifdef \w+\n)?#define (\w+)|typedef .*?(\w+);$|static [\w ]+?(\w+)\(", code, re.DOTALL)
         assert name, code
         found[name[1] or name[2] or name[3]] = text.strip() + "\n"
     return found
@@ -64,8 +64,8 @@ def _texts() -> dict[str, str]:
 
 @cache
 def helper(name: str, real: str) -> Piece:
-    """A piece of C by its name without the ending for the type; "fma" is the macro."""
-    for title in ("FMA_F32" if name == "fma" else f"{name}_f32", name):
+    """A piece of C by its name without the ending for the type; "fma" and "chain" are macros."""
+    for title in (f"{name}_f32", f"{name.upper()}_F32", name):
         own = title.replace("32", "64") if real == "double" else title
         if own in _texts():
             return _piece(own, _texts()[own])
@@ -95,8 +95,8 @@ def _piece(title: str, text: str) -> Piece:
             continue
         if base in _FORMULAS:
             needs.append(formulas.formula(*_FORMULAS[base], real))
-        elif base == "FMA":
-            needs.append(helper("fma", real))
+        elif base in ("FMA", "CHAIN"):
+            needs.append(helper(base.lower(), real))
         elif word in _texts() or f"{base}_f32" in _texts():
             needs.append(helper(base if bits in ("f32", "f64") else word, real))
     return Piece(title, text, tuple(needs), "double" if title.endswith("f64") else "float")

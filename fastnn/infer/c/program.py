@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,6 +113,6 @@ def as_loop(count: int, statement: str) -> list[str]:
     )
 
 
-def record(numbers: list[Any]) -> str:
+def record(numbers: Iterable[Any]) -> str:
     """Numbers as an initialiser."""
     return "{" + ", ".join(str(int(number)) for number in numbers) + "}"

@@ -61,6 +61,14 @@ static void linear_u8(const uint8_t *x, uint8_t *y, const int8_t *w, const int32
       *y++ = requantized(bias[o] + dot_u8(x, w + o * inputs, inputs), multiplier[o], to);
 }
 
+/* with a result of floats */
+static void last_linear_u8(const uint8_t *x, float *y, const int8_t *w, const int32_t *bias, const float *multiplier,
+                           size_t rows, size_t inputs, size_t outputs) {
+  size_t r, o;
+  for (r = 0; r < rows; ++r, x += inputs)
+    for (o = 0; o < outputs; ++o) *y++ = (float)(bias[o] + dot_u8(x, w + o * inputs, inputs)) * multiplier[o];
+}
+
 /* Floats in rows that are quantized by their own ranges, in `bytes`; sums are those of the weights. */
 static void dynamic_linear_u8(const float *x, float *y, uint8_t *bytes, const int8_t *w, const int32_t *sums,
                               const float *weight_scale, const float *bias, size_t rows, size_t inputs, size_t outputs,

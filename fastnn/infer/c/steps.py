@@ -17,135 +17,12 @@ from fastnn.broadcast import align_parameter
 from fastnn.functions.convolution import geometry
 from fastnn.infer.c import formulas
 from fastnn.infer.c.library import literal
-from fastnn.infer.c.program import Program, Value, as_loop, record
-from fastnn.infer.graph import Array, Graph, Shape, Step
+from fastnn.infer.c.program import Value, as_loop, record
+from fastnn.infer.c.writer import BLOCK, Writer, in_blocks
+from fastnn.infer.graph import Array, Step
 from fastnn.infer.steps.convolution import sliding
 from fastnn.infer.steps.pooling import plan
 from fastnn.table.pooling_formulas import fractional_bounds
-
-_BLOCK = 16  # channels and outputs that kernels take together
-
-
-class Writer:
-    """Goes through the steps of a graph; knows in which array each value is, and in which order."""
-
-    def __init__(self, graph: Graph, batch: int) -> None:
-        self.graph, self.batch = graph, batch
-        self.program = Program(graph.dtype.name)
-        self.values: list[Value] = [Value("x", graph.input_shape, graph.dtype.name)]
-        self.turned: dict[tuple[str, bool], Value] = {}
-        self.left = [0] * (len(graph.steps) + 1)  # steps that will still read a value
-        for step in graph.steps:
-            for value in step.inputs:
-                self.left[value] += 1
-
-    def write(self) -> Program:
-        """All steps."""
-        for number, step in enumerate(self.graph.steps):
-            self.last = number == len(self.graph.steps) - 1
-            for value in step.inputs:
-                self.left[value] -= 1
-            self.title = _titled(number, step)
-            self.values.append(STEPS[step.op](self, step))
-        end = self.values[-1]
-        if end.name != "y":
-            self.into("y", end)
-        return self.program
-
-    # ---- arrays ----
-
-    def input(self, step: Step, last: bool | None = None, number: int = 0) -> Value:
-        """An input of a step, channels last or first; None: as it is, if that is how the step sees it."""
-        value, shape = self.values[step.inputs[number]], step.inputs_as[number]
-        if value.shape != shape and not (value.blocked and shape == _in_blocks(value.shape)):
-            value = self.ordered(value, False)
-            value = Value(value.name, shape, value.dtype)
-        return value if last is None else self.ordered(value, last)
-
-    def ordered(self, value: Value, last: bool) -> Value:
-        """The same array with its channels last, or first."""
-        if value.last == last:
-            return value
-        key = value.name, last
-        if _same_either_way(value.shape):
-            return Value(value.name, value.shape, value.dtype, last)
-        if key not in self.turned:
-            found = self.turned[key] = self.program.new(value.shape, value.dtype, last)
-            self.turn(value, found)
-        return self.turned[key]
-
-    def turn(self, value: Value, to: Value) -> None:
-        channels, places = value.shape[0], math.prod(value.shape[1:])
-        sizes = (places, channels) if value.last else (channels, places)
-        call = f"{self.program.use('turned')}({value.name}, {to.name}, {sizes[0]}, {sizes[1]});"
-        self.program.add(f"channels {'first' if value.last else 'last'}", [call], value, to)
-
-    def into(self, name: str, value: Value) -> None:
-        """The result to where the caller wants it."""
-        to = Value(name, value.shape, value.dtype)
-        if value.last and not _same_either_way(value.shape):
-            self.turn(value, to)
-        else:
-            self.program.add("result", as_loop(value.size, f"{name}[i] = {value.name}[i];"), value, to)
-
-    def image(self, step: Step, number: int = 0) -> Value:
-        """An input that the plan has in blocks, channels last."""
-        value, shape = self.values[step.inputs[number]], step.options["y" if number else "x"]
-        if value.blocked:
-            return value
-        return self.ordered(Value(value.name, shape, value.dtype, value.last), True)  # whose planes are single pixels
-
-    def output(self, shape: Shape, last: bool = False, over: Value | None = None) -> Value:
-        """The array for a step's result: the caller's y if it is in the caller's order; `over`, what it may replace."""
-        if self.last and (not last or _same_either_way(shape)):
-            return Value("y", shape, self.graph.dtype.name, last)
-        if over is not None and over.name in self.program.arrays:
-            for key in [key for key, value in self.turned.items() if over.name in (key[0], value.name)]:
-                del self.turned[key]
-            return over
-        return self.program.new(shape, None, last)
-
-    def over(self, step: Step, value: Value) -> Value | None:
-        """The first input, if nobody reads it after this step, which may write over it."""
-        origin = self.values[step.inputs[0]].name
-        return None if any(self.left[k] for k, each in enumerate(self.values) if each.name == origin) else value
-
-    def add(self, lines: list[str], *values: Value) -> None:
-        self.program.add(self.title, lines, *values)
-        self.title = ""
-
-    def number(self, value: float) -> str:
-        return literal(float(self.graph.dtype.type(value)), self.program.real)
-
-    def optional(self, array: Array | None, count: int, value: float, role: str) -> str:
-        """A constant, or as many of the same number."""
-        return self.program.constant(role, np.full(count, value, self.graph.dtype) if array is None else array)
-
-    def activate(self, step: Step, y: Value) -> Value:
-        """The activation of the step, on its result."""
-        if step.activation is not None:
-            name, *given = step.activation
-            parameters = "".join(f", {self.number(each)}" for each in given)
-            function = self.program.use(formulas.activation(name, self.program.real))
-            self.add(as_loop(y.size, f"{y.name}[i] = {function}({y.name}[i]{parameters});"), y)
-        return y
-
-
-def _same_either_way(shape: Shape) -> bool:
-    return shape[0] == 1 or math.prod(shape[1:]) == 1
-
-
-def _in_blocks(image: Shape) -> Shape:
-    """The shape under which plans have an image (C, H, W) whose channels lie in blocks."""
-    return (-(-image[0] // _BLOCK), *image[1:], _BLOCK)
-
-
-def _titled(number: int, step: Step) -> str:
-    then = "" if step.activation is None or step.op == "activation" else f" + {step.activation[0]}"
-    name = str(step.activation[0]) if step.op == "activation" and step.activation else step.op
-    shapes = " and ".join(" x ".join(map(str, shape)) for shape in step.inputs_as)
-    return f"#{number + 1} {name}{then}: {', '.join(step.modules)}; {shapes} -> {' x '.join(map(str, step.shape))}"
-
 
 # ---- products ----
 
@@ -154,10 +31,10 @@ def _packed(weight: Array, groups: int) -> Array:
     """Weights (O, C / groups, kH, kW) as conv_f32 reads them: see library.c."""
     parts = []
     for group in np.split(weight, groups):
-        for at in range(0, len(group), _BLOCK):
-            block = group[at : at + _BLOCK]
-            for first in range(0, block.shape[1], _BLOCK):
-                parts.append(block[:, first : first + _BLOCK].transpose(2, 3, 1, 0).ravel())
+        for at in range(0, len(group), BLOCK):
+            block = group[at : at + BLOCK]
+            for first in range(0, block.shape[1], BLOCK):
+                parts.append(block[:, first : first + BLOCK].transpose(2, 3, 1, 0).ravel())
     return np.concatenate(parts)
 
 
@@ -168,10 +45,10 @@ def _linear(w: Writer, step: Step) -> Value:
     weight = c["weight"].reshape(outputs, inputs, 1, 1)
     shape = [inputs, 1, math.prod(step.shape[:-1])]
     kernel, apart = [1, 1], [1, inputs]
-    if given.blocked and step.inputs_as[0] != _in_blocks(given.shape):
+    if given.blocked and step.inputs_as[0] != in_blocks(given.shape):
         channels, height, width = given.shape
         x, shape, kernel, apart = given, [*given.shape], [height, width], [1, channels]
-        blocks = c["weight"].reshape(outputs, channels // _BLOCK, height, width, _BLOCK)
+        blocks = c["weight"].reshape(outputs, channels // BLOCK, height, width, BLOCK)
         weight = blocks.transpose(0, 1, 4, 2, 3).reshape(outputs, channels, height, width)
     else:
         x = w.input(step, False)
@@ -213,13 +90,21 @@ def _blocked_conv(w: Writer, step: Step) -> Value:
     (channels, *lengths), kernel = given["x"], given["kernel"]
     weight = weight.reshape(*weight.shape[:2], *kernel)
     x = w.input(step) if given["planes"] else w.image(step)
-    y = replace(w.output(given["y"], True), blocked=True)
+    y = image = replace(w.output(given["y"], True), blocked=True)
+    if "sums" in given:
+        image = w.program.new(given["sums"], None, True)
     groups = channels if given["depthwise"] else given["groups"]
     apart = (1, channels) if x.last or channels == 1 else (math.prod(lengths), 1)
-    numbers = [channels, *lengths, *given["y"], *kernel, *given["stride"], *given["before"], *given["dilation"]]
+    numbers = [channels, *lengths, *image.shape, *kernel, *given["stride"], *given["before"], *given["dilation"]]
     if given["depthwise"]:
-        return _products(w, step, "depthwise", x, y, weight[:, 0].transpose(1, 2, 0), [*numbers, groups, *apart])
-    return _products(w, step, "conv", x, y, _packed(weight, groups), [*numbers, groups, *apart])
+        _products(w, step, "depthwise", x, image, weight[:, 0].transpose(1, 2, 0), [*numbers, groups, *apart])
+    else:
+        _products(w, step, "conv", x, image, _packed(weight, groups), [*numbers, groups, *apart])
+    if "sums" in given:  # of which y are the maxima over squares
+        axes = [(1, 1, 1, 1, 0, 1), *((image.shape[k], y.shape[k], 2, 2, 0, 1) for k in (1, 2))]
+        table = f"static const {w.program.use('pool_axis')} axes[] = {{{', '.join(map(record, axes))}}};"
+        w.add([table, f"{w.program.use('max_pool')}({image.name}, {y.name}, {y.shape[0]}, axes);"], image, y)
+    return y
 
 
 def _block(w: Writer, step: Step) -> Value:
@@ -395,7 +280,8 @@ def _along(w: Writer, step: Step) -> Value:
     outer, length, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
     if step.op in ("softmax", "log_softmax"):
         at = f"i / {inner} * {length * inner} + i % {inner}"
-        call = f"{w.program.use('softmax')}({x.name} + {at}, {y.name} + {at}, {length}, {inner}, {int(step.op[0] == 'l')});"
+        numbers = f"{length}, {inner}, {int(step.op == 'log_softmax')}"
+        call = f"{w.program.use('softmax')}({x.name} + {at}, {y.name} + {at}, {numbers});"
         w.add(as_loop(outer * inner, call), x, y)
     elif step.op == "maxout":
         pieces = step.options["pieces"]
