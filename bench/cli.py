@@ -20,6 +20,7 @@ NEEDS = ("rich", "matplotlib")
 HINT = 'pip install "fastnn[bench]"'
 RESULTS = "results.json"
 TRAINING = "training.json"
+DEVICE = "device.json"
 INFERENCE = "inference.json"
 TRAINING_EFFORT = {True: (2.0, 3), False: (20.0, 9)}  # with --quick and without: seconds a network, least samples
 INFERENCE_QUICK: dict[str, Any] = {"batches": (1, 16), "threads": (1,), "cell_seconds": 0.3, "starts": 1}
@@ -76,6 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --training or --inference: of mlp,lenet5,alexnet4,resnet8, and mobilenet for the latter",
     )
     add("--batches", type=_sizes, metavar="N,M", help="with --inference: samples a call (default: 1,16,256)")
+    add(
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="cuda: measure a GPU instead, by events, beside PyTorch, torch.compile and cuDNN: with --ops, --families, "
+        "--pass, --dtype, --sizes (one, of the elementwise ops; default 2^28), --rivals (default: cpu)",
+    )
     add("--compile", action="store_true", help="with --training or --inference: try torch.compile too (minutes)")
     add("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help="measure nothing, compare two result files")
 
@@ -89,6 +97,8 @@ def main(args: argparse.Namespace) -> int:
     try:
         if args.compare:
             return _compare(*args.compare)
+        if args.device != "cpu":
+            return _device(args)
         if args.inference:
             return _inference(args)
         return _training(args) if args.training else _bench(args)
@@ -220,6 +230,42 @@ def _inference(args: argparse.Namespace) -> int:
     report.show(result, console)
     drawn = inference_plot.draw(result, folder)
     console.print(f"\nWritten: {path}, and {drawn[0]}.", highlight=False)
+    return 0
+
+
+def _device(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    import fastnn
+
+    from .claims import c2
+    from .device import problems, runner
+    from .report import device as report
+
+    size = parse_size(args.sizes) if args.sizes else problems.SIZE
+    settings = runner.Settings(
+        device=args.device,
+        ops=args.ops,
+        families=args.families,
+        directions=args.directions,
+        dtypes=args.dtype,
+        size=size,
+        rivals=() if args.rivals == ("none",) else args.rivals,
+        cell_seconds=0.3 if args.quick else 2.0,
+        min_samples=3 if args.quick else 7,
+    )
+    console = Console()
+    try:
+        result = _watched(console, lambda progress: runner.run(settings, fastnn, progress))
+    except (ImportError, RuntimeError) as error:
+        print(f"C2: {c2.NOT_MEASURED}", f"fastnn bench: {error}", sep="\n", file=sys.stderr)
+        return 2
+    folder = _folder(args)
+    path = folder / DEVICE
+    write(result, path)
+    report.show(result, console)
+    drawn = report.draw(result, folder)
+    console.print(f"\nWritten: {', '.join(map(str, [path, *drawn]))}", highlight=False)
     return 0
 
 

@@ -70,6 +70,7 @@ _GUESTS = {  # of modules that are imported when they are first used
     "compile": "infer",
     "gradcheck": "finite_differences",
     "load": "infer",
+    "quantize": "infer",
 }
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
     from fastnn.finite_differences import gradcheck as gradcheck
     from fastnn.infer import compile as compile
     from fastnn.infer import load as load
+    from fastnn.infer import quantize as quantize
 
     __version__: str
 else:

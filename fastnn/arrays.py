@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from sys import modules
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ def on_device(value: Any) -> bool:
     return kind is not None and isinstance(value, kind)
 
 
-def is_array(value: Any) -> bool:
+def is_array(value: Any) -> TypeGuard[Array]:
     """Is this an array of NumPy's or of CuPy's?"""
     return isinstance(value, np.ndarray) or on_device(value)
 

@@ -14,8 +14,8 @@ OUTPUTS, GROUP = 16, 4
 def pack(weight: Array) -> Array:
     """int8 (N, S, L), S segments of L neighbouring inputs, as (ceil(N / 16), S, ceil(L / 4), 16, 4), filled up with 0.
 
-    64 neighbouring bytes hold four inputs of 16 outputs, which is what one dot-product instruction of AVX-512 takes, and
-    halves and quarters of it those of AVX2 and NEON; the order is the same for every instruction set.
+    64 neighbouring bytes hold four inputs of 16 outputs, which is what one dot-product instruction of AVX-512 takes,
+    and halves and quarters of it those of AVX2 and NEON; the order is the same for every instruction set.
     """
     outputs, segments, length = weight.shape
     blocks, groups = -(-outputs // OUTPUTS), -(-length // GROUP)

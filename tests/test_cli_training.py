@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -123,6 +124,37 @@ def test_images_from_a_file_are_learned_evaluated_and_predicted(
     assert code == 0 and len(found) == 2 and found[0]["classes"][0]["class"] == about["classes"][label]
     code, out, _ = run(capsys, "predict", trained, tmp_path / "one.png", "--average")
     assert code == 0 and len(out.splitlines()) == 1 and out.count(" %") == 3
+
+
+def test_sessions_and_onnx_files_of_a_model_are_used_as_it_is(
+    trained: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    for name in ("model.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((trained / name).read_bytes())
+    model = fnn.models.create("lenet5", input_shape=(1, 20, 20), classes=4)
+    fnn.nn.load(model, trained / "model.safetensors")
+    files = [tmp_path / "fast.session"]
+    fnn.compile(model, (1, 20, 20)).save(files[0])
+    if importlib.util.find_spec("onnx") is not None:
+        files.append(tmp_path / "model.onnx")
+        fnn.onnx.export(model, files[-1], (1, 20, 20))
+    Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / "one.png")
+    _, want, _ = run(capsys, "predict", tmp_path, tmp_path / "one.png")
+    accuracy = json.loads((trained / "model.json").read_text())["test"]["accuracy"]
+    for path in files:
+        code, out, _ = run(capsys, "evaluate", path, "--data", images, "--json")
+        assert code == 0 and json.loads(out)["accuracy"] == accuracy
+        assert run(capsys, "predict", path, tmp_path / "one.png") == (0, want, "")
+    code, _, err = run(capsys, "evaluate", files[0], "--device", "cuda")
+    assert code == 2 and "a session runs on the CPU" in err
+    fnn.compile(fnn.models.create("lenet5", input_shape=(1, 20, 20), classes=3), (1, 20, 20)).save(files[0])
+    code, _, err = run(capsys, "evaluate", files[0])
+    assert code == 2 and "fast.session makes (1, 3) of a sample; model.json beside it says (1, 4)" in err
+    (tmp_path / "notes.txt").write_text("no session, and longer than eight bytes")
+    code, _, err = run(capsys, "evaluate", tmp_path / "notes.txt")
+    assert code == 2 and "notes.txt is no session" in err
 
 
 def test_saved_weights_are_what_the_zoo_loads(trained: Path) -> None:

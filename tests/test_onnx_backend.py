@@ -62,6 +62,23 @@ def test_node(name: str, tmp_path: Path) -> None:
     path.write_bytes(case.model.SerializeToString())
     for model in (fnn.onnx.load(path), Graph(read(onnx, path, fnn.onnx.OPERATORS), "model")):
         check(model, case)
+        if len(case.data_sets[0][0]) == len(case.data_sets[0][1]) == 1:
+            check_compiled(model, case)
+
+
+def check_compiled(model: fnn.nn.Module, case: Any) -> None:
+    """A session of it answers alike; if it cannot, for samples are no rows of these tests' arrays, it says why."""
+    ((given,), (wanted,)) = (tuple(np.asarray(value) for value in values) for values in case.data_sets[0])
+    if given.ndim < 2 or wanted.ndim < 1 or given.dtype != wanted.dtype or given.dtype.kind != "f":
+        return
+    try:
+        session = fnn.compile(model, given.shape[1:], dtype=given.dtype)
+    except (TypeError, ValueError) as error:
+        assert str(error).startswith("compile: ")
+        return
+    got = session(given)
+    assert got.shape == wanted.shape and got.dtype == wanted.dtype
+    np.testing.assert_allclose(got, wanted, rtol=max(case.rtol, 1e-5), atol=max(case.atol, 1e-6))
 
 
 def check(model: fnn.nn.Module, case: Any) -> None:

@@ -91,6 +91,13 @@ def test_a_graph_runs_its_nodes(tmp_path: Path) -> None:
         made((X, X))
 
 
+@pytest.mark.parametrize("name", ["steps", "inputs", "title", "input_shape", "training", "_parameters"])
+def test_names_of_initializers_do_no_harm(name: str, tmp_path: Path) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "W"], ["h"]), helper.make_node("Reshape", ["h", name], ["y"])]
+    made = fnn.onnx.load(written(model(nodes, {"W": WEIGHT.T, name: np.array([-1, 2, 2])}, rank=3), tmp_path))
+    assert made.state_dict()[name].tolist() == [-1, 2, 2] and made(X).shape == (5, 2, 2)
+
+
 def test_branches_are_layers_where_they_can_be(tmp_path: Path) -> None:
     block = nn.Residual(nn.Sequential(nn.Linear(4, 4), nn.Residual(nn.Tanh(), nn.Linear(4, 4)), nn.SiLU()), nn.ELU())
     net = nn.Sequential(nn.Linear(3, 4), block, nn.SiLU()).eval()

@@ -5,7 +5,8 @@
 A table stands between `<!-- KIND: FILE -->` and `<!-- end -->`; the file is relative to the README. Kinds: claim, speed
 targets and functions, from a result file of `fastnn bench`; training, from one of `fastnn bench --training`;
 inference, inference-all, inference-int8, inference-start and inference-memory, from one of `fastnn bench --inference`;
-trained, from one of `fastnn train --record`; accuracy, from a certificate.
+trained, from one of `fastnn train --record`; accuracy, from a certificate; device, from one of `fastnn bench --device`,
+which says "not measured" where there is no such file.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from typing import Any
 from fastnn.accuracy import Certificate
 from fastnn.commands import record
 
-from . import inference, training
+from . import device, inference, training
 from .results import Result, load
 from .rows import Row, bytes_text, families, function_rows, main_size, rate_text, rows, ulp_text, us_text
 from .verdicts import held
 
-KINDS = "claim|speed|targets|functions|accuracy|training|trained|inference(?:-(?:all|int8|start|memory))?"
+KINDS = "claim|speed|targets|functions|accuracy|training|trained|device|inference(?:-(?:all|int8|start|memory))?"
 TABLE = re.compile(rf"(<!-- ({KINDS}): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -37,6 +38,8 @@ def filled(text: str, folder: Path) -> str:
         path = folder / name
         if kind == "accuracy":
             return begin + accuracy(Certificate.load(path)) + end
+        if kind == "device":
+            return begin + on_device(device.load(path)) + end
         if kind == "training":
             return begin + steps(training.load(path)) + end
         if kind.startswith("inference"):
@@ -47,6 +50,14 @@ def filled(text: str, folder: Path) -> str:
         return begin + make(load(path)) + end
 
     return TABLE.sub(replace, text)
+
+
+def on_device(result: Result | None) -> str:
+    """Claim C2, and the table, where there was a GPU to measure."""
+    if result is None:
+        return "\n".join((*device.sentences(None), ""))
+    table = _markdown(device.HEADS, device.cells(result))
+    return "\n".join((device.about(result), "", *device.sentences(result), "", *table, ""))
 
 
 def machine(result: Result) -> str:

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -97,6 +97,19 @@ def both(forward: Mapping[str, Factory], backward: Mapping[str, Factory]) -> dic
     return dict(forward) | {f"{op}_backward": factory for op, factory in backward.items()}
 
 
+_finished: list[Callable[[], Any]] = []  # what waits until a run is really over: nothing where none is queued
+
+
+@contextmanager
+def waiting(finish: Callable[[], Any]) -> Iterator[None]:
+    """Within this block runs are over when `finish` returns: those on a device."""
+    _finished.append(finish)
+    try:
+        yield
+    finally:
+        _finished.pop()
+
+
 def quickest(*runs: Run) -> Run:
     """Of several ways of computing the same the one that takes least time here, now."""
     if len(runs) == 1:
@@ -106,6 +119,8 @@ def quickest(*runs: Run) -> Run:
         for index, run in enumerate(runs):
             start = time.perf_counter()
             run()
+            if _finished:
+                _finished[-1]()
             if turn:
                 best[index] = min(best[index], time.perf_counter() - start)
     return runs[min(best, key=best.__getitem__)]

@@ -33,6 +33,14 @@ def _function(spec: Spec, b: Buffers) -> Run:
     return bind(spec, b.values)
 
 
+def factories(fnn: Any) -> dict[str, Factory]:
+    """Every public function, called as users call it."""
+    ops: dict[str, Factory] = both(
+        {name: partial(_forward, fnn, name) for name in OPS}, {name: partial(_backward, fnn, name) for name in OPS}
+    )
+    return ops | {spec.function: partial(_function, spec) for spec in specs()}
+
+
 class Backend(Rival):
     package = "fastnn"
     dtypes = frozenset({"float32", "float64", "float16", "bfloat16"})
@@ -46,11 +54,7 @@ class Backend(Rival):
             self.fnn.relu(0.0)
         self.fnn.set_num_threads(threads)
         blas.limit(threads)  # linear layers and NumPy's matrix products share it
-        ops: dict[str, Factory] = both(
-            {name: partial(_forward, self.fnn, name) for name in OPS},
-            {name: partial(_backward, self.fnn, name) for name in OPS},
-        )
-        self.factories = ops | {spec.function: partial(_function, spec) for spec in specs()}
+        self.factories = factories(self.fnn)
         self.traced = backend != "numba"  # what its compiled loops allocate goes past NumPy
 
     @property

@@ -3,6 +3,7 @@
 examples:
   fastnn evaluate fastnn-train-20260101-120000
   fastnn evaluate run/model.safetensors --data cifar10 --average flips
+  fastnn evaluate run/int8.session
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ VIEWS = ("none", "flips", "ten-crop")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("model", type=Path, metavar="MODEL", help="the folder of a model, or a file in it")
+    add("model", type=Path, metavar="MODEL", help="the folder of a model, or a file in it, a session or ONNX file too")
     options.add_data(parser, None)
     add("--average", choices=VIEWS, default="none", help="average over views of each image (default: none)")
     add("--batch-size", type=whole(), default=256, metavar="N", help="samples at a time (default: 256)")
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     name = args.data or saved.about["data"]
     samples = datasets.test_set(name, args.folder, int(saved.about.get("seed", 0)))
     _check(name, samples, saved)
-    dtype = next(saved.model.parameters()).dtype
+    dtype = saved.dtype
     if args.average == "none":
         loader = data.Loader(samples, args.batch_size, shuffle=False, transforms=[saved.preprocess], dtype=dtype)
         probability = softmax(predict(saved.model, loader).astype(np.float64))

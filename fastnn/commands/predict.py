@@ -6,6 +6,7 @@ made grey, white on black, and centred as its digits are.
 examples:
   fastnn predict run cat.jpg dog.png
   fastnn predict run digit.png --top 3 --json
+  fastnn predict run/int8.session digit.png
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from fastnn.commands.options import whole
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("model", type=Path, metavar="MODEL", help="the folder of a model, or a file in it")
+    add("model", type=Path, metavar="MODEL", help="the folder of a model, or a file in it, a session or ONNX file too")
     add("images", type=Path, nargs="+", metavar="IMAGE", help="image files")
     add("--top", type=whole(), default=3, metavar="K", help="how many classes to name (default: 3)")
     add("--average", action="store_true", help="average over the image and its mirror image")
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if len(saved.input_shape) != 3 or saved.input_shape[0] not in (1, 3):
         raise ValueError(f"{args.model} takes samples of shape {saved.input_shape}, not images")
     pixels = data.read_images(args.images, saved.input_shape, invert=args.invert)
-    dtype = next(saved.model.parameters()).dtype
+    dtype = saved.dtype
     x = saved.preprocess.transform(pixels).astype(dtype, copy=False)
     probability = data.average_over(saved.model, x) if args.average else softmax(predict(saved.model, x))
     found = [_best(row, saved.classes, args.top) for row in probability]

@@ -1,20 +1,40 @@
-"""A trained model on disk: `model.safetensors`, its weights; `model.json`, what it is and what goes before it."""
+"""A trained model on disk: `model.safetensors`, its weights; `model.json`, what it is and what goes before it.
+
+Sessions and ONNX files made of it, beside these two, are used as it is: `model.json` says what goes before them too.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastnn import data, models, nn
+from fastnn import data, infer, models, nn, onnx
 from fastnn.data import Preprocessor
+from fastnn.infer import Session
 from fastnn.nn.serialization import write_atomically
 
 FORMAT = 1
 WEIGHTS, ABOUT = "model.safetensors", "model.json"
+
+
+class Compiled(nn.Module):
+    """A session where a model is expected."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def forward(self, x: Any) -> Any:
+        return self.session(x)
+
+    def to(self, target: Any = None, dtype: Any = None, *, device: Any = None) -> Compiled:
+        """A session stays where it is, and what it is."""
+        if (given := device or target or dtype) != "cpu":
+            raise ValueError(f"a session runs on the CPU, in the dtype that it was compiled for; got {given}")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +51,13 @@ class Saved:
         return tuple(self.about["model"]["input_shape"])
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the samples it takes."""
+        if isinstance(self.model, Compiled):
+            return self.model.session.dtype
+        return next((parameter.dtype for parameter in self.model.parameters()), np.dtype(np.float32))
+
+    @property
     def classes(self) -> list[str]:
         """The classes' names, or numbers."""
         return self.about["classes"] or [str(number) for number in range(self.about["model"]["classes"])]
@@ -45,7 +72,7 @@ def save(folder: Path, model: nn.Module, preprocess: Preprocessor, about: dict[s
 
 
 def load(path: Path) -> Saved:
-    """A model from its folder or one of its files; ValueError that says what is wrong with them."""
+    """A model from its folder, one of its files, or a session or ONNX file there; ValueError says what is wrong."""
     if not path.exists():
         raise FileNotFoundError(
             f"{path}: there is no such folder or file; expected a folder that `fastnn train` has written"
@@ -73,8 +100,21 @@ def load(path: Path) -> Saved:
         raise ValueError(f"{file} does not describe a model of `fastnn train`: {error}") from None
     if not fits:
         raise ValueError(f"{file} does not describe a model of `fastnn train`: its classes or data are not as expected")
+    if path.is_file() and path.name not in (WEIGHTS, ABOUT):
+        return replace(saved, model=_exported(path, saved))
     nn.load(model, folder / WEIGHTS)
     return saved
+
+
+def _exported(path: Path, saved: Saved) -> nn.Module:
+    """What `fastnn export` has made of the model."""
+    model = onnx.load(path) if path.suffix == ".onnx" else Compiled(infer.load(path))
+    with nn.no_grad():
+        given = np.zeros((1, *saved.input_shape), replace(saved, model=model).dtype)
+        shape = model(given).shape
+    if shape != (1, len(saved.classes)):
+        raise ValueError(f"{path} makes {shape} of a sample; {ABOUT} beside it says {(1, len(saved.classes))}")
+    return model
 
 
 def create(about: dict[str, Any]) -> nn.Module:

@@ -20,7 +20,7 @@ from fastnn.arguments import (
     receiver,
     stored,
 )
-from fastnn.arrays import empty, may_share, namespace, on_device, together
+from fastnn.arrays import empty, may_share, on_device, together, zeros
 from fastnn.dispatch import implementation
 from fastnn.function import public
 from fastnn.functions.normalization_arguments import (
@@ -71,8 +71,8 @@ def batch_norm_train(
             if found is not None:
                 return found  # type: ignore[no-any-return]
     if "cupy" in modules:
-        given = {"gamma": gamma, "beta": beta, "running_mean": running_mean, "running_var": running_var}
-        together(title, x=x, **given, out=out, mean=mean, inv_std=inv_std)
+        averages = {"running_mean": running_mean, "running_var": running_var}
+        together(title, x=x, gamma=gamma, beta=beta, **averages, out=out, mean=mean, inv_std=inv_std)
     x = channels_array(title, x)
     channels = x.shape[1]
     count = x.size // channels if channels else 0
@@ -192,8 +192,8 @@ def batch_norm_backward(
             if found is not None:
                 return found  # type: ignore[no-any-return]
     if "cupy" in modules:
-        given = {"gamma": gamma, "mean": mean, "inv_std": inv_std, "beta": beta}
-        together(title, dy=dy, x=x, **given, out=out, dgamma=dgamma, dbeta=dbeta)
+        statistics = {"mean": mean, "inv_std": inv_std}
+        together(title, dy=dy, x=x, gamma=gamma, beta=beta, **statistics, out=out, dgamma=dgamma, dbeta=dbeta)
     dy, x = gradient_arrays(title, dy, channels_array(title, x))
     channels = x.shape[1]
     dtype = parameter_dtype(x.dtype)
@@ -213,7 +213,7 @@ def batch_norm_backward(
     sums = gradients_memory(title, given, wanted, accumulate, (channels,), dtype, {**inputs, "out": out}, x)
     dx = receiver(out, x.shape, x.dtype, x)
     if _all_dropped(dropout):
-        dy, then, dropout = namespace(x).zeros(x.shape, x.dtype), None, None
+        dy, then, dropout = zeros(x, x.shape, x.dtype), None, None
     apart = (then is not None or dropout is not None) and (x.dtype != dtype or may_share(dx, x))
     dz = empty(x, x.shape, dtype) if apart else dx
     shape = (x.shape[0], channels, math.prod(x.shape[2:]))

@@ -39,7 +39,7 @@ def planned(graph: Graph) -> Layout:
             unshared += size
         if place == len(steps) - 1:
             break
-        value, size = place + 1, _bytes(step.shape, graph.dtype.itemsize)
+        value, size = place + 1, _bytes(step.shape, graph.made_as(step).itemsize)
         key: _Key = ("value", value, 0)
         over = [owner[each] for each in overwrites(step) if each and last[each] == place]
         over = [each for each in over if blocks[each][0] == size]

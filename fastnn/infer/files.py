@@ -16,7 +16,7 @@ import numpy as np
 
 from fastnn.infer.graph import Array, Graph, Shape, Step, number_dtype
 from fastnn.infer.session import Session
-from fastnn.infer.steps import function
+from fastnn.infer.steps import function, quantized
 from fastnn.optional import need
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 VERSION = 1
 _KEY = "fastnn.session"
 _CODES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_INTEGERS = {"I8": "int8", "U8": "uint8", "I32": "int32"}
 _MOST = 1 << 28  # elements of a sample between steps, and bytes of a header
 _LINE = 64
 
@@ -33,7 +34,7 @@ def save(session: Session, path: FilePath) -> None:
     """See Session.save. Arrays begin with a cache line as far as their lengths allow."""
     from fastnn.nn.serialization import write_atomically
 
-    graph, codes = session._graph, {name: code for code, name in _CODES.items()}
+    graph, codes = session._graph, {name: code for code, name in (_CODES | _INTEGERS).items()}
     plan = {
         "version": VERSION,
         "dtype": graph.dtype.name,
@@ -94,7 +95,9 @@ def _constants(path: FilePath, header: dict[str, Any], start: int, size: int) ->
     plain = memory.view(np.ndarray)  # keeps the map alive
     found = {}
     for name, entry in header.items():
-        kind, shape = _dtype(_CODES[entry["dtype"]]), tuple(map(_count0, entry["shape"]))
+        code = entry["dtype"]
+        kind = np.dtype(_INTEGERS[code]) if code in _INTEGERS else _dtype(_CODES[code])
+        shape = tuple(map(_count0, entry["shape"]))
         begin, end = map(_count0, entry["data_offsets"])
         if not begin <= end <= size - start:
             raise ValueError(f"{name} ends at byte {start + end} of {size}")
@@ -112,12 +115,13 @@ def _graph(plan: dict[str, Any], constants: dict[str, Array]) -> Graph:
     graph = Graph(dtype, _shape(plan["input_shape"]), _shape(plan["output_shape"]), [], constants)
     if not graph.input_shape:
         raise ValueError("input_shape is empty")
-    shapes = [graph.input_shape]
+    shapes, dtypes = [graph.input_shape], [dtype]
     for place, entry in enumerate(plan["steps"]):
         step = Step(**{name: _tuples(value) for name, value in entry.items()})
         step.modules, step.inputs_as = list(step.modules), tuple(map(_shape, step.inputs_as))
         step.shape = _shape(step.shape)
-        for value, shape in zip(step.inputs, step.inputs_as, strict=True):
+        takes = list(zip(step.inputs, step.inputs_as, strict=True))
+        for value, shape in takes:
             if math.prod(shapes[_count0(value)]) != math.prod(shape):
                 raise ValueError(f"step {place + 1} takes value {value} as {shape}; it is {shapes[value]}")
         if not isinstance(step.options, dict):
@@ -127,12 +131,22 @@ def _graph(plan: dict[str, Any], constants: dict[str, Array]) -> Graph:
         for role, array in graph.of(step).items():
             if array.dtype != number_dtype(dtype, step.op, role):
                 raise TypeError(f"{step.constants[role]} has dtype {array.dtype}")
+        if step.dtype is not None and step.op not in quantized.KINDS:
+            raise TypeError(f"step {place + 1}, {step.op}, makes {step.dtype}; expected {dtype}")
+        wants = quantized.takes(step.op, dtype)
+        if any(dtypes[value] != wants for value in step.inputs):
+            raise TypeError(
+                f"step {place + 1}, {step.op}, takes {[str(dtypes[v]) for v in step.inputs]}; expected {wants}"
+            )
         with np.errstate(all="ignore"):
-            y = function(step, graph.of(step))(*(np.zeros((1, *shape), dtype) for shape in step.inputs_as))
-        if y.shape != (1, *step.shape) or y.dtype != dtype:
+            y = function(step, graph.of(step))(*(np.zeros((1, *shape), dtypes[value]) for value, shape in takes))
+        if y.shape != (1, *step.shape) or y.dtype != graph.made_as(step):
             raise ValueError(f"step {place + 1}, {step.op}, makes {y.dtype} {y.shape}; expected {(1, *step.shape)}")
         graph.steps.append(step)
         shapes.append(step.shape)
+        dtypes.append(y.dtype)
+    if dtypes[-1] != dtype:
+        raise ValueError(f"the last step makes {dtypes[-1]}; expected {dtype}")
     if len(shapes) == 1 or math.prod(shapes[-1]) != math.prod(graph.output_shape):
         raise ValueError(f"the last step makes {shapes[-1]}; expected {graph.output_shape}")
     if any(use < 0 for use in graph.last_uses()[1:-1]):

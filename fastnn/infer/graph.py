@@ -29,6 +29,7 @@ class Step:
     constants: dict[str, str] = field(default_factory=dict)  # by their role the names of arrays
     activation: tuple[Any, ...] | None = None  # name and numbers
     modules: list[str] = field(default_factory=list)  # whose work it does
+    dtype: str | None = None  # of the result, where that is not the graph's
 
 
 @dataclass(slots=True)
@@ -45,6 +46,10 @@ class Graph:
         """The constants of a step by their roles."""
         return {role: self.constants[name] for role, name in step.constants.items()}
 
+    def made_as(self, step: Step) -> np.dtype[Any]:
+        """The dtype of a step's result."""
+        return self.dtype if step.dtype is None else np.dtype(step.dtype)
+
     def last_uses(self) -> list[int]:
         """For each value the last step that reads it; -1 if none does."""
         found = [-1] * (len(self.steps) + 1)
@@ -55,7 +60,7 @@ class Graph:
 
     def operations(self, step: Step) -> int:
         """Of one sample: two for each multiplication with a weight; elsewhere one for each element."""
-        if step.op in ("linear", "conv", "blocked_conv"):
+        if "weight" in step.constants and step.op.endswith(("linear", "conv")):
             weight = self.of(step)["weight"]
             return (
                 2 * math.prod(step.options.get("sums", step.options.get("y", step.shape))) * math.prod(weight.shape[1:])
@@ -63,8 +68,15 @@ class Graph:
         return max(math.prod(shape) for shape in (step.shape, *step.inputs_as))
 
 
+_QUANTIZED = {role: np.dtype(name) for role, name in (("weight", "int8"), ("bias", "int32"), ("table", "uint8"))}
+
+
 def number_dtype(dtype: np.dtype[Any], op: str, role: str) -> np.dtype[Any]:
     """The dtype of a constant in a session of `dtype`: in half precision only what is multiplied with x is in half."""
+    if op.startswith("quantized_") and role in _QUANTIZED:
+        return _QUANTIZED[role]
+    if op == "dynamic_linear":
+        return np.dtype(np.int8 if role == "weight" else np.float32)
     if (op in ("linear", "conv") and role == "weight") or dtype.itemsize > 2:
         return dtype
     return np.dtype(np.float32)

@@ -9,7 +9,10 @@ import numpy as np
 
 from fastnn import nn
 from fastnn.infer.graph import Array, Graph, Shape, Step, number_dtype
+from fastnn.infer.nodes import lowered_graph
 from fastnn.infer.steps import KINDS, function
+from fastnn.onnx.graph import Graph as Nodes
+from fastnn.onnx.reading import Node
 from fastnn.table import OPS
 
 
@@ -56,7 +59,7 @@ class Lowering:
         self,
         op: str,
         name: str,
-        module: nn.Module,
+        module: nn.Module | Node,
         flows: list[Flow],
         options: dict[str, Any] | None = None,
         constants: dict[str, Any] | None = None,
@@ -148,8 +151,10 @@ class Lowering:
         return at
 
 
-def _place(name: str, module: nn.Module) -> str:
-    return f"{name} ({type(module).__name__})" if name else type(module).__name__
+def _place(name: str, module: Any) -> str:
+    """A module, or a node of an ONNX graph, by its name and kind."""
+    kind = module.op if isinstance(module, Node) else type(module).__name__
+    return f"{name} ({kind})" if name else kind
 
 
 def _sequential(self: Lowering, name: str, module: Any, at: Flow) -> Flow:
@@ -282,6 +287,7 @@ def _pad(self: Lowering, name: str, module: Any, at: Flow) -> Flow:
 
 _MODULES: dict[type, Callable[[Lowering, str, Any, Flow], Flow]] = {
     nn.Sequential: _sequential,
+    Nodes: lambda self, name, module, at: lowered_graph(self, module, at),
     nn.Residual: _residual,
     nn.Dropout: _dropout,
     nn.DropConnect: lambda self, name, module, at: self.go(f"{name}.layer" if name else "layer", module.layer, at),

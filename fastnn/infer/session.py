@@ -29,6 +29,7 @@ from fastnn.kernels.cpu.linear import Program
 from fastnn.threads import INT_MAX
 
 if TYPE_CHECKING:
+    from fastnn.infer.quantization.report import QuantizationReport
     from fastnn.nn import Module
 
 _KEPT = 16  # sizes of batches for which the arguments of all kernels are kept
@@ -103,12 +104,14 @@ class Session:
 
     A session is a snapshot: training goes on without it. Threads that call one session wait for each other; give each
     a `clone()`, which shares the weights. It can be pickled, and `save(path)` writes it for `fnn.load(path)`.
+    `report` is that of `fnn.quantize`, where the session comes from there; files do not keep it.
     """
 
     def __init__(
         self, graph: Graph, batch: int | None = None, threads: int | None = None, plan: Graph | None = None
     ) -> None:
         self._graph, self.batch, self.threads = graph, batch, threads
+        self.report: QuantizationReport | None = None
         self._packed: dict[str, Array] = {}  # weights in the order in which kernels read them; clones share it
         self._prepare(plan)
 
@@ -191,15 +194,14 @@ class Session:
 
         def at(value: int, shape: Shape) -> Any:
             if value in layout.values:
-                return view(layout.values[value], shape, graph.dtype)
+                return view(layout.values[value], shape, graph.made_as(graph.steps[value - 1]))
             return _Outside(value > 0, shape)
 
         calls = []
         for place, step in enumerate(graph.steps):
             needs = zip(layout.scratch[place], scratch(step, graph.dtype), strict=True)
             rooms = [view(begin, (batch, *shape), kind) for begin, (shape, kind) in needs]
-            site = Site(step, place, graph.of(step), graph.dtype, batch, at, self._packed)
-            calls.append(bound(site, rooms))
+            calls.append(bound(Site(step, place, graph.of(step), graph.dtype, batch, at, self._packed, rooms)))
         made = _Bound(calls, batch, (self.input_shape, self.output_shape))
         self._bound[batch, backend()] = made
         return made
@@ -207,7 +209,7 @@ class Session:
     def clone(self) -> Session:
         """A session with the same weights, not copied, and memory of its own: one for each thread."""
         other = Session(self._graph, self.batch, self.threads, self._plan)
-        other._packed = self._packed
+        other._packed, other.report = self._packed, self.report
         return other
 
     def describe(self) -> str:
@@ -261,7 +263,7 @@ class Session:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without memory, lock and what can be made again."""
-        return {name: getattr(self, name) for name in ("_graph", "batch", "threads")}
+        return {name: getattr(self, name) for name in ("_graph", "batch", "threads", "report")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _packed={})
@@ -270,7 +272,7 @@ class Session:
 
 def compile(
     model: Module,
-    input_shape: SupportsIndex | Sequence[SupportsIndex],
+    input_shape: SupportsIndex | Sequence[SupportsIndex] | None = None,
     batch: SupportsIndex | None = None,
     dtype: npt.DTypeLike | None = None,
     threads: SupportsIndex | None = None,
@@ -284,8 +286,9 @@ def compile(
     model: layers of `fastnn.nn` in Sequential and Residual; its mode does not matter and it is left as it is. A layer
         of one's own is a TypeError that names it, since a session runs no Python between its kernels; so is, as a
         ValueError, what mixes the samples of a batch. Hooks are not part of a session. Sessions run on the CPU: of a
-        model on a device they take a copy of the weights.
-    input_shape: of one sample, without the batch
+        model on a device they take a copy of the weights. A module of `fnn.onnx.load` may be of any nodes that treat
+        samples one by one.
+    input_shape: of one sample, without the batch; None for a module of `fnn.onnx.load` whose file says it
     batch: the number of samples in every call; None: any, from call to call
     dtype: of input, result and weights; None: that of the model's weights
     threads: at most so many in a call (of fastnn's kernels, not of the BLAS); None: `fnn.get_num_threads()`. The number
@@ -296,24 +299,29 @@ def compile(
 
     if not isinstance(model, Module):
         raise TypeError(f"compile: model is a {type(model).__name__}; expected a module of fastnn.nn")
-    shape = _lengths("input_shape", input_shape if isinstance(input_shape, Sequence) else [input_shape])
+    if input_shape is None and (input_shape := getattr(model, "input_shape", None)) is None:
+        raise TypeError("compile: input_shape is None; expected the shape of one sample, such as (3, 32, 32)")
+    shape = checked_lengths(
+        "compile", "input_shape", input_shape if isinstance(input_shape, Sequence) else [input_shape]
+    )
     if not shape:
         raise ValueError("compile: input_shape is (); expected one length or more, without the batch")
-    number = None if batch is None else _lengths("batch", [batch])[0]
-    most = None if threads is None else _lengths("threads", [threads])[0]
+    number = None if batch is None else checked_lengths("compile", "batch", [batch])[0]
+    most = None if threads is None else checked_lengths("compile", "threads", [threads])[0]
     kind = _dtype_of(model) if dtype is None else np.dtype(dtype)
     if kind.kind in "biu" or float_dtype(kind) is None or not kind.isnative:
         raise TypeError(f"compile: dtype is {kind}; expected float32, float64, float16 or bfloat16")
     return Session(lowered(on_host(model), shape, kind), number, most)
 
 
-def _lengths(name: str, given: Any) -> Shape:
+def checked_lengths(title: str, name: str, given: Any) -> Shape:
+    """Whole numbers from 1 on."""
     try:
         lengths = tuple(operator.index(each) for each in given)
     except TypeError:
-        raise TypeError(f"compile: {name} is {given!r}; expected whole numbers") from None
+        raise TypeError(f"{title}: {name} is {given!r}; expected whole numbers") from None
     if any(not 1 <= length <= INT_MAX for length in lengths):
-        raise ValueError(f"compile: {name} is {given!r}; expected numbers from 1 to {INT_MAX}")
+        raise ValueError(f"{title}: {name} is {given!r}; expected numbers from 1 to {INT_MAX}")
     return lengths
 
 

@@ -237,7 +237,7 @@ class Module(Memory):
             parameter.requires_grad = requires_grad
         return self
 
-    def to(self: M, target: Any = None, dtype: npt.DTypeLike = None, *, device: Any = None) -> M:
+    def to(self: M, target: Any = None, dtype: npt.DTypeLike | None = None, *, device: Any = None) -> M:
         """Convert parameters and floating-point buffers to a dtype, or take them to a device, in place.
 
             model.to(np.float16); model.to("cuda"); model.to("cuda:1", np.float32); model.to("cpu")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,8 @@ def as_layers(contents: Contents) -> nn.Sequential | None:
     uses.update(contents.outputs)
     runs = {value: _Run(value, len(shape))}
     for node in contents.nodes:
-        if any(node.outputs[1:]) or not node.inputs or any(name not in runs for name in node.inputs[:1]):
+        node = _data_first(node, contents.arrays)
+        if any(node.outputs[1:]) or not node.inputs or node.inputs[0] not in runs:
             return None
         branches = [_taken(runs, name, uses[name]) for name in node.inputs if name in runs]
         run = branches[0] if len(branches) == 1 else _joined(node, branches, runs, uses)
@@ -72,6 +73,12 @@ def as_layers(contents: Contents) -> nn.Sequential | None:
         runs[node.outputs[0]] = run
     run = runs.get(contents.outputs[0])
     return _sequential(run.parts) if run is not None and run.origin == value and run.parts else None
+
+
+def _data_first(node: Node, arrays: dict[str, Array]) -> Node:
+    """A sum with its constant second."""
+    turned = node.op == "Add" and len(node.inputs) == 2 and node.inputs[0] in arrays
+    return replace(node, inputs=node.inputs[::-1]) if turned else node
 
 
 def _taken(runs: dict[str, _Run], name: str, uses: int) -> _Run:
@@ -85,19 +92,33 @@ def _extended(run: _Run, node: Node, arrays: dict[str, Array]) -> bool:
         return False
     if node.op in ("Identity", "Dropout"):
         return True
-    found = _layer(node, run.rank, [arrays[name] if name else None for name in node.inputs[1:]])
-    if found is None:
-        return False
-    layer, state = found
-    keys = layer.load_state_dict(state, strict=False)
-    if keys.unexpected_keys or set(keys.missing_keys) - {"num_batches_tracked"}:
+    constants = [arrays[name] if name else None for name in node.inputs[1:]]
+    if node.op == "Add" and _biased(run, constants):
+        return True
+    layer = layer_of(node, run.rank, constants)
+    if layer is None:
         return False
     run.rank = 2 if node.op in ("Gemm", "Flatten") else run.rank
-    name, last = _name(node, bool(state), run.parts), next(reversed(run.parts), "")
+    name, last = _name(node, bool(layer.state_dict()), run.parts), next(reversed(run.parts), "")
     if name == f"{last}.activation" and isinstance(block := run.parts[last], nn.Residual):
         block.activation = layer
     else:
         run.parts[name] = layer
+    return True
+
+
+def _biased(run: _Run, constants: list[Array | None]) -> bool:
+    """Give a linear layer, of MatMul, the bias that an Add after it is."""
+    name, addend = next(reversed(run.parts), ""), constants[0]
+    layer = run.parts.get(name)
+    if not isinstance(layer, nn.Linear) or layer.bias is not None or addend is None:
+        return False
+    weight = layer.weight.data
+    if addend.dtype != weight.dtype or addend.shape not in ((len(weight),), (1, len(weight))):
+        return False
+    made = nn.Linear(weight.shape[1], len(weight), dtype=weight.dtype)
+    made.load_state_dict(_state(weight, addend.reshape(-1)))
+    run.parts[name] = made
     return True
 
 
@@ -163,14 +184,18 @@ def _name(node: Node, learns: bool, taken: OrderedDict[str, Module]) -> str:
     return name
 
 
-def _layer(node: Node, rank: int, constants: list[Array | None]) -> Made | None:
-    """The layer of one node whose input has `rank` axes."""
+def layer_of(node: Node, rank: int, constants: list[Array | None]) -> Module | None:
+    """The layer that does what one node does to an input of `rank` axes; None if there is none."""
     if node.op in _PLAIN:
         kind, arguments = _PLAIN[node.op]
-        return kind(**{name: node.get(*source) for name, source in arguments.items()}), {}
+        return kind(**{name: node.get(*source) for name, source in arguments.items()})
     make = _MAKERS.get(node.op)
-    found = None if make is None else make(node, rank, constants)
-    return found if found is None or isinstance(found, tuple) else (found, {})
+    found: Module | Made | None = None if make is None else make(node, rank, constants)
+    if not isinstance(found, tuple):
+        return found
+    layer, state = found
+    keys = layer.load_state_dict(state, strict=False)
+    return None if keys.unexpected_keys or set(keys.missing_keys) - {"num_batches_tracked"} else layer
 
 
 def _state(*arrays: Array | None) -> dict[str, Array]:
@@ -187,6 +212,13 @@ def _gemm(node: Node, rank: int, constants: list[Array | None]) -> Made | None:
         return None
     bias = None if addend is None else addend.reshape(-1)
     return nn.Linear(weight.shape[1], len(weight), bias is not None, weight.dtype), _state(weight, bias)
+
+
+def _matmul(node: Node, rank: int, constants: list[Array | None]) -> Made | None:
+    right = constants[0]
+    if right is None or right.ndim != 2 or rank < 2:
+        return None
+    return nn.Linear(len(right), right.shape[1], False, right.dtype), _state(np.ascontiguousarray(right.T))
 
 
 def _sliding(node: Node, dims: int) -> tuple[Any, Any, Any] | None:
@@ -302,6 +334,7 @@ _MAKERS: dict[str, Any] = {
     "GroupNormalization": _group_norm,
     "HardSigmoid": _hard_sigmoid,
     "LayerNormalization": _layer_norm,
+    "MatMul": _matmul,
     "MaxPool": _pool,
     "PRelu": _prelu,
     "Selu": _selu,

@@ -35,6 +35,10 @@ class Graph(Module):
             steps.append((node, last))
         self.steps: list[tuple[Node, tuple[str, ...]]] = steps[::-1]
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Never an initializer that happens to have an attribute's name."""
+        object.__setattr__(self, name, value)
+
     def forward(self, x: Any) -> Any:
         given = x if isinstance(x, tuple) else (x,)
         values = self._checked(given)

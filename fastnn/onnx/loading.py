@@ -11,7 +11,7 @@ from fastnn.nn.serialization import FilePath
 from fastnn.onnx.chain import as_layers
 from fastnn.onnx.graph import Graph
 from fastnn.onnx.operators import OPERATORS
-from fastnn.onnx.reading import read
+from fastnn.onnx.reading import Contents, read
 from fastnn.optional import need
 
 
@@ -36,7 +36,15 @@ def load(path: FilePath) -> Module:
     except errors as error:
         own = type(error) is ValueError
         raise ValueError(f"{name}: {error}" if own else f"{name}: damaged, or not valid ONNX: {error}") from None
-    return (Graph(contents, name) if layers is None else layers).eval()
+    made = Graph(contents, name) if layers is None else layers
+    made.input_shape = _sample(contents)
+    return made.eval()
+
+
+def _sample(contents: Contents) -> tuple[int, ...] | None:
+    """The shape of one sample, if the file fixes it."""
+    shape = contents.inputs[0].shape if len(contents.inputs) == 1 else None
+    return None if not shape or None in shape[1:] else tuple(length for length in shape[1:] if length is not None)
 
 
 def _errors(onnx: Any) -> tuple[type[Exception], ...]:

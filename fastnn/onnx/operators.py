@@ -110,7 +110,7 @@ def _axis(axis: int, x: Array) -> int:
     return axis % x.ndim
 
 
-def _windows(n: Node, x: Array, kernel: Sequence[int]) -> dict[str, Any]:
+def windows(n: Node, x: Array, kernel: Sequence[int]) -> dict[str, Any]:
     """Stride, padding and dilation: one value for each spatial axis."""
     space = x.ndim - 2
     if space not in (1, 2, 3) or len(kernel) != space:
@@ -132,7 +132,7 @@ def _windows(n: Node, x: Array, kernel: Sequence[int]) -> dict[str, Any]:
 
 def _max_pool(n: Node, x: Array) -> Any:
     kernel = tuple(n.get("kernel_shape"))
-    options: dict[str, Any] = _windows(n, x, kernel)
+    options: dict[str, Any] = windows(n, x, kernel)
     pool = getattr(fnn, f"max_pool{len(kernel)}d")
     options["ceil_mode"] = bool(n.get("ceil_mode", 0))
     z = x.astype(np.float32) if x.dtype.kind in "iu" else x  # of 8 bits, which float32 holds
@@ -149,7 +149,7 @@ def _max_pool(n: Node, x: Array) -> Any:
 
 def _average_pool(n: Node, x: Array) -> Any:
     kernel = tuple(n.get("kernel_shape"))
-    options: dict[str, Any] = _windows(n, x, kernel)
+    options: dict[str, Any] = windows(n, x, kernel)
     dilation = options.pop("dilation")
     if any(step > 1 for step in dilation):
         options["dilation"] = dilation
@@ -170,7 +170,7 @@ def _conv(n: Node, x: Array, weight: Array, bias: Array | None = None) -> Any:
     if weight.ndim not in (3, 4):
         raise ValueError(f"has a weight of shape {weight.shape}; expected a convolution over one or two axes")
     function = fnn.conv1d if weight.ndim == 3 else fnn.conv2d
-    return function(x, weight, bias, **_windows(n, x, weight.shape[2:]), groups=n.get("group", 1))
+    return function(x, weight, bias, **windows(n, x, weight.shape[2:]), groups=n.get("group", 1))
 
 
 def _gemm(n: Node, left: Array, right: Array, addend: Array | None = None) -> Any:

@@ -89,13 +89,27 @@ struct Worker {
     for (i64 b = 0, blocks; b < c.out_blocks; b += blocks) {
       blocks = c.kind == blocked_dense && c.out_blocks - b >= tile_blocks ? tile_blocks : 1;
       const float* const added = c.added == nullptr ? nullptr : c.added + result + b * y_plane;
-      tile(tiles[blocks - 1], source, rows, (block + b) * terms.weight_step, (block + b) * block_channels, added,
-           to + b * terms.y_block);
+      if (c.runs)
+        runs(source, rows, (block + b) * terms.weight_step, (block + b) * block_channels, added, to);
+      else
+        tile(tiles[blocks - 1], source, rows, (block + b) * terms.weight_step, (block + b) * block_channels, added,
+             to + b * terms.y_block);
     }
     for (i64 b = 0; b < c.out_blocks; ++b) {
       if (c.activation != nullptr) activate(to + b * terms.y_block, size);
       if (c.pool) pool(to + b * size, rows / 2, y + b * y_plane);
     }
+  }
+
+  void runs(const float* source, i64 rows, i64 weight, i64 bias, const float* added, float* y) const {
+    const auto one = c.stride[1] == 1 ? depthwise_run<V, 1> : depthwise_run<V, 2>;
+    const i64 row = c.pitch * block_channels, line = c.out_cols * block_channels;
+    for (i64 i = 0; i < rows; ++i, source += c.stride[0] * row, y += line, added += added == nullptr ? 0 : line)
+      for (i64 at = 0; at < c.out_cols; at += run_positions) {
+        if (c.out_cols - at < run_positions) at = c.out_cols - run_positions;  // repeats some of the run before
+        one(terms, source + at * c.stride[1] * block_channels, row, c.weight + weight, c.bias + bias,
+            added == nullptr ? nullptr : added + at * block_channels, y + at * block_channels);
+      }
   }
 
   void pool(const float* from, i64 rows, float* y) const {

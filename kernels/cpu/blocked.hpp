@@ -20,7 +20,7 @@ enum BlockedKind : int {
 
 struct Blocked {
   const float* x;
-  const float* added;  // to the result before the activation; null for nothing; y where out_cols is even
+  const float* added;  // to the result before the activation; null for nothing; y where out_cols is even and no runs
   float* y;
   // Weights: for every block of 16 channels of the result, term by term, 16 numbers. The bias has 16 a block.
   const float *weight, *bias;
@@ -39,6 +39,7 @@ struct Blocked {
   // What follows from it. A task is a band of rows of the results of one part: a group, or a block of channels.
   std::int64_t parts, inner, in_blocks, out_blocks;  // of a part: channels that are summed over, blocks
   std::int64_t unit;                                 // numbers from one column of x to the next
+  bool runs;                                         // depthwise, 3 x 3: neighbours share what they see
   bool narrow;                                       // positions fill vectors, not channels
   bool copies;                                       // what a band sees lies in scratch memory, with what is around x
   std::int64_t pitch, plane;                         // of what is read: columns of a row, numbers of a plane

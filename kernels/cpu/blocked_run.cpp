@@ -11,7 +11,7 @@ constexpr i64 block = 16;
 constexpr int float32_number = 11;  // NumPy's, of its type
 // Of what a band sees: half of a second-level cache; where every element is soon used up, of a first-level cache.
 constexpr i64 band_bytes = 256 << 10, short_band_bytes = 24 << 10;
-constexpr i64 parallel_from = 1 << 18;  // terms from which a second thread pays, of 16 each
+constexpr i64 parallel_from = 1 << 16;  // terms from which a second thread pays, of 16 each
 constexpr i64 slack = 128;              // tiles reach past the ends of lines
 
 i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
@@ -31,6 +31,8 @@ void plan(Blocked& c, bool adds) {
   c.out_blocks = dense ? ceil_div(c.outputs / c.groups, block) : 1;
   c.unit = c.planes ? 1 : block;
   c.narrow = dense && c.planes && !adds && c.groups == 1 && c.outputs <= 8 && c.stride[0] == 1 && c.stride[1] == 1;
+  c.runs = c.kind == blocked_depthwise && c.kernel[0] == 3 && c.kernel[1] == 3 && c.dilation[0] == 1 &&
+           c.dilation[1] == 1 && c.stride[1] <= 2 && c.out_cols >= 8;
   c.copies = c.narrow || c.before[0] > 0 || c.before[1] > 0 || reach(c, 0, c.out_rows) > c.rows ||
              reach(c, 1, c.out_cols) > c.cols;
   c.pitch = c.copies ? reach(c, 1, c.out_cols) : c.cols;

@@ -1,5 +1,10 @@
 #include "runtime.hpp"
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace fastnn_cpu {
 namespace {
 
@@ -16,8 +21,14 @@ bool v4() {
          __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 const Isa sets[] = {{"v2", v2()}, {"v3", v3()}, {"v4", v4()}};
+const bool dots[] = {false, __builtin_cpu_supports("avxvnni") != 0, __builtin_cpu_supports("avx512vnni") != 0};
 #elif defined(__aarch64__)
 const Isa sets[] = {{"neon", true}};
+#if defined(__linux__)
+const bool dots[] = {(getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0};
+#else
+const bool dots[] = {false};
+#endif
 #else
 #error "fastnn has kernels for x86-64 and aarch64"
 #endif
@@ -28,6 +39,7 @@ static_assert(count <= max_isas, "");
 
 int isa_count() noexcept { return count; }
 const Isa& isa_at(int index) noexcept { return sets[index]; }
+bool has_dot(int index) noexcept { return dots[index]; }
 
 int best_isa() noexcept {
   int found = -1;

@@ -20,6 +20,8 @@ struct Isa {
 // In rising order of preference.
 int isa_count() noexcept;
 const Isa& isa_at(int index) noexcept;
+// Does the CPU have the dot products of bytes that belong to it: AVX-VNNI to v3, AVX-512 VNNI to v4, NEON's sdot?
+bool has_dot(int index) noexcept;
 
 struct Runtime {
   const fastnn::PoolApi* pool;

@@ -38,6 +38,7 @@ cdef extern from "runtime.hpp" namespace "fastnn_cpu" nogil:
         bint runnable
     int isa_count() noexcept
     const Isa& isa_at(int) noexcept
+    bint has_dot(int) noexcept
     int best_isa() noexcept
 
 cdef extern from "dtypes.hpp" namespace "fastnn_cpu" nogil:

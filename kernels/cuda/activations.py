@@ -74,7 +74,7 @@ def backward(name: str, dy: Array, saved: Array, *params: Any, out: Array | None
 def _evaluate(kernel: str, op: Op, inputs: tuple[Array, ...], params: Sequence[Any], out: Array | None) -> Array:
     like = inputs[-1]
     result = cupy().empty_like(like) if out is None else out
-    if any([hasattr(param, "device") and not isinstance(param, np.ndarray | np.generic) for param in params]):
+    if any([_is_on_device(param) for param in params]):
         return _varying(kernel, op, inputs, params, result)
     numbers = [scalar(param, like.dtype) for param in params]
     try:
@@ -89,6 +89,10 @@ def _evaluate(kernel: str, op: Op, inputs: tuple[Array, ...], params: Sequence[A
         found = FAMILY.kernel(_expression(f"{kernel}_strided", op), like.dtype)
         launch(found, blocks_for(like.size), result, *inputs, places, *numbers)
     return result
+
+
+def _is_on_device(param: Any) -> bool:
+    return isinstance(param, cupy().ndarray)
 
 
 def _varying(kernel: str, op: Op, inputs: tuple[Array, ...], params: Sequence[Any], result: Array) -> Array:
@@ -107,7 +111,7 @@ def _varying(kernel: str, op: Op, inputs: tuple[Array, ...], params: Sequence[An
 def _values(op: Op, which: int, like: Array, param: Any) -> tuple[Any, Array]:
     """The argument `varying` for a parameter of `like`, and the array that it points into."""
     dtype, shape = compute_dtype(like.dtype), like.shape
-    array = cupy().asarray(param, dtype)
+    array = param.astype(dtype, copy=False) if _is_on_device(param) else cupy().full((), param, dtype)
     wanted = aligned_shape(shape, array.shape) if which == op.learned else array.shape
     split = split_shape(shape, wanted)
     if split is None:
@@ -120,7 +124,7 @@ def _parameter_gradient(op: Op, dy: Array, x: Array, param: Any) -> Array:
     """What each value of the learned parameter's contributes, summed up in double and rounded once."""
     module, dtype = cupy(), compute_dtype(x.dtype)
     dy, x = contiguous(dy), contiguous(x)
-    shape = np.shape(param) if not hasattr(param, "shape") else param.shape
+    shape = param.shape if _is_on_device(param) else ()
     aligned = aligned_shape(x.shape, shape)
     split = split_shape(x.shape, aligned)
     if split is None:  # sums over axes on both sides of others: element by element first

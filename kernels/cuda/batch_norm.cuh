@@ -115,11 +115,11 @@ __global__ void batch_given(const compute_t<T>* gamma, const compute_t<T>* beta,
   }
 }
 
-// The activation and dropout behind batch norm; `drops` says whether there is any.
+// The activation and dropout behind batch norm; `drops` says whether there may be any.
 template <class V, bool drops>
 struct batch_fusion {
   V p, q, scale;
-  draw dropout;
+  draw dropout;  // threshold 0 for none
 
   template <class A, int lanes>
   __device__ __forceinline__ void forward(V (&y)[lanes], i64 at) const {
@@ -137,6 +137,7 @@ struct batch_fusion {
   template <int lanes>
   __device__ __forceinline__ void drop(V (&y)[lanes], i64 at) const {
     if constexpr (drops) {
+      if (dropout.threshold == 0) return;
       bool kept[lanes];
       dropout.kept(static_cast<u64>(at), kept);
       FASTNN_UNROLL

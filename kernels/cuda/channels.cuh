@@ -121,23 +121,25 @@ __device__ __forceinline__ void each_share(const channel_shape& s, const Pass& p
 template <int k, int lanes>
 __device__ __forceinline__ void put_sums(const channel_shape& s, const channel_walk<lanes>& walk, const double (&sums)[k],
                                          double* partial) {
-  if (!s.columns()) {
+  if (lanes > 1 || !s.columns()) {
     for (int j = 0; j < k; ++j) {
       const double total = block_sum(sums[j]);
       if (threadIdx.x == 0) partial[(j * s.splits + walk.split) * s.sums() + walk.sum] = total;
     }
     return;
   }
-  __shared__ double part[32][32];
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-  for (int j = 0; j < k; ++j) {
-    __syncthreads();
-    part[warp][lane] = sums[j];
-    __syncthreads();
-    if (warp == 0 && walk.channel >= 0) {
-      double total = part[0][lane];
-      for (int w = 1; w < warps; ++w) total = total + part[w][lane];
-      partial[(j * s.splits + walk.split) * s.sums() + walk.sum] = total;
+  if constexpr (lanes == 1) {
+    __shared__ double part[32][32];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    for (int j = 0; j < k; ++j) {
+      __syncthreads();
+      part[warp][lane] = sums[j];
+      __syncthreads();
+      if (warp == 0 && walk.channel >= 0) {
+        double total = part[0][lane];
+        for (int w = 1; w < warps; ++w) total = total + part[w][lane];
+        partial[(j * s.splits + walk.split) * s.sums() + walk.sum] = total;
+      }
     }
   }
 }

@@ -7,7 +7,7 @@ from typing import Any
 from fastnn.fusion import Fused
 from fastnn.kernels.cuda import channels
 from fastnn.kernels.cuda.compiler import Family, compute_dtype, cupy, launch, launch_elements, launch_rows
-from fastnn.kernels.cuda.fused import NONE, cxx, expressions, numbers
+from fastnn.kernels.cuda.fused import LAYERS, NONE, cxx, numbers
 from fastnn.kernels.cuda.gemm import multiply
 
 Array = Any
@@ -15,7 +15,6 @@ Array = Any
 FAMILY = Family(
     "linear", f"finish_rows<{{T}}, {NONE}>", "store_product<{T}>", "bias_sums<{T}>", "bias_totals<{V}>"
 )
-FUSED = Family("linear", *expressions("finish_rows<{T}, {A}>", "slopes<{T}, {A}>"), separately=True)
 
 
 def forward(x: Array, weight: Array, bias: Array | None, activation: Fused | None, y: Array, z: Array | None) -> None:
@@ -27,8 +26,8 @@ def forward(x: Array, weight: Array, bias: Array | None, activation: Fused | Non
     multiply(x, weight.T, product)
     if bias is None and activation is None and z is None and product is y:
         return
-    family, name = (FAMILY, None) if activation is None else (FUSED, activation.name)
-    kernel = family.kernel(f"finish_rows<{{T}}, {cxx(name)}>", y.dtype)
+    family = FAMILY if activation is None else LAYERS
+    kernel = family.kernel(f"finish_rows<{{T}}, {cxx(activation)}>", y.dtype)
     shape = (y.size, y.shape[1])
     launch_elements(kernel, y.size, wide.itemsize, product, bias, y, z, *shape, *numbers(activation, y.dtype))
 
@@ -49,7 +48,7 @@ def backward(
     if activation is not None:
         incoming, dtype = dy, dy.dtype
         dy = cupy().empty(dy.shape, compute_dtype(dtype)) if dz is None else dz
-        kernel = FUSED.kernel(f"slopes<{{T}}, {cxx(activation.name)}>", dtype)
+        kernel = LAYERS.kernel(f"slopes<{{T}}, {cxx(activation)}>", dtype)
         launch_elements(kernel, dy.size, dy.itemsize, incoming, saved, dy, dy.size, *numbers(activation, dtype))
     if dx is not None:
         _store(dy, weight, dx, False)

@@ -31,12 +31,7 @@ FAMILY = Family(
     "row_parameter_sums<{T}>",
     "row_parameter_gradients<{T}>",
 )
-FUSED = Family(
-    "normalization",
-    *expressions(*(kernel + drops for kernel in _FUSING for drops in ("false>", "true>"))),
-    *(kernel.replace("{A}", NONE) + "true>" for kernel in _FUSING),
-    separately=True,
-)
+FUSED = Family("fused_normalization", *expressions(*(kernel + "true>" for kernel in _FUSING)), separately=True)
 _CONSTANTS = 7  # of each channel, as in batch_norm.cuh
 
 
@@ -108,7 +103,9 @@ def batch_norm_backward(
     launch(kernel, tasks(channels, inner, splits), dy, x, constants, mean, partial, *shape, *fusion)
     kernel = FAMILY.kernel("batch_gradient_constants<{T}>", x.dtype)
     sums = (dgamma, dbeta)
-    launch_rows(kernel, channels, partial, gamma, inv_std, *sums, constants, *shape, int(accumulate), threads=_FEW_THREADS)
+    launch_rows(
+        kernel, channels, partial, gamma, inv_std, *sums, constants, *shape, int(accumulate), threads=_FEW_THREADS
+    )
     splits = shares(outer, channels, inner, 4096)
     kernel = _fusing("batch_gradient<{T}, {A}, ", activation, dropout, x.dtype)
     shape = (outer, channels, inner, splits)
@@ -169,9 +166,7 @@ def row_norm_backward(
     )
     kernel = FAMILY.kernel("row_parameter_gradients<{T}>", x.dtype)
     shape = (samples, columns, inner, splits)
-    launch_rows(
-        kernel, columns, partial, dgamma, dbeta, *shape, int(accumulate), threads=_FEW_THREADS
-    )
+    launch_rows(kernel, columns, partial, dgamma, dbeta, *shape, int(accumulate), threads=_FEW_THREADS)
     if in_place:
         rows_to(dx)
 
@@ -221,10 +216,10 @@ def _apply(x: Array, y: Array, constants: Array, activation: Fused | None, dropo
 
 
 def _fusing(kernel: str, activation: Fused | None, dropout: Dropout, dtype: Any) -> Any:
-    """The kernel with this activation, with or without dropout."""
-    name = kernel.replace("{A}", cxx(None if activation is None else activation.name))
-    plain = activation is None and dropout is None
-    return (FAMILY if plain else FUSED).kernel(name + ("false>" if dropout is None else "true>"), dtype)
+    """The kernel with this activation and perhaps dropout."""
+    if activation is None and dropout is None:
+        return FAMILY.kernel(kernel.replace("{A}", NONE) + "false>", dtype)
+    return FUSED.kernel(kernel.replace("{A}", cxx(activation)) + "true>", dtype)
 
 
 def _fusion(x: Array, activation: Fused | None, dropout: Dropout) -> tuple[Any, ...]:

@@ -80,7 +80,10 @@ def adam(
 ) -> None:
     """One step of Adam, of AdamW where decoupled, with amsgrad unless max_exp_avg_sq is None."""
     corrections = (1 - math.pow(beta1, step), math.sqrt(1 - math.pow(beta2, step)))
-    numbers, flags = (lr, beta1, beta2, eps, weight_decay, *corrections), (decoupled, max_exp_avg_sq is not None, maximize)
+    numbers, flags = (
+        (lr, beta1, beta2, eps, weight_decay, *corrections),
+        (decoupled, max_exp_avg_sq is not None, maximize),
+    )
     _step("adam_step<{T}>", param, grad, (exp_avg, exp_avg_sq, max_exp_avg_sq), numbers, flags)
 
 

@@ -131,6 +131,40 @@ void blocked_tile(const BlockedTerms& s, const BlockedPair* pair, const float* w
       }
 }
 
+// Depthwise convolutions of 3 x 3: neighbours in a row, which share what they see, so that a load serves three of them.
+#if defined(FASTNN_ISA_v4) || defined(FASTNN_ISA_neon)
+constexpr int run_positions = 8;
+#else
+constexpr int run_positions = 4;
+#endif
+template <class V, int stride>
+void depthwise_run(const BlockedTerms& s, const float* x, long long row, const float* w, const float* bias,
+                   const float* added, float* y) {
+  for (int part = 0; part < block_channels; part += lanes<V>) {
+    V sum[run_positions];
+#pragma GCC unroll 16
+    for (int p = 0; p < run_positions; ++p) sum[p] = load<V>(bias + part);
+#pragma GCC unroll 16
+    for (int i = 0; i < 3; ++i)
+#pragma GCC unroll 32
+      for (int j = 0; j < (run_positions - 1) * stride + 3; ++j) {
+        const V v = load<V>(x + i * row + j * block_channels + part);
+#pragma GCC unroll 16
+        for (int k = 0; k < 3; ++k)
+          if (j >= k && (j - k) % stride == 0 && (j - k) / stride < run_positions) {
+            V& a = sum[(j - k) / stride];
+            a = fmadd(load<V>(w + (3 * i + k) * block_channels + part), v, a);
+          }
+      }
+#pragma GCC unroll 16
+    for (int p = 0; p < run_positions; ++p) {
+      V v = sum[p];
+      if (added != nullptr) v = v + load<V>(added + p * block_channels + part);
+      store(y + p * block_channels + part, vmin(V(s.high), vmax(V(s.low), v)));
+    }
+  }
+}
+
 // The first `rows` results at `columns` vectors of neighbouring positions, for a source in planes; y holds planes too.
 constexpr int narrow_columns(int rows) {
 #if defined(FASTNN_ISA_v4) || defined(FASTNN_ISA_neon)

@@ -1,4 +1,4 @@
-"""Quantized arithmetic under Numba: the compiled kernels, whose integers leave a second writing nothing to differ in."""
+"""Quantized arithmetic under Numba: the compiled kernels. Integers leave a second writing nothing to differ in."""
 
 from __future__ import annotations
 

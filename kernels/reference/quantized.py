@@ -1,7 +1,7 @@
 """Quantized (uint8 and int8) arithmetic in NumPy: what every instruction set computes to the last bit.
 
-A uint8 array stands for the numbers scale (q - zero). Every result is an exact int32 sum `acc`, which one function makes
-a uint8 of, in float32:
+A uint8 array stands for the numbers scale (q - zero). Every result is an exact int32 sum `acc`, which one function
+makes a uint8 of, in float32:
 
     q = zero + round(clip(float32(acc) * multiplier, low - zero, high - zero))
 
@@ -68,12 +68,11 @@ def matmul(
 
 
 def _write(acc: Array, multiplier: Array | None, y: Array, zero: int, low: int, high: int) -> None:
-    if y.dtype == np.int32:
+    if multiplier is None:
         y[...] = acc
     elif y.dtype == np.float32:
         y[...] = acc.astype(np.float32) * multiplier
     else:
-        assert multiplier is not None
         y[...] = requantized(acc, multiplier, zero, low, high)
 
 
@@ -191,7 +190,8 @@ def window(x: Array, y: Array, top: int, left: int, stride: int, fill: int) -> N
 
 def quantize(x: Array, y: Array, multiplier: float, zero: int) -> None:
     """float32 (B, C, S) to uint8 (B, S, C): zero + round(clip(x * multiplier, ...)), as above; NaN becomes 0."""
-    product = x.transpose(0, 2, 1) * np.float32(multiplier)
+    with np.errstate(over="ignore"):
+        product = x.transpose(0, 2, 1) * np.float32(multiplier)
     product = np.where(product > -zero, product, np.float32(-zero))  # NaN too
     y[...] = (np.rint(np.minimum(product, np.float32(255 - zero))).astype(np.int32) + zero).astype(np.uint8)
 
@@ -235,8 +235,8 @@ def finish_rows(
 ) -> None:
     """The float32 results of products with rows of their own scales: acc int32 (R, N), y float32 (R, N).
 
-    y = clip(float32(acc - zero[r] sums[n]) * (scale[r] * weight_scale[n]) + bias[n], low, high), every operation rounded
-    to float32; sums: int32 (N,), of the weights.
+    y = clip(float32(acc - zero[r] sums[n]) * (scale[r] * weight_scale[n]) + bias[n], low, high), every operation
+    rounded to float32; sums: int32 (N,), of the weights.
     """
     exact = (acc.astype(np.int64) - zero[:, None].astype(np.int64) * sums).astype(np.float32)
     with np.errstate(all="ignore"):

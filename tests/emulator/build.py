@@ -69,12 +69,15 @@ def find(code: str, options: Sequence[str], name: str) -> object:
     return None
 
 
-def library(code: str, options: Sequence[str], names: Sequence[str]) -> Library:
-    """Compile the source for these names, unless a folder of temporary files holds the result of the same before."""
+def library(code: str, options: Sequence[str], names: Sequence[str], *more: str) -> Library:
+    """Compile the source for these names, unless a folder of temporary files holds the result of the same before.
+
+    `more` are options of the compiler: "-O0" where few elements go through many kernels.
+    """
     folders = includes(options)
     lines = [f"EMULATOR_KERNEL({i}, {name})" for i, name in enumerate(names)]
     text = "\n".join(['#include "emulator.hpp"', code, *lines, ""])
-    compiler, flags = os.environ.get("CXX", "g++"), (*FLAGS, *_fma(), f"-I{HERE}", *folders)
+    compiler, flags = os.environ.get("CXX", "g++"), (*FLAGS, *_fma(), *more, f"-I{HERE}", *folders)
     digest = hashlib.sha256("\0".join([text, compiler, *flags, _contents(folders)]).encode()).hexdigest()[:32]
     target = _folder() / f"{digest}.so"
     if not target.exists():

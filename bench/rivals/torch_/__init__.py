@@ -12,8 +12,13 @@ from typing import Any
 import numpy as np
 
 from ...problems.base import Array, dtype_of
-from ..base import Rival, gather
+from ..base import Factory, Rival, gather
 from .library import torch
+
+
+def factories() -> dict[str, Factory]:
+    """By public function of fastnn."""
+    return gather(__name__)
 
 
 class Torch(Rival):
@@ -23,7 +28,7 @@ class Torch(Rival):
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
-        self.factories = gather(__name__)
+        self.factories = factories()
         torch.set_num_threads(threads)
 
     def version(self) -> str:

@@ -12,8 +12,18 @@ from typing import Any
 import numpy as np
 
 from fastnn.arguments import parameter_dtype
-from fastnn.infer.graph import Array, Step
-from fastnn.infer.steps import along, blocked, convolution, elementwise, linear, normalization, pooling
+from fastnn.infer.graph import Step
+from fastnn.infer.steps import (
+    along,
+    arrays,
+    blocked,
+    convolution,
+    elementwise,
+    linear,
+    normalization,
+    pooling,
+    quantized,
+)
 from fastnn.infer.steps.kind import Call, Constants, Function, Kind, Room, Site
 
 KINDS: dict[str, Kind] = {
@@ -23,6 +33,8 @@ KINDS: dict[str, Kind] = {
     **normalization.KINDS,
     **elementwise.KINDS,
     **along.KINDS,
+    **arrays.KINDS,
+    **quantized.KINDS,
 }
 """Those of graphs and files."""
 PLANNED: dict[str, Kind] = {**KINDS, **blocked.KINDS}
@@ -51,10 +63,10 @@ def overwrites(step: Step) -> tuple[int, ...]:
     return step.inputs if PLANNED[step.op].in_place else ()
 
 
-def bound(site: Site, rooms: list[Array]) -> Call:
-    """A kernel and its arguments. `rooms` are the scratch arrays."""
+def bound(site: Site) -> Call:
+    """A kernel and its arguments."""
     kind = PLANNED[site.step.op]
     if kind.kernel is not None:
         return kind.kernel(site)
     xs = [site.x(number) for number in range(len(site.step.inputs))]
-    return kind.function(site.step, site.constants), [*xs, site.y(), *rooms]
+    return kind.function(site.step, site.constants), [*xs, site.y(), *site.rooms]

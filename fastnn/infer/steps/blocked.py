@@ -10,6 +10,7 @@ blocked_avg_pool: counts, the divisor's factors by row and by column.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,12 @@ from fastnn.fusion import fused
 from fastnn.infer.graph import Array, Shape, Step
 from fastnn.infer.memory import aligned
 from fastnn.infer.steps.kind import Call, Constants, Function, Kind, Site
-from fastnn.kernels.cpu import blocked as native
+from fastnn.kernels.blocks import CHANNELS, pack, pack_channels
+from fastnn.kernels.blocks import step as native_step
 from fastnn.pooled import window_options
 from fastnn.windows import Axis, counts, three, windows
 
-CHANNELS = 16
+F32 = np.float32
 _FEWEST = 4  # results of a group: with fewer, most of a block would be computed in vain
 
 
@@ -40,19 +42,20 @@ def shape_of(image: Shape) -> Shape:
 
 def takes(step: Step, c: Constants) -> bool:
     """Has this convolution a blocked form? Not if its groups end within blocks, unless each is one channel."""
-    outputs, inner = c["weight"].shape[:2]
+    outputs, inner = map(int, c["weight"].shape[:2])
     groups = outputs if inner == 0 else step.inputs_as[0][0] // inner
     if groups == 1:
-        return bool(outputs >= _FEWEST)
-    return inner == 1 and groups == outputs or (inner % CHANNELS == 0 and outputs // groups % CHANNELS == 0)
+        return outputs >= _FEWEST
+    return (inner == 1 and groups == outputs) or (inner % CHANNELS == 0 and outputs // groups % CHANNELS == 0)
 
 
 def convolution_options(step: Step, c: Constants) -> dict[str, Any]:
     """Of a step "conv"."""
     weight, given = c["weight"], step.options
     axes = weight.ndim - 2
-    names = "stride", "padding", "dilation", "groups"
-    found = geometry(f"conv{axes}d", (1, *step.inputs_as[0]), weight.shape, *(given[name] for name in names), axes)
+    title, shape = f"conv{axes}d", (1, *step.inputs_as[0])
+    stride, padding, dilation, groups = (given[name] for name in ("stride", "padding", "dilation", "groups"))
+    found = geometry(title, shape, weight.shape, stride, padding, dilation, groups, axes)
     x, w, y, (stride, before, dilation, groups) = found
     depthwise = groups > 1 and w[0] == groups and w[1] == 1
     return {
@@ -111,55 +114,53 @@ def _factors(axes: tuple[Axis, ...], include: bool) -> tuple[tuple[int, ...], ..
 
 
 def _convolution(site: Site) -> Call:
-    step, c, options = site.step, site.constants, site.step.options
-    groups = options["groups"]
+    step, options = site.step, site.step.options
+    groups, kernel, adds = options["groups"], options["kernel"], len(step.inputs) > 1
 
-    def weight(array: Array) -> Array:
-        outputs, inner = array.shape[:2]
-        return native.pack(array.reshape(outputs, inner, *options["kernel"]), groups)
+    def weights(array: Array) -> Array:
+        return pack(array.reshape(*array.shape[:2], *kernel), groups)
 
-    def bias(array: Array) -> Array:
-        return native.pack_channels(array, groups)
+    def channels(array: Array) -> Array:
+        return pack_channels(array, groups)
 
-    packed = [_packed(site, "weight", weight)]
-    if "bias" in c:
-        packed.append(_packed(site, "bias", bias))
-    else:
-        packed.append(np.zeros(-(-options["y"][0] // CHANNELS) * CHANNELS, np.float32))
-    then = fused("conv", step.activation, site.dtype)
-    kind = "depthwise" if options["depthwise"] else "conv"
-    adds = len(step.inputs) > 1
-    made = _step(site, kind, groups, options["planes"], "sums" in options, adds, *packed, activation=then)
-    return made, [*(site.x(number) for number in range(len(step.inputs))), site.y()]
+    made = _made(
+        site,
+        "depthwise" if options["depthwise"] else "conv",
+        groups=groups,
+        planes=options["planes"],
+        pool="sums" in options,
+        adds=adds,
+        weight=_packed(site, "weight", weights),
+        bias=_packed(site, "bias", channels) if "bias" in step.constants else channels(np.zeros(options["y"][0], F32)),
+        activation=fused("conv", step.activation, site.dtype),
+    )
+    return made, [*(site.x(number) for number in range(1 + adds)), site.y()]
 
 
-def _packed(site: Site, role: str, pack: Any) -> Array:
+def _packed(site: Site, role: str, order: Callable[[Array], Array]) -> Array:
     """A constant in the order in which the kernels read it: kept with the session, from the beginning of a line."""
     name = f"{site.step.constants[role]} in blocks"
     if name not in site.packed:
-        site.packed[name] = aligned(pack(site.constants[role]))
+        site.packed[name] = aligned(order(site.constants[role]))
     return site.packed[name]
 
 
 def _pool(site: Site) -> Call:
-    options = site.step.options
-    factors = None, None
-    if "counts" in options:
-        rows, cols = (np.array(each, np.float64) for each in options["counts"])
-        factors = rows, cols
-    made = _step(site, site.step.op.removeprefix("blocked_"), counts=factors)
+    factors = [np.array(each, np.float64) for each in site.step.options.get("counts", ())]
+    made = _made(site, site.step.op.removeprefix("blocked_"), counts=tuple(factors) or (None, None))
     return made, [site.x(), site.y()]
 
 
-def _step(site: Site, kind: str, *more: Any, **named: Any) -> native.Step:
-    options, names = site.step.options, ("kernel", "stride", "before", "dilation")
+def _made(site: Site, kind: str, **more: Any) -> Any:
+    options = site.step.options
     shapes = ((site.batch, *options[name]) for name in ("x", "sums" if "sums" in options else "y"))
-    return native.Step(kind, *shapes, *(options[name] for name in names), *more, **named)
+    return native_step(kind, *shapes, *(options[name] for name in ("kernel", "stride", "before", "dilation")), **more)
 
 
 def _turn(site: Site) -> Call:
     shape = site.batch, *site.step.options["x"]
-    return native.Step(site.step.op, shape, shape), [site.x(), site.y()]
+    made: Any = native_step(site.step.op, shape, shape)
+    return made, [site.x(), site.y()]
 
 
 def _none(step: Step, c: Constants) -> Function:
@@ -168,7 +169,8 @@ def _none(step: Step, c: Constants) -> Function:
 
 def overwrites(step: Step) -> tuple[int, ...]:
     """What is added may give its place to the result where no position is computed twice (blocked.hpp)."""
-    if len(step.inputs) < 2 or step.inputs[0] == step.inputs[1] or step.options["y"][2] % 2:
+    options = step.options
+    if len(step.inputs) < 2 or step.inputs[0] == step.inputs[1] or options["y"][2] % 2 or options["depthwise"]:
         return ()
     return step.inputs[1:]
 

@@ -34,6 +34,7 @@ class Site(NamedTuple):
     batch: int
     at: At
     packed: Constants  # of the session: weights in another order than their own, under their names
+    rooms: list[Array]  # the scratch arrays
 
     def x(self, number: int = 0, shape: Shape | None = None) -> Any:
         """An input, in the shape in which the step sees it or in another, which includes the batch."""

@@ -127,14 +127,15 @@ def arange(*args: Any, dtype: Any = None) -> ndarray:
 
 
 def _like(a: ndarray, dtype: Any, order: str, shape: Any) -> ndarray:
-    return wrap(np.empty_like(a.values, dtype, order, shape=shape))  # type: ignore[no-any-return]
+    pattern = np.empty_like(a.values, dtype, order, shape=shape)  # for its strides; never touched
+    made = ndarray(pattern.shape, pattern.dtype)
+    made.values = np.lib.stride_tricks.as_strided(made.values, pattern.shape, pattern.strides)
+    return made
 
 
 def empty_like(a: Any, dtype: Any = None, order: str = "K", subok: Any = None, shape: Any = None) -> ndarray:
     """New memory in the layout of another array."""
-    made = _like(a, dtype, order, shape)
-    made.owner.raw[made.owner.start :] = 0xFF
-    return made
+    return _like(a, dtype, order, shape)
 
 
 def zeros_like(a: Any, dtype: Any = None, order: str = "K", subok: Any = None, shape: Any = None) -> ndarray:

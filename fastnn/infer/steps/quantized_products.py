@@ -1,0 +1,233 @@
+"""Quantized linear layers and convolutions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastnn.dispatch import implementation
+from fastnn.functions.convolution import geometry
+from fastnn.infer.graph import Array, Shape, Step
+from fastnn.infer.steps.kind import Call, Constants, Room
+from fastnn.infer.steps.quantized_kind import (
+    F32,
+    I32,
+    MOST,
+    U8,
+    Place,
+    byte,
+    check_sums,
+    constant,
+    finish,
+    kind,
+    multiplier,
+    result,
+    sums_fit,
+    three_bytes,
+)
+from fastnn.kernels import int8_weights
+
+
+def _pack(place: Place, weight: Array, segments: int, groups: int = 1) -> list[Array]:
+    """The weights of each group, packed, kept under their name."""
+    name = place.step.constants["weight"]
+    found = []
+    for group, part in enumerate(np.split(weight.reshape(len(weight), segments, -1), groups)):
+        key = f"{name}/{group}"
+        if key not in place.packed:
+            place.packed[key] = int8_weights.pack(part)
+        found.append(place.packed[key])
+    return found
+
+
+def _check_linear(step: Step, c: Constants) -> None:
+    check_sums(step, c)
+    weight = c["weight"]
+    if weight.ndim != 2 or step.inputs_as[0][-1:] != weight.shape[1:]:
+        raise ValueError(f"{step.op}: weight has shape {weight.shape}; x has shape {('N', *step.inputs_as[0])}")
+    finish(step)
+    multiplier(step, c, len(weight))
+    result(step, (*step.inputs_as[0][:-1], len(weight)), step.dtype and "uint8")
+
+
+def _linear(place: Place) -> Call:
+    step, c = place.step, place.constants
+    outputs, inputs = c["weight"].shape
+    rows = place.batch * math.prod(step.shape[:-1])
+    (weight,) = _pack(place, c["weight"], 1)
+    return implementation("quantized").matmul, [
+        place.x(0, (rows, inputs)), None, np.zeros(1, np.int32), weight, c["bias"], c["multiplier"],
+        place.y((rows, 1, outputs)), 0, *three_bytes(step),
+    ]  # fmt: skip
+
+
+class _Sliding:
+    """The geometry of a convolution: x (H, W, C), weight (O, kH, kW, C / groups)."""
+
+    def __init__(self, step: Step) -> None:
+        shape, given, axes = step.inputs_as[0], step.options, len(step.inputs_as[0]) - 1
+        if axes not in (1, 2):
+            raise ValueError(f"{step.op}: x has shape {('N', *shape)}; expected (N, H, W, C) or (N, L, C)")
+        first = given["outputs"], shape[-1] // given["groups"], *given["kernel_size"]
+        x, weight, y, options = geometry(
+            step.op, (1, shape[-1], *shape[:-1]), first, given["stride"], given["padding"], given["dilation"],
+            given["groups"], axes,
+        )  # fmt: skip
+        self.stride, self.before, self.dilation, self.groups = options
+        self.outputs, self.inner, *self.kernel = weight
+        self.channels, *self.size = x[1:]
+        self.rows, self.columns = y[2:]
+        self.shape: Shape = (*(y[2:] if axes == 2 else y[3:]), self.outputs)
+        spans = [
+            (o - 1) * s + (k - 1) * d + 1
+            for o, s, k, d in zip(y[2:], self.stride, self.kernel, self.dilation, strict=True)
+        ]
+        self.padded = [max(n + b, span) for n, b, span in zip(self.size, self.before, spans, strict=True)]
+        self.depthwise = self.groups == self.channels == self.outputs > 1
+
+    @property
+    def pads(self) -> bool:
+        """Does it need a copy of the image with a margin?"""
+        return not self.depthwise and self.padded != self.size
+
+
+def _check_conv(step: Step, c: Constants) -> None:
+    check_sums(step, c)
+    at = _Sliding(step)
+    if c["weight"].shape != (want := (at.outputs, *at.kernel[3 - len(step.inputs_as[0]) :], at.inner)):
+        raise ValueError(f"{step.op}: weight has shape {c['weight'].shape}; expected {want}")
+    byte(step, "x_zero")
+    finish(step)
+    multiplier(step, c, at.outputs)
+    if math.prod(at.padded) * at.channels > MOST:
+        raise ValueError(f"{step.op}: the padded image is {at.padded}; expected at most {MOST} elements")
+    result(step, at.shape)
+
+
+def _conv_rooms(step: Step, wide: Any) -> list[Room]:
+    """The padded image."""
+    at = _Sliding(step)
+    return [((*at.padded, at.channels), U8)] if at.pads else []
+
+
+def _conv(place: Place) -> Call:
+    step, c = place.step, place.constants
+    at, kernels = _Sliding(step), implementation("quantized")
+    x = place.x(0, (place.batch, *at.size, at.channels))
+    zero, finish = step.options["x_zero"], three_bytes(step)
+    if at.depthwise:
+        y, key = place.y((place.batch, at.rows, at.columns, at.outputs)), step.constants["weight"]
+        if key not in place.packed:
+            place.packed[key] = np.ascontiguousarray(np.moveaxis(c["weight"].reshape(at.outputs, *at.kernel), 0, -1))
+        arrays = [x, place.packed[key], c["bias"], c["multiplier"], y]
+        return kernels.depthwise, [*arrays, at.stride, at.before, at.dilation, zero, *finish]
+    width = at.padded[1] if at.pads else at.size[1]
+    i, j = np.arange(at.rows) * at.stride[0] * width, np.arange(at.columns) * at.stride[1]
+    starts = ((i[:, None] + j).reshape(-1) * at.channels).astype(np.int32)
+    taps = np.arange(at.kernel[0])[:, None] * at.dilation[0] * width * at.channels
+    whole = at.dilation[1] == 1 and at.groups == 1  # the pixels of a row of the kernel are neighbours
+    if not whole:
+        taps = taps + np.arange(at.kernel[1]) * at.dilation[1] * at.channels
+    segments = taps.reshape(-1)
+    weights = _pack(place, c["weight"], segments.size, at.groups)
+    each, y = at.outputs // at.groups, place.y((place.batch, at.rows * at.columns, at.outputs))
+    size = math.prod(at.padded if at.pads else at.size) * at.channels
+    products = [
+        (
+            starts, (segments + group * at.inner).astype(np.int32), weight,
+            *(np.ascontiguousarray(c[role][group * each : (group + 1) * each]) for role in ("bias", "multiplier")),
+            group * each,
+        )
+        for group, weight in enumerate(weights)
+    ]  # fmt: skip
+    if len(products) == 1 and not at.pads:
+        *arrays, column = products[0]
+        return kernels.matmul, [place.x(0, (place.batch, size)), *arrays, y, column, *finish]
+    if not at.pads:
+        return _product, [kernels.matmul, products, place.x(0, (place.batch, size)), y, finish]
+    room = place.rooms[0]
+    return _padded_product, [
+        kernels,
+        (*at.before, 1, zero),
+        products,
+        x,
+        room,
+        room.reshape(place.batch, size),
+        y,
+        finish,
+    ]
+
+
+def _product(matmul: Any, products: Any, x: Array, y: Array, finish: tuple[int, int, int]) -> None:
+    for *arrays, column in products:
+        matmul(x, *arrays, y, column, *finish)
+
+
+def _padded_product(
+    kernels: Any, window: Any, products: Any, x: Array, room: Array, rows: Array, y: Array, finish: Any
+) -> None:
+    kernels.window(x, room, *window)
+    for *arrays, column in products:
+        kernels.matmul(rows, *arrays, y, column, *finish)
+
+
+def _check_dynamic(step: Step, c: Constants) -> None:
+    weight = c["weight"]
+    if weight.dtype != np.int8 or weight.ndim != 2 or step.inputs_as[0][-1:] != weight.shape[1:]:
+        raise ValueError(
+            f"{step.op}: weight is {weight.dtype} of shape {weight.shape}; x has shape {step.inputs_as[0]}"
+        )
+    for role in ("scale", "bias"):
+        if not np.isfinite(constant(step, c, role, F32, (len(weight),))).all():
+            raise ValueError(f"{step.op}: {role} is not finite")
+    if not sums_fit(weight, np.zeros(len(weight), np.int64)):
+        raise ValueError(f"{step.op}: {weight.shape[1]} products with bytes may leave int32")
+    low, high = step.options["low"], step.options["high"]
+    if not all(each is None or type(each) is float for each in (low, high)):
+        raise ValueError(f"{step.op}: low and high are {low!r} and {high!r}; expected floats, or None")
+    result(step, (*step.inputs_as[0][:-1], len(weight)), None)
+
+
+def _dynamic_rooms(step: Step, wide: Any) -> list[Room]:
+    rows = step.shape[:-1]
+    return [(step.inputs_as[0], U8), (step.shape, I32), (rows, F32), (rows, I32)]
+
+
+def _dynamic(place: Place) -> Call:
+    step, c = place.step, place.constants
+    outputs, inputs = c["weight"].shape
+    rows = place.batch * math.prod(step.shape[:-1])
+    (weight,) = _pack(place, c["weight"], 1)
+    sums = c["weight"].astype(np.int32).sum(1, dtype=np.int32)
+    shapes = (rows, inputs), (rows, 1, outputs), (rows,), (rows,)
+    rooms = [room.reshape(shape) for room, shape in zip(place.rooms, shapes, strict=True)]
+    none = np.zeros(outputs, np.int32), np.zeros(1, np.int32)
+    bounds = [
+        end if given is None else given
+        for given, end in ((step.options["low"], -math.inf), (step.options["high"], math.inf))
+    ]
+    fixed = weight, *none, sums, c["scale"], c["bias"], *bounds
+    return _dynamic_product, [
+        implementation("quantized"),
+        place.x(0, (rows, inputs)),
+        place.y((rows, outputs)),
+        rooms,
+        fixed,
+    ]
+
+
+def _dynamic_product(kernels: Any, x: Array, y: Array, rooms: list[Array], fixed: tuple[Any, ...]) -> None:
+    q, acc, scale, zero = rooms
+    weight, bias, segments, sums, weight_scale, *rest = fixed
+    kernels.quantize_rows(x, q, scale, zero)
+    kernels.matmul(q, None, segments, weight, bias, None, acc, 0, 0, 0, 0)
+    kernels.finish_rows(acc[:, 0], scale, zero, sums, weight_scale, rest[0], y, *rest[1:])
+
+
+KINDS = {
+    "quantized_linear": kind(_check_linear, _linear),
+    "dynamic_linear": kind(_check_dynamic, _dynamic, _dynamic_rooms),
+    "quantized_conv": kind(_check_conv, _conv, _conv_rooms),
+}

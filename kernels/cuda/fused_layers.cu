@@ -1,0 +1,2 @@
+// What follows the products of linear layers and convolutions, one instance for every activation.
+#include "finish.cuh"
