@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from test_infer_session import LAYERS, batch, lively
+from test_quantize import LAYERS as QUANTIZED
+from test_quantize import data
 
 import fastnn as fnn
 from fastnn import cli, nn
@@ -128,6 +130,15 @@ def test_every_kind_of_step(tmp_path: Path) -> None:
     double = nn.Sequential(nn.MaxPool2d(2), nn.AvgPool2d(2), nn.InstanceNorm2d(4), nn.Softmax(1), nn.LogSoftmax())
     sessions.append(fnn.compile(double, (4, 9, 8), dtype=np.float64))
     sessions.append(fnn.compile(lively(fnn.models.create("lenet5", activation="gelu", dtype=np.float64)), (1, 28, 28)))
+    check_all(sessions, tmp_path)
+
+
+@needs_c
+def test_quantized_sessions(tmp_path: Path) -> None:
+    sessions = [fnn.quantize(lively(make()), data(shape, 64)) for make, shape, _ in QUANTIZED]
+    sessions.append(fnn.quantize(lively(fnn.models.create("mlp", hidden=(16,))), input_shape=(1, 28, 28)))
+    sessions.append(fnn.quantize(lively(fnn.models.create("resnet8", shortcut="identity")), data((3, 32, 32), 4)))
+    sessions.append(fnn.quantize(lively(fnn.models.create("mobilenet", width=4)), data((3, 32, 32), 4)))
     check_all(sessions, tmp_path)
 
 

@@ -63,7 +63,7 @@ def _linear(place: Place) -> Call:
     ]  # fmt: skip
 
 
-class _Sliding:
+class Sliding:
     """The geometry of a convolution: x (H, W, C), weight (O, kH, kW, C / groups)."""
 
     def __init__(self, step: Step) -> None:
@@ -95,7 +95,7 @@ class _Sliding:
 
 def _check_conv(step: Step, c: Constants) -> None:
     check_sums(step, c)
-    at = _Sliding(step)
+    at = Sliding(step)
     if c["weight"].shape != (want := (at.outputs, *at.kernel[3 - len(step.inputs_as[0]) :], at.inner)):
         raise ValueError(f"{step.op}: weight has shape {c['weight'].shape}; expected {want}")
     byte(step, "x_zero")
@@ -108,13 +108,13 @@ def _check_conv(step: Step, c: Constants) -> None:
 
 def _conv_rooms(step: Step, wide: Any) -> list[Room]:
     """The padded image."""
-    at = _Sliding(step)
+    at = Sliding(step)
     return [((*at.padded, at.channels), U8)] if at.pads else []
 
 
 def _conv(place: Place) -> Call:
     step, c = place.step, place.constants
-    at, kernels = _Sliding(step), implementation("quantized")
+    at, kernels = Sliding(step), implementation("quantized")
     x = place.x(0, (place.batch, *at.size, at.channels))
     zero, finish = step.options["x_zero"], three_bytes(step)
     if at.depthwise:
