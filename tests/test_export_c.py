@@ -21,7 +21,7 @@ import fastnn as fnn
 from fastnn import cli, nn
 from fastnn.infer.c import exporting, formulas
 from fastnn.infer.c.library import ordered
-from fastnn.infer.c.steps import STEPS
+from fastnn.infer.c.steps import LAST_BITS, STEPS
 from fastnn.infer.steps import KINDS, arrays
 from fastnn.kernels.cpu import runtime
 from fastnn.table import OPS
@@ -143,6 +143,22 @@ def test_quantized_sessions(tmp_path: Path) -> None:
     check_all(sessions, tmp_path)
 
 
+@needs_c
+def test_graphs_of_onnx(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    from test_infer_onnx import GRAPHS, file_of
+
+    sessions = []
+    for nodes, constants, shape, steps in GRAPHS.values():
+        session = fnn.compile(fnn.onnx.load(file_of(nodes, constants, ("N", *shape), tmp_path)))
+        if set(steps) <= STEPS.keys():
+            sessions.append(session)
+            continue
+        with pytest.raises(ValueError, match="export_c: there is no C for steps Gemm"):
+            session.export_c(tmp_path / "model.c")
+    check_all(sessions, tmp_path)
+
+
 def check_all(sessions: list[fnn.infer.Session], folder: Path) -> None:
     """Export each, compile all, run each."""
     names = [f"model{k}" for k in range(len(sessions))]
@@ -151,10 +167,10 @@ def check_all(sessions: list[fnn.infer.Session], folder: Path) -> None:
     library = shared(folder, names, ["-O0"])
     for name, session in zip(names, sessions, strict=True):
         x = batch(session.input_shape, session.batch or 1, session.dtype)
-        exact = not any(step.op == "conv" for step in session._plan.steps)  # whose sums are of parts
+        exact = not any(step.op in LAST_BITS for step in session._plan.steps)
         assert exact == ("last bits" not in (folder / f"{name}.c").read_text().partition("FASTNN_NO_FMA")[0])
         assert_same(run(library, name, session, x), session(x), exact)
-    session.save(folder / "kept")
+    session.save(folder / "kept")  # and again from a file
     fnn.load(folder / "kept").export_c(folder / "again.c", name=name)
     assert (folder / "again.c").read_text() == (folder / f"{name}.c").read_text()
 
