@@ -180,7 +180,7 @@ def test_what_is_refused() -> None:
 
 
 def test_the_same_bits_on_arm(tmp_path: Path) -> None:
-    """NEON in an emulator, with and without dot products, and one number at a time; the driver checks memory as well."""
+    """NEON in an emulator, with and without dot products, and one number at a time; the driver checks memory too."""
     names = "tests/neon/packed.cpp", "kernels/cpu/packed.cpp", "kernels/cpu/packed_int8.cpp"
     printed = []
     for isa, more in (("scalar", ""), ("neon", ""), ("neon", "-march=armv8.2-a+dotprod -DFASTNN_DOT")):
