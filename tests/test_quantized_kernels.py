@@ -36,13 +36,15 @@ def weights_of(rng: np.random.Generator, *shape: int) -> Any:
 def same(name: str, isa: str, results: int, *args: Any) -> list[Any]:
     """A function of both, on copies: the arrays at the places named by the bits of `results` are results."""
     found = []
-    for module in (reference, native):
+    for module in (reference, native, native)[: 3 if name == "matmul" else 2]:
         given = [np.array(a) if isinstance(a, np.ndarray) else a for a in args]
         with active(isa):
+            native.dot_products(len(found) < 2)  # in the last round without them
             getattr(module, name)(*given)
+            native.dot_products(True)
         found.append([a for k, a in enumerate(given) if results >> k & 1])
-    for want, got in zip(*found, strict=True):
-        np.testing.assert_array_equal(got.view(U8), want.view(U8))
+        for want, got in zip(found[0], found[-1], strict=True):
+            np.testing.assert_array_equal(got.view(U8), want.view(U8))
     return found[1]
 
 
