@@ -162,10 +162,10 @@ class Session:
             raise ValueError(f"session: x has shape {x.shape}; expected {('N', *self.input_shape)}".replace("'N'", "N"))
         if self.batch is not None and len(x) != self.batch:
             raise ValueError(f"session: x has {len(x)} samples; expected {self.batch}, as the session was compiled for")
-        x = np.require(x, self.dtype, ["C", "A"]).view(np.ndarray)
+        plain: Array = np.require(x, self.dtype, ["C", "A"]).view(np.ndarray)
         if out is not None:
-            self._check_out(out, len(x), x)
-        return x
+            self._check_out(out, len(plain), plain)
+        return plain
 
     def _check_out(self, out: Any, batch: int, x: Array) -> None:
         shape = (batch, *self.output_shape)
