@@ -141,6 +141,7 @@ constexpr int run_positions = 4;
 template <class V, int stride>
 void depthwise_run(const BlockedTerms& s, const float* x, long long row, const float* w, const float* bias,
                    const float* added, float* y) {
+  const V low(s.low), high(s.high);
   for (int part = 0; part < block_channels; part += lanes<V>) {
     V sum[run_positions];
 #pragma GCC unroll 16
@@ -149,7 +150,7 @@ void depthwise_run(const BlockedTerms& s, const float* x, long long row, const f
     for (int i = 0; i < 3; ++i)
 #pragma GCC unroll 32
       for (int j = 0; j < (run_positions - 1) * stride + 3; ++j) {
-        const V v = load<V>(x + i * row + j * block_channels + part);
+        const V v = fetched(load<V>(x + i * row + j * block_channels + part));  // once, not for each of the three
 #pragma GCC unroll 16
         for (int k = 0; k < 3; ++k)
           if (j >= k && (j - k) % stride == 0 && (j - k) / stride < run_positions) {
@@ -161,7 +162,7 @@ void depthwise_run(const BlockedTerms& s, const float* x, long long row, const f
     for (int p = 0; p < run_positions; ++p) {
       V v = sum[p];
       if (added != nullptr) v = v + load<V>(added + p * block_channels + part);
-      store(y + p * block_channels + part, vmin(V(s.high), vmax(V(s.low), v)));
+      store(y + p * block_channels + part, vmin(high, vmax(low, v)));
     }
   }
 }
