@@ -190,7 +190,13 @@ struct Worker {
           continue;
         }
         fill(to, left * c.unit, outside);
-        fastnn::copy(to + left * c.unit, from + i * c.cols * c.unit, inside * c.unit, 1, limit);
+        const float* const row = from + i * c.cols * c.unit;
+        if (c.unit == 1)
+          fastnn::copy(to + left, row, inside, 1, limit);
+        else
+#pragma GCC unroll 4
+          for (i64 k = 0; k < inside * block_channels; k += lanes<V>)
+            store(to + left * block_channels + k, load<V>(row + k));
         fill(to + (left + inside) * c.unit, right * c.unit, outside);
       }
     }
