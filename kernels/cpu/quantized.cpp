@@ -43,8 +43,14 @@ FASTNN_FN void depthwise_at(const QuantizedJob& job, const u8* from, u8* to, int
       const B w = widen_signed8<V>(weight);
       const bool inside = row_inside && (!checked || (k >= 0 && k < job.width));
       const u8* const tap = row + k * channels;
-      FASTNN_UNROLL
-      for (int p = 0; p < pixels; ++p) sum[p] = sum[p] + multiply16(inside ? widen8<V>(tap + p * step) : outside, w);
+      if (inside) {
+        FASTNN_UNROLL
+        for (int p = 0; p < pixels; ++p) sum[p] = sum[p] + multiply16(widen8<V>(tap + p * step), w);
+      } else {
+        const B product = multiply16(outside, w);
+        FASTNN_UNROLL
+        for (int p = 0; p < pixels; ++p) sum[p] = sum[p] + product;
+      }
     }
   }
   const V m = load<V>(job.multiplier + c);
