@@ -31,7 +31,7 @@ from fastnn.windows import Axis, adaptive, counts, three, windows
 # ---- pools ----
 
 
-def _axes(step: Step) -> tuple[Axis, Axis]:
+def window_axes(step: Step) -> tuple[Axis, Axis]:
     """The windows of two spatial axes."""
     shape, given = step.inputs_as[0], step.options
     if len(shape) not in (2, 3):
@@ -50,13 +50,13 @@ def _images(step: Step, batch: int, shape: Shape) -> Shape:
 
 
 def _check_max(step: Step, c: Constants) -> None:
-    height, width = _axes(step)
+    height, width = window_axes(step)
     result(step, (*(height.out, width.out)[3 - len(step.inputs_as[0]) :], step.inputs_as[0][-1]))
 
 
 def _max(place: Place) -> Call:
     step = place.step
-    height, width = _axes(step)
+    height, width = window_axes(step)
     pairs = [(getattr(height, name), getattr(width, name)) for name in ("kernel", "stride", "before", "dilation")]
     shapes = _images(step, place.batch, step.inputs_as[0]), _images(step, place.batch, step.shape)
     return call("max_pool", [place.x(0, shapes[0]), place.y(shapes[1])], shapes, *pairs)
@@ -66,7 +66,7 @@ def regions(step: Step) -> tuple[list[tuple[Array, Array]], Array]:
     """Where the regions of an average pool begin and end, on two axes, and by what each mean divides (oH, oW)."""
     spatial = step.inputs_as[0][:-1]
     if step.options.get("output_size") is None:
-        axes = _axes(step)
+        axes = window_axes(step)
         if any(axis.dilation != 1 for axis in axes):
             raise ValueError(f"{step.op}: dilation is {step.options['dilation']}; expected 1")
         bounds = [

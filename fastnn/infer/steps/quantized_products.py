@@ -65,7 +65,7 @@ def _linear(place: Place) -> Call:
     return product(arrays, shapes, U8 if step.dtype else F32, *fixed)
 
 
-class _Sliding:
+class Sliding:
     """The geometry of a convolution: x (H, W, C), weight (O, kH, kW, C / groups)."""
 
     def __init__(self, step: Step) -> None:
@@ -97,7 +97,7 @@ class _Sliding:
 
 def _check_conv(step: Step, c: Constants) -> None:
     check_sums(step, c)
-    at = _Sliding(step)
+    at = Sliding(step)
     if c["weight"].shape != (want := (at.outputs, *at.kernel[3 - len(step.inputs_as[0]) :], at.inner)):
         raise ValueError(f"{step.op}: weight has shape {c['weight'].shape}; expected {want}")
     byte(step, "x_zero")
@@ -110,13 +110,13 @@ def _check_conv(step: Step, c: Constants) -> None:
 
 def _conv_rooms(step: Step, wide: Any) -> list[Room]:
     """The padded image."""
-    at = _Sliding(step)
+    at = Sliding(step)
     return [((*at.padded, at.channels), U8)] if at.pads else []
 
 
 def _conv(place: Place) -> list[Call]:
     step, c, batch = place.step, place.constants, place.batch
-    at, zero, finish = _Sliding(step), step.options["x_zero"], three_bytes(step)
+    at, zero, finish = Sliding(step), step.options["x_zero"], three_bytes(step)
     shape, out = (batch, *at.size, at.channels), (batch, at.rows, at.columns, at.outputs)
     calls, size, room = [], at.size, None
     if at.pads:  # with a margin nothing need be asked of any pixel
