@@ -242,7 +242,7 @@ def test_wrong_values_of_options_are_named(arguments: list[str], message: str, c
     assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "search"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "search", "export"])
 def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

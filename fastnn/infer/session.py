@@ -249,7 +249,9 @@ class Session:
         """Write the session as one C99 file, weights included, that needs no library but C's own and allocates nothing.
 
         It defines `NAME_run(x, y, workspace)`, for a batch of the session's size or, where that is free, one sample,
-        and `NAME_sizes(sizes)`; a comment at its top says the rest. Results are the session's, bit for bit.
+        and `NAME_sizes(sizes)`; a comment at its top says the rest. Results are the session's, bit for bit, but for the
+        last bits of steps which that comment names: convolutions that have no blocked form (of fewer than four results,
+        of groups that end within 16 channels, in float64), and some operators of ONNX over plain arrays.
 
         name: of the functions, a name in C; None: made of the file's
         header: a file with the declarations, for programs that call them
