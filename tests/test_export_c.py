@@ -280,9 +280,9 @@ def test_half_precision_has_no_c(tmp_path: Path) -> None:
 
 
 def test_every_step_has_c() -> None:
-    from fastnn.infer.steps import KINDS
+    from fastnn.infer.steps import KINDS, arrays
 
-    assert KINDS.keys() <= STEPS.keys()
+    assert {name for name in KINDS if name not in arrays.OPERATORS} <= STEPS.keys()  # not ONNX operators on arrays
 
 
 # ---- the command ----
