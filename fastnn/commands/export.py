@@ -97,11 +97,12 @@ def run(args: argparse.Namespace) -> int:
 def _read(args: argparse.Namespace) -> tuple[Module | Session, tuple[int, ...], Any]:
     """A model or a session; the shape of a sample; what is known about it, None for a file that stands alone."""
     from fastnn.commands import store
+    from fastnn.infer.module import SessionModule
 
     path: Path = args.model
     if path.is_dir() or not path.exists() or (path.parent / store.ABOUT).exists():
         saved = store.load(path)
-        model = saved.model.session if isinstance(saved.model, store.Compiled) else saved.model
+        model = saved.model.session if isinstance(saved.model, SessionModule) else saved.model
         return model, args.input_shape or saved.input_shape, saved
     if path.suffix == ".onnx":
         from fastnn import onnx
