@@ -303,7 +303,9 @@ def compile(
     from fastnn.nn import Module
 
     if not isinstance(model, Module):
-        raise TypeError(f"compile: model is a {type(model).__name__}; expected a module of fastnn.nn")
+        raise TypeError(
+            f"compile: model is a {type(model).__name__}; expected a module of fastnn.nn, or what fnn.onnx.load gives"
+        )
     if input_shape is None and (input_shape := getattr(model, "input_shape", None)) is None:
         raise TypeError("compile: input_shape is None; expected the shape of one sample, such as (3, 32, 32)")
     shape = checked_lengths(
