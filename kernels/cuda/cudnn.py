@@ -33,9 +33,7 @@ def _known(x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilat
     return sizes == list(y.shape[2:])
 
 
-def forward(
-    x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int
-) -> bool:
+def forward(x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> bool:
     """y = the convolution of x with weight."""
     if not _known(x, weight, y, stride, padding, dilation):
         return False

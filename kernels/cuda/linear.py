@@ -12,9 +12,7 @@ from fastnn.kernels.cuda.gemm import multiply
 
 Array = Any
 
-FAMILY = Family(
-    "linear", f"finish_rows<{{T}}, {NONE}>", "store_product<{T}>", "bias_sums<{T}>", "bias_totals<{V}>"
-)
+FAMILY = Family("linear", f"finish_rows<{{T}}, {NONE}>", "store_product<{T}>", "bias_sums<{T}>", "bias_totals<{V}>")
 
 
 def forward(x: Array, weight: Array, bias: Array | None, activation: Fused | None, y: Array, z: Array | None) -> None:
