@@ -137,7 +137,7 @@ def _is_depthwise(weight: Array, groups: int) -> bool:
 
 def _shape(x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilation: Pair) -> Any:
     values = (*x.shape, *y.shape[2:], *weight.shape[2:], *stride, *padding, *dilation)
-    return np.array(values, _SHAPE)[()]
+    return np.array(values, _SHAPE)
 
 
 def _chunks(x: Array, weight: Array, y: Array) -> Iterator[slice]:
