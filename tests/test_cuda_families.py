@@ -295,6 +295,18 @@ def test_columns_of_some_images_at_a_time(device: Any, monkeypatch: pytest.Monke
             assert_promise(FUNCTIONS[name], on_device(device, FUNCTIONS[name], arguments), arguments)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_convolutions_of_single_pixels(device: Any, groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are products of what is there: no columns are made."""
+    monkeypatch.setattr(convolution, "_columns", None)
+    x, weight, dy = normal(3, 4, 5, 5), normal(6, 4 // groups, 1, 1), normal(3, 6, 5, 5)
+    forward = {"x": x, "weight": weight, "bias": normal(6), "groups": groups, "activation": "relu"}
+    backward = {"dy": dy, "x": x, "weight": weight, "groups": groups, "need_dweight": False}
+    for name, example in (("conv2d", forward), ("conv2d_backward", backward)):
+        arguments = cast(FUNCTIONS[name], example, FLOAT32)
+        assert_promise(FUNCTIONS[name], on_device(device, FUNCTIONS[name], arguments), arguments)
+
+
 class Cublas:
     """gemmEx as cuBLAS documents it: matrices in columns, results where C is."""
 
@@ -392,7 +404,7 @@ def test_activation_and_dropout_behind_batch_norm(device: Any, shape: tuple[int,
     y, mean, inv_std = fnn.batch_norm_train(x, gamma, beta, None, None, **options)
     if dtype == FLOAT32:
         plain, _, _ = fnn.batch_norm_train(x, gamma, beta, None, None)
-        assert_same_bits(y.get(), fnn.dropout(fnn.relu(plain), 0.3, seed=7, offset=2).get())
+        assert_same_bits(y.get(), fnn.dropout(fnn.relu(plain.get()), 0.3, seed=7, offset=2))
     dx, dgamma, dbeta = fnn.batch_norm_backward(dy, x, gamma, mean, inv_std, beta=beta, **options)
     given = {"dy": dy, "x": x, "gamma": gamma, "mean": mean, "inv_std": inv_std, "beta": beta}
     arguments = {**{name: array.get() for name, array in given.items()}, **options}
