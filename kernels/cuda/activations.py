@@ -84,7 +84,8 @@ def _evaluate(kernel: str, op: Op, inputs: tuple[Array, ...], params: Sequence[A
         return result
     if places is None:
         found = FAMILY.kernel(_expression(kernel, op), like.dtype)
-        launch_elements(found, like.size, like.itemsize, result, *inputs, like.size, *numbers)
+        packs = 3 - len(inputs)
+        launch_elements(found, like.size, like.itemsize, result, *inputs, like.size, *numbers, packs=packs)
     else:
         found = FAMILY.kernel(_expression(f"{kernel}_strided", op), like.dtype)
         launch(found, blocks_for(like.size), result, *inputs, places, *numbers)

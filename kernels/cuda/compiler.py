@@ -137,9 +137,12 @@ def launch(kernel: Any, blocks: int, *args: Any, threads: int = BLOCK) -> None:
     kernel((blocks,), (threads,), tuple([_argument(arg) for arg in args]))
 
 
-def launch_elements(kernel: Any, elements: int, item: int, *args: Any) -> None:
-    """Start a kernel over `elements` elements of `item` bytes each, of which a thread takes 16 bytes at a time."""
-    launch(kernel, blocks_for(-(-elements * item // 16)), *args)
+def launch_elements(kernel: Any, elements: int, item: int, *args: Any, packs: int = 1) -> None:
+    """Start a kernel over `elements` elements of `item` bytes, of which a thread takes `packs` of 16 bytes at a time.
+
+    `elementwise` takes two where it has one input.
+    """
+    launch(kernel, blocks_for(-(-elements * item // (16 * packs))), *args)
 
 
 def launch_rows(kernel: Any, rows: int, *args: Any, threads: int = BLOCK) -> None:

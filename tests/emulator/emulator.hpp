@@ -58,7 +58,7 @@ emulator_switch:
   popq %rbp
   ret
 )");
-constexpr int saved_words = 6, entry_word = 6, frame_words = 8;
+constexpr int entry_word = 6, frame_words = 8;
 #elif defined(__aarch64__)
 asm(R"(
 .text
@@ -91,7 +91,7 @@ emulator_switch:
   add sp, sp, #160
   ret
 )");
-constexpr int saved_words = 20, entry_word = 11, frame_words = 20;
+constexpr int entry_word = 11, frame_words = 20;
 #else
 #error "the emulator switches fibers on x86-64 and aarch64"
 #endif
