@@ -118,7 +118,7 @@ def _values(op: Op, which: int, like: Array, param: Any) -> tuple[Any, Array]:
     if split is None:
         array, split = cupy().broadcast_to(array.reshape(wanted), shape), (1, like.size, 1)
     array = contiguous(array)
-    return np.array((array.data.ptr, max(split[2], 1), max(split[1], 1)), _ONE)[()], array
+    return np.array((array.data.ptr, max(split[2], 1), max(split[1], 1)), _ONE), array
 
 
 def _parameter_gradient(op: Op, dy: Array, x: Array, param: Any) -> Array:

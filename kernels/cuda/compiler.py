@@ -85,7 +85,8 @@ class Family:
             raise KeyError(f"{self.name}.cu has no kernel {expression} for {dtype}")
         chosen = (expression,) if self.separately else self.expressions
         names = self.names(dtype, chosen)
-        module = cupy.RawModule(code=source(self.name), options=options(), name_expressions=names)
+        different = tuple(dict.fromkeys(names))  # {T} may be {V}
+        module = cupy.RawModule(code=source(self.name), options=options(), name_expressions=different)
         for each, name in zip(chosen, names, strict=True):
             self._kernels[cupy, device, each, dtype] = module.get_function(name)
         return self._kernels[cupy, device, expression, dtype]
