@@ -12,14 +12,15 @@ Every activation `f` comes as `fnn.f(x)`, its gradient as `fnn.f_backward(dy, sa
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 try:
     from fastnn.kernels.cpu import activations as _kernels  # noqa: F401
 except ModuleNotFoundError as error:
-    source = Path(__file__).parents[1]
-    if (error.name or "").startswith("fastnn.kernels") and (source / "meson.build").exists():
+    import os
+
+    source = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if (error.name or "").startswith("fastnn.kernels") and os.path.exists(os.path.join(source, "meson.build")):
         raise ImportError(
             f"fastnn was imported from its source folder, {source}, which holds no compiled kernels. "
             "Install it there with `pip install .` and start Python in another folder, or, to work on the sources, "
@@ -28,13 +29,11 @@ except ModuleNotFoundError as error:
         ) from None
     raise
 
-from fastnn.accuracy import accuracy
 from fastnn.dispatch import backend, use
 from fastnn.functional import *  # noqa: F403
 from fastnn.functional import __all__ as _activations
-from fastnn.functions import *  # noqa: F403
 from fastnn.functions import __all__ as _functions
-from fastnn.info import info
+from fastnn.lazy import names_stand as _names_stand
 from fastnn.random import manual_seed
 from fastnn.threads import get_num_threads, set_num_threads
 
@@ -65,10 +64,13 @@ _ROOMS = [  # imported when they are first used
 ]
 
 _GUESTS = {  # of modules that are imported when they are first used
+    **dict.fromkeys(_functions, "functions"),
     "GradientError": "finite_differences",
+    "accuracy": "accuracy",
     "activation": "custom",
     "compile": "infer",
     "gradcheck": "finite_differences",
+    "info": "info",
     "load": "infer",
     "quantize": "infer",
 }
@@ -84,11 +86,14 @@ if TYPE_CHECKING:
     from fastnn import regularizers as regularizers
     from fastnn import train as train
     from fastnn import ufuncs as ufuncs
+    from fastnn.accuracy import accuracy as accuracy
     from fastnn.custom import activation as activation
     from fastnn.finite_differences import GradientError as GradientError
     from fastnn.finite_differences import gradcheck as gradcheck
+    from fastnn.functions import *  # noqa: F403
     from fastnn.infer import compile as compile
     from fastnn.infer import load as load
+    from fastnn.info import info as info
     from fastnn.infer import quantize as quantize
 
     __version__: str
@@ -99,12 +104,16 @@ else:
             import importlib
 
             module = importlib.import_module(f"fastnn.{_GUESTS.get(name, name)}")
-            return getattr(module, name) if name in _GUESTS else module
+            found = globals()[name] = getattr(module, name) if name in _GUESTS else module
+            return found
         if name == "__version__":
             from importlib.metadata import version
 
             return version("fastnn")
         raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+
+
+_names_stand(__name__, _GUESTS)  # accuracy and info are modules and functions
 
 
 def __dir__() -> list[str]:

@@ -130,11 +130,10 @@ def _backends() -> dict[str, str]:
 def _cuda() -> str:
     """CuPy's version, and the devices where it has been imported: nobody waits here for it to find them."""
     module = sys.modules.get("cupy")
-    found = _version("cupy-cuda13x", "cupy-cuda12x", "cupy") or (module and f"cupy {module.__version__}")
-    if found is None:
-        return 'cupy not installed: pip install "fastnn[cuda]"'
+    found = _version("cupy-cuda13x", "cupy-cuda12x", "cupy")
     if module is None:
-        return found
+        return found or 'cupy not installed: pip install "fastnn[cuda]"'
+    found = found or f"cupy {module.__version__}"
     runtime = module.cuda.runtime
     try:
         names = [runtime.getDeviceProperties(k)["name"].decode() for k in range(runtime.getDeviceCount())]

@@ -8,7 +8,7 @@ the number of threads.
 from __future__ import annotations
 
 import threading
-from typing import SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 
@@ -16,10 +16,13 @@ from fastnn.arguments import checked_word
 
 __all__ = ["default_rng", "manual_seed", "new_seed"]
 
-Seed = SupportsIndex | np.random.Generator | None
+if TYPE_CHECKING:
+    Seed = SupportsIndex | np.random.Generator | None
+else:
+    Seed = object  # NumPy imports its generators when they are first used, which takes as long as all of fastnn
 
 _lock = threading.Lock()
-_generator = np.random.default_rng()
+_generator: np.random.Generator | None = None
 
 
 def manual_seed(seed: SupportsIndex) -> None:
@@ -30,10 +33,18 @@ def manual_seed(seed: SupportsIndex) -> None:
         _generator = np.random.default_rng(number)
 
 
+def _in_force() -> np.random.Generator:
+    global _generator
+    if _generator is None:
+        _generator = np.random.default_rng()
+    return _generator
+
+
 def default_rng(rng: Seed = None) -> np.random.Generator:
     """The generator in force for None; one of its own for an integer; a generator as it is."""
     if rng is None:
-        return _generator
+        with _lock:
+            return _in_force()
     if isinstance(rng, np.random.Generator):
         return rng
     return np.random.default_rng(checked_word("default_rng", "rng", rng))
@@ -42,4 +53,4 @@ def default_rng(rng: Seed = None) -> np.random.Generator:
 def new_seed() -> int:
     """A 64-bit seed drawn from the generator in force: one for each random layer."""
     with _lock:
-        return int(_generator.integers(2**64, dtype=np.uint64))
+        return int(_in_force().integers(2**64, dtype=np.uint64))

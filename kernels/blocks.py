@@ -1,5 +1,5 @@
-"""Images in blocks of 16 channels, (N, ceil(C / 16), H, W, 16) of float32: how weights lie beside them, and the steps of
-kernels.cpu.blocked. Nothing is checked here: sessions know their arrays.
+"""Images in blocks of 16 channels, (N, ceil(C / 16), H, W, 16) of float32: how weights lie beside them, and the steps
+of kernels.cpu.blocked. Nothing is checked here: sessions know their arrays.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def step(
     kernel, stride, before, dilation: of rows and columns; before is the padding in front
     groups, planes: of "conv"; planes says that x is (N, C, H, W), else it lies in blocks
     pool: of "conv" and "depthwise": the result is the maxima over squares of 2 by 2 of what has y_shape
-    adds: a second input, of the layout of y, is added before the activation; in a "conv" it may be y if that has an even
-        width
+    adds: a second input, of the layout of y, is added before the activation; in a "conv" it may be y, if that has an
+        even width
     weight, bias: packed as above; counts: of "avg_pool", the factors of each row's and each column's divisor, float64
     activation: name and parameters, or None
     """

@@ -45,8 +45,8 @@ class Unavailable(Exception):
     """Something that the system would have to install."""
 
 
-def build(isa: str, folder: Path, sources: Sequence[Path] = SOURCES) -> list[str]:
-    """Compile a driver for an instruction set; return the command that runs it."""
+def build(isa: str, folder: Path, sources: Sequence[Path] = SOURCES, more: Sequence[str] = ()) -> list[str]:
+    """Compile a driver for an instruction set, with more options; return the command that runs it."""
     emulator: list[str] = []
     if isa in HOST:
         compiler, flags = shlex.split(os.environ.get("CXX", "c++")), HOST[isa]
@@ -59,9 +59,9 @@ def build(isa: str, folder: Path, sources: Sequence[Path] = SOURCES) -> list[str
         if shutil.which(needed) is None:
             packages = "g++-aarch64-linux-gnu qemu-user" if isa == "neon" else "g++"
             raise Unavailable(f"{isa} needs {needed} (Debian: apt install {packages})")
-    program = folder / f"driver-{isa}"
+    program = folder / f"driver-{isa}{'-more' if more else ''}"
     macro = [] if isa == "scalar" else [f"-DFASTNN_ISA_{isa}"]
-    command = [*compiler, *FLAGS, *flags, *macro, *map(str, sources), "-o", str(program)]
+    command = [*compiler, *FLAGS, *flags, *macro, *more, *map(str, sources), "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, f"{shlex.join(command)}\n{done.stderr}"
     return [*emulator, str(program)]

@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 from test_infer_session import LAYERS, batch, lively
+from test_quantize import LAYERS as QUANTIZED
+from test_quantize import data
 
 import fastnn as fnn
 from fastnn import cli, nn
 from fastnn.infer.c import exporting, formulas
 from fastnn.infer.c.library import ordered
-from fastnn.infer.c.steps import STEPS
+from fastnn.infer.c.steps import LAST_BITS, STEPS
+from fastnn.infer.steps import KINDS, arrays
 from fastnn.kernels.cpu import runtime
 from fastnn.table import OPS
 
@@ -131,6 +134,31 @@ def test_every_kind_of_step(tmp_path: Path) -> None:
     check_all(sessions, tmp_path)
 
 
+@needs_c
+def test_quantized_sessions(tmp_path: Path) -> None:
+    sessions = [fnn.quantize(lively(make()), data(shape, 64)) for make, shape, _ in QUANTIZED]
+    sessions.append(fnn.quantize(lively(fnn.models.create("mlp", hidden=(16,))), input_shape=(1, 28, 28)))
+    sessions.append(fnn.quantize(lively(fnn.models.create("resnet8", shortcut="identity")), data((3, 32, 32), 4)))
+    sessions.append(fnn.quantize(lively(fnn.models.create("mobilenet", width=4)), data((3, 32, 32), 4)))
+    check_all(sessions, tmp_path)
+
+
+@needs_c
+def test_graphs_of_onnx(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    from test_infer_onnx import GRAPHS, file_of
+
+    sessions = []
+    for nodes, constants, shape, steps in GRAPHS.values():
+        session = fnn.compile(fnn.onnx.load(file_of(nodes, constants, ("N", *shape), tmp_path)))
+        if set(steps) <= STEPS.keys():
+            sessions.append(session)
+            continue
+        with pytest.raises(ValueError, match="export_c: there is no C for steps Gemm"):
+            session.export_c(tmp_path / "model.c")
+    check_all(sessions, tmp_path)
+
+
 def check_all(sessions: list[fnn.infer.Session], folder: Path) -> None:
     """Export each, compile all, run each."""
     names = [f"model{k}" for k in range(len(sessions))]
@@ -139,10 +167,10 @@ def check_all(sessions: list[fnn.infer.Session], folder: Path) -> None:
     library = shared(folder, names, ["-O0"])
     for name, session in zip(names, sessions, strict=True):
         x = batch(session.input_shape, session.batch or 1, session.dtype)
-        exact = not any(step.op == "conv" for step in session._plan.steps)  # whose sums are of parts
+        exact = not any(step.op in LAST_BITS for step in session._plan.steps)
         assert exact == ("last bits" not in (folder / f"{name}.c").read_text().partition("FASTNN_NO_FMA")[0])
         assert_same(run(library, name, session, x), session(x), exact)
-    session.save(folder / "kept")
+    session.save(folder / "kept")  # and again from a file
     fnn.load(folder / "kept").export_c(folder / "again.c", name=name)
     assert (folder / "again.c").read_text() == (folder / f"{name}.c").read_text()
 
@@ -280,9 +308,7 @@ def test_half_precision_has_no_c(tmp_path: Path) -> None:
 
 
 def test_every_step_has_c() -> None:
-    from fastnn.infer.steps import KINDS
-
-    assert KINDS.keys() <= STEPS.keys()
+    assert KINDS.keys() - set(arrays.OPERATORS) <= STEPS.keys()
 
 
 # ---- the command ----

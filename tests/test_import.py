@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import pydoc
 import shutil
@@ -82,6 +83,29 @@ def test_guests_are_themselves_whatever_was_imported_before() -> None:
         "issubclass(fnn.GradientError, AssertionError), {'activation', 'gradcheck', 'init'} < set(dir(fnn)))"
     )
     assert done.stdout.split() == ["True"] * 5, done.stdout + done.stderr
+
+
+def test_names_are_functions_whatever_was_imported_before() -> None:
+    """Modules of the same names do not take their place, and nothing is imported that is not asked for."""
+    done = python(
+        "import sys, fastnn as fnn; print('fastnn.functions.losses' in sys.modules, 'numpy.random' in sys.modules)\n"
+        "import fastnn.accuracy, fastnn.info, fastnn.functions.linear, fastnn.functions.dropout\n"
+        "import fastnn.functions.softmax\n"
+        "import fastnn.functions as functions, types, pickle\n"
+        "names = [getattr(fnn, name) for name in ('accuracy', 'info', 'linear', 'dropout', 'softmax')]\n"
+        "names += [functions.linear, functions.dropout, functions.softmax]\n"
+        "print(any(isinstance(each, types.ModuleType) for each in names), pickle.loads(pickle.dumps(fnn)) is not fnn)"
+    )
+    assert done.stdout.split() == ["False"] * 4, done.stdout + done.stderr
+
+
+def test_families_offer_what_their_rows_are() -> None:
+    from fastnn import functions
+
+    for family, names in functions._FAMILIES.items():
+        module = sys.modules.get(f"fastnn.functions.{family}") or importlib.import_module(f"fastnn.functions.{family}")
+        assert sorted(module.__all__) == sorted(names.split())
+    assert set(functions.__all__) == set(FUNCTIONS) <= set(dir(functions))
 
 
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)

@@ -113,6 +113,11 @@ CASES: dict[str, tuple[Any, tuple[int, ...], list[str]]] = {
         (3, 31),
         ["blocked_conv", "blocked_max_pool", "blocked_conv", "unblock"],
     ),
+    "as much behind as before, and one more": (
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 4, padding="same"), nn.ReLU(), nn.Conv2d(8, 8, (2, 3), padding="same")),
+        (3, 9, 6),
+        ["blocked_conv", "blocked_conv", "unblock"],
+    ),
     "groups": (
         lambda: nn.Sequential(conv(3, 32), conv(32, 64, groups=2), conv(64, 64, groups=64), conv(64, 64, groups=16)),
         (3, 6, 5),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import subprocess
 import threading
 import tracemalloc
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from layouts import active
+from loop_runs import Unavailable, build
 
 import fastnn as fnn
 from fastnn import nn
@@ -20,6 +22,7 @@ from fastnn.infer.quantization.numbers import added, affine, quantized_weights
 from fastnn.infer.steps import quantized
 from fastnn.kernels.cpu import runtime
 
+ROOT = Path(__file__).resolve().parents[1]
 C, F32 = (4, 9, 8), np.float32
 
 
@@ -33,8 +36,8 @@ def ops(session: Any) -> list[str]:
 
 def check(model: Any, shape: tuple[int, ...], at_least: float = 25, **options: Any) -> Any:
     """A session of bytes, whose result is near that of the model, in dB; NumPy's bits, if all is in bytes."""
-    session = fnn.quantize(model, data(shape, 64), **options)
-    x = data(shape, 7, 2)
+    session = fnn.quantize(model, data(shape, 32), **options)
+    x = data(shape, 3, 2)
     want, got = fnn.compile(model, shape)(x), session(x)
     assert got.dtype == F32 and got.shape == want.shape
     noise = 10 * math.log10(float((want**2).sum() / ((want - got) ** 2).sum()))
@@ -473,3 +476,21 @@ def test_layers_too_deep_for_int32_stay_in_float32() -> None:
     model[0].weight.data[...] = 1e-3
     session = fnn.quantize(model, np.abs(data((70_000,), 3)))
     assert ops(session) == ["linear", "quantize", "quantized_linear"]
+
+
+# ---- ARM ----
+
+
+def test_the_same_bits_on_arm(tmp_path: Path) -> None:
+    """NEON in an emulator, with and without its dot products, and an instruction set of this machine."""
+    kernels = [ROOT / f"kernels/cpu/{name}.cpp" for name in ("quantized", "packed_int8")]
+    sources = [ROOT / "tests/neon/quantized.cpp", *kernels]
+    dot = ["-march=armv8.2-a+dotprod", "-DFASTNN_DOT", "-DFASTNN_PRODUCT=packed_int8_dot"]
+    try:
+        commands = [build("neon", tmp_path, sources, more) for more in ((), dot)]
+        commands.append(build(runtime.isas()[-1], tmp_path, sources))
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    outputs = [subprocess.run([*command, "200"], capture_output=True, text=True) for command in commands]
+    assert [done.returncode for done in outputs] == [0] * 3, [done.stderr for done in outputs]
+    assert outputs[0].stdout == outputs[1].stdout == outputs[2].stdout != ""

@@ -36,13 +36,15 @@ def weights_of(rng: np.random.Generator, *shape: int) -> Any:
 def same(name: str, isa: str, results: int, *args: Any) -> list[Any]:
     """A function of both, on copies: the arrays at the places named by the bits of `results` are results."""
     found = []
-    for module in (reference, native):
+    for module in (reference, native, native)[: 3 if name == "matmul" else 2]:
         given = [np.array(a) if isinstance(a, np.ndarray) else a for a in args]
         with active(isa):
+            native.dot_products(len(found) < 2)  # in the last round without them
             getattr(module, name)(*given)
+            native.dot_products(True)
         found.append([a for k, a in enumerate(given) if results >> k & 1])
-    for want, got in zip(*found, strict=True):
-        np.testing.assert_array_equal(got.view(U8), want.view(U8))
+        for want, got in zip(found[0], found[-1], strict=True):
+            np.testing.assert_array_equal(got.view(U8), want.view(U8))
     return found[1]
 
 
@@ -130,7 +132,7 @@ def test_depthwise(windows: Any, channels: int, rng: np.random.Generator, isa: s
     bias = rng.integers(-40_000, 40_000, channels).astype(I32)
     y = np.zeros((2, *outputs(*windows), channels), U8)
     same(
-        "depthwise", isa, 1 << 4, x, w, bias, spread(rng, 40_000, channels), y, stride, before, dilation, 131, 7, 7, 255
+        "depthwise", isa, 1 << 1, x, y, w, bias, spread(rng, 40_000, channels), stride, before, dilation, 131, 7, 7, 255
     )
 
 

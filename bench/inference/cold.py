@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -59,7 +60,8 @@ def _input(made: Made, batch: int) -> Path:
 
 def _run(made: Made, name: str, given: Path) -> dict[str, Any]:
     command = [sys.executable, "-P", str(SCRIPT), name, made.path(SAVED[name]), str(given), "1"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    cached = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}  # as installed
+    done = subprocess.run(command, capture_output=True, text=True, env=cached)
     if done.returncode:
         raise RuntimeError(f"{name}, {made.network.name}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

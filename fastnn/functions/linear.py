@@ -27,14 +27,16 @@ from fastnn.function import public
 from fastnn.fusion import Activation, fused, known
 from fastnn.gradients import Gradients, beside, checked_saved
 from fastnn.kernels.cpu import linear as native
-from fastnn.table import FUNCTIONS
+from fastnn.table.linear import ROWS
 
 __all__ = ["linear", "linear_backward"]
+
+_ROW = {row.name: row for row in ROWS}
 
 Array = npt.NDArray[Any]
 
 
-@public(FUNCTIONS["linear"])
+@public(_ROW["linear"])
 def linear(
     x: npt.ArrayLike,
     weight: npt.ArrayLike,
@@ -73,7 +75,7 @@ def linear(
     return stored(y, out)
 
 
-@public(FUNCTIONS["linear_backward"])
+@public(_ROW["linear_backward"])
 def linear_backward(
     dy: npt.ArrayLike,
     x: npt.ArrayLike,

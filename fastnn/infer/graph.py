@@ -1,4 +1,22 @@
-"""What a session computes: steps, the shapes between them, and the constants they take."""
+"""What a session computes: steps, the shapes between them, and the constants they take.
+
+There are two graphs in a session. The one of the model has steps as fastnn.infer.steps.KINDS lists them, each of which
+a public function can do: files hold it, and backends other than the native one run it. The plan, which
+fastnn.infer.passes make of it, is what the native kernels run, what `describe` shows and what is translated to C. It
+has the steps of fastnn.infer.steps.blocked too, and is the same whatever the instruction set, batch and threads:
+
+- Images in float32 lie in blocks of 16 channels, (ceil(C / 16), H, W, 16) a sample: `shape` and `inputs_as` are shapes
+  in memory, options["x"] and options["y"] the images (C, H, W). Nobody reads the channels that fill up the last block.
+- Constants have the order and the names of the model's, except for columns of a linear layer behind an image in blocks,
+  "<name> for blocks", which are in the order in which that lies, and batch norms that stand by themselves,
+  "<name> as scale" and "<name> as shift": depthwise convolutions with a kernel of one element.
+- A convolution takes, in its output pass: the shortcut (second input), the activation, maxima over squares of 2 by 2.
+
+A result of a convolution is one chain: the bias, or 0; fma(w, x, sum) for blocks of 16 input channels of the group, in
+them rows of the kernel, columns, channels; then the shortcut is added, then the activation. Taps outside of the image
+count as zeros. Averages: the elements of the window in rising order, summed up in double from 0 on, divided by the
+number of them, rounded once.
+"""
 
 from __future__ import annotations
 
@@ -62,9 +80,9 @@ class Graph:
         """Of one sample: two for each multiplication with a weight; elsewhere one for each element."""
         if "weight" in step.constants and step.op.endswith(("linear", "conv")):
             weight = self.of(step)["weight"]
-            return (
-                2 * math.prod(step.options.get("sums", step.options.get("y", step.shape))) * math.prod(weight.shape[1:])
-            )
+            made: Shape = step.options.get("y", step.shape)
+            sums: Shape = step.options.get("sums", made)
+            return 2 * math.prod(sums) * int(math.prod(weight.shape[1:]))
         return max(math.prod(shape) for shape in (step.shape, *step.inputs_as))
 
 

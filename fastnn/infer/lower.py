@@ -125,30 +125,66 @@ class Lowering:
             return self.emit("batch_norm", name, module, [at], {"eps": module.eps}, constants)
         self.emit("batch_norm", name, module, [at], {"eps": module.eps}, constants)  # that it fits
         trial = self.graph.steps.pop()
-        gamma, beta, mean, var = (
-            None if array is None else np.asarray(getattr(array, "data", array), np.float64)
-            for array in constants.values()
-        )
-        assert mean is not None and var is not None
+        scale, shift = self.affine(trial)
         with np.errstate(all="ignore"):
-            scale = (1.0 if gamma is None else gamma) / np.sqrt(var + module.eps)
             weight = self.exact[step.constants["weight"]].astype(np.float64)
             bias = self.exact[step.constants["bias"]].astype(np.float64) if "bias" in step.constants else 0.0
             weight = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
-            bias = (0.0 if beta is None else beta) + (bias - mean) * scale
-            fits = (
-                np.isfinite(weight.astype(self.graph.dtype)).all() and np.isfinite(bias.astype(self.graph.dtype)).all()
-            )
-        if not fits:  # only the product with x is a number of this dtype
+            bias = bias * scale + shift
+        if not self.fits(weight, bias):  # only the product with x is a number of this dtype
             self.graph.steps.append(trial)
             return Flow(len(self.graph.steps), at.x)
-        for constant in trial.constants.values():
-            del self.graph.constants[constant]
         self.needed.discard(at.value)
-        self.keep(step, "weight", step.constants["weight"], weight)
-        self.keep(step, "bias", step.constants["weight"].removesuffix("weight") + "bias", bias)
+        self.fold(step, trial, weight, bias)
         step.modules.append(_place(name, module))
         return at
+
+    def affine(self, norm: Step) -> tuple[Array, Array]:
+        """What a batch norm multiplies and adds, in float64."""
+        known = {role: self.exact[name].astype(np.float64) for role, name in norm.constants.items()}
+        with np.errstate(all="ignore"):
+            scale: Array = known.get("weight", 1.0) / np.sqrt(known["running_var"] + norm.options["eps"])
+            return scale, known.get("bias", 0.0) - known["running_mean"] * scale
+
+    def fits(self, *arrays: Array) -> bool:
+        """Are these numbers of the session's dtype?"""
+        with np.errstate(all="ignore"):
+            return all(np.isfinite(array.astype(self.graph.dtype)).all() for array in arrays)
+
+    def fold(self, step: Step, norm: Step, weight: Array, bias: Array) -> None:
+        """New weights for a step, in which a batch norm is that is no step any more."""
+        for constant in norm.constants.values():
+            del self.graph.constants[constant]
+        self.keep(step, "weight", step.constants["weight"], weight)
+        self.keep(step, "bias", step.constants["weight"].removesuffix("weight") + "bias", bias)
+
+    def weighted(self, op: str, name: str, module: Any, at: Flow, **options: Any) -> Flow:
+        """A linear layer or convolution, with the batch norm right before it in its weights where that can be."""
+        norm = self.open(at)
+        made = self.emit(op, name, module, [at], options, {"weight": module.weight, "bias": module.bias})
+        if norm is None or norm.op != "batch_norm" or self.graph.steps[-2] is not norm:
+            return made
+        step, affine = self.graph.steps[-1], np.stack(self.affine(norm))
+        weight = self.exact[step.constants["weight"]].astype(np.float64)
+        bias = self.exact[step.constants["bias"]].astype(np.float64) if "bias" in step.constants else 0.0
+        if op == "linear" and len(at.shape) == 1:  # perhaps of an image, flattened, with several inputs a channel
+            affine = np.repeat(affine, weight.shape[1] // affine.shape[1], axis=1)[:, None]
+        elif op == "conv" and at.shape == norm.shape and options["padding"] in (0, (0,), (0, 0), "valid"):
+            groups = options["groups"]  # with padding, zeros around an image would have to be normalised too
+            affine = np.repeat(affine.reshape(2, groups, -1), len(weight) // groups, axis=1)
+        else:
+            return made
+        scale, shift = affine.reshape(*affine.shape, *[1] * (weight.ndim - 2))
+        with np.errstate(all="ignore"):
+            bias = bias + (weight * shift).reshape(len(weight), -1).sum(1)
+            weight = weight * scale
+        if not self.fits(weight, bias):
+            return made
+        del self.graph.steps[-2]
+        step.inputs, step.modules = norm.inputs, [*norm.modules, *step.modules]
+        self.needed.discard(at.value)
+        self.fold(step, norm, weight, bias)
+        return Flow(at.value, made.x)
 
 
 def _place(name: str, module: Any) -> str:
@@ -193,12 +229,12 @@ def _flatten(self: Lowering, name: str, module: Any, at: Flow) -> Flow:
 
 
 def _linear(self: Lowering, name: str, module: Any, at: Flow) -> Flow:
-    return self.emit("linear", name, module, [at], None, {"weight": module.weight, "bias": module.bias})
+    return self.weighted("linear", name, module, at)
 
 
 def _conv(self: Lowering, name: str, module: Any, at: Flow) -> Flow:
     options = {key: getattr(module, key) for key in ("stride", "padding", "dilation", "groups")}
-    return self.emit("conv", name, module, [at], options, {"weight": module.weight, "bias": module.bias})
+    return self.weighted("conv", name, module, at, **options)
 
 
 def _activation(self: Lowering, name: str, module: Any, at: Flow) -> Flow:

@@ -201,7 +201,7 @@ class Session:
         for place, step in enumerate(graph.steps):
             needs = zip(layout.scratch[place], scratch(step, graph.dtype), strict=True)
             rooms = [view(begin, (batch, *shape), kind) for begin, (shape, kind) in needs]
-            calls.append(bound(Site(step, place, graph.of(step), graph.dtype, batch, at, self._packed, rooms)))
+            calls += bound(Site(step, place, graph.of(step), graph.dtype, batch, at, self._packed, rooms))
         made = _Bound(calls, batch, (self.input_shape, self.output_shape))
         self._bound[batch, backend()] = made
         return made

@@ -38,28 +38,6 @@ class Packed:
     ) -> None: ...
     def __call__(self, *arrays: Array) -> None: ...
 
-class PackedInt8:
-    operation: Any
-    def __init__(
-        self,
-        weight: Array,
-        bias: Array,
-        multiplier: Array | None,
-        y_type: Any,
-        batch: int,
-        size: int,
-        starts: Array | None = None,
-        segments: Array | None = None,
-        columns: int | None = None,
-        column: int = 0,
-        zero: int = 0,
-        low: int = 0,
-        high: int = 255,
-    ) -> None: ...
-    def __call__(self, *arrays: Array) -> None: ...
-
-def dot_products(use: bool | None = None) -> bool: ...
-
 class Program:
     def __init__(self, calls: Iterable[tuple[Any, Iterable[Array | bool]]]) -> None: ...
     def run(self, x: Array | None, out: Array | None) -> None: ...

@@ -8,7 +8,7 @@ from libcpp cimport bool as cbool
 
 cimport numpy as cnp
 
-from runtime cimport Loop, Runtime, dtype_float64, dtype_index, has_dot, isa_count, kRuntimeCapsule, max_isas, pass_backward, pass_forward
+from runtime cimport Loop, Runtime, dtype_float64, dtype_index, isa_count, kRuntimeCapsule, max_isas, pass_backward, pass_forward
 
 import numpy as np
 
@@ -366,5 +366,4 @@ def _fits(dy, x, weight, saved, dx, dweight, dbias, dz) -> bool:
 # ---- sessions ----
 
 include "packed.pxi"
-include "packed_int8.pxi"
 include "program.pxi"

@@ -1,12 +1,14 @@
 #include "packed_int8.hpp"
 
-#include "../include/simd/integers.hpp"
+#include "../include/simd/dots.hpp"
+#include "quantized_finish.hpp"
 
 FASTNN_BEGIN
 namespace {
 
 using namespace fastnn_cpu;
 using i64 = std::int64_t;
+using vbits = bits_t<vfloat>;
 
 constexpr int block = 16, per_block = block / lanes<vfloat>;  // outputs; vectors of them
 // A tile's sums, and what they are made from, fill the registers.
@@ -28,15 +30,17 @@ FASTNN_FN u32 four(const unsigned char* p) {
   return u;
 }
 
+// Sums are int32; memory that they lie in is called float because that is what vectors store.
+//
 // Sums of a few rows, whose memory begins at `from`, and blocks of weights that are `apart` bytes apart.
 template <int rows, int blocks>
 void tile(const Int8Product& job, const unsigned char* const* from, const signed char* weight, i64 apart,
-          const int* start, int* to) {
+          const float* start, float* to) {
   constexpr int vectors = blocks * per_block;
-  vint sum[rows][vectors];
+  vbits sum[rows][vectors];
   FASTNN_UNROLL
   for (int r = 0; r < rows; ++r) FASTNN_UNROLL
-  for (int v = 0; v < vectors; ++v) sum[r][v] = load_ints(start + v * lanes<vfloat>);
+  for (int v = 0; v < vectors; ++v) sum[r][v] = load_bits(start + v * lanes<vfloat>, vfloat());
   bool ends = false;  // does a row get to the end of x?
   for (int r = 0; r < rows; ++r) ends |= job.end - from[r] < job.reach;
   for (i64 s = 0; s < job.segment_count; ++s) {
@@ -75,12 +79,12 @@ void tile(const Int8Product& job, const unsigned char* const* from, const signed
   }
   FASTNN_UNROLL
   for (int r = 0; r < rows; ++r) FASTNN_UNROLL
-  for (int v = 0; v < vectors; ++v) store(to + r * int8_outputs + v * lanes<vfloat>, sum[r][v]);
+  for (int v = 0; v < vectors; ++v) store(to + r * int8_outputs + v * lanes<vfloat>, from_bits<vfloat>(sum[r][v]));
 }
 
 template <int rows>
 void across(const Int8Product& job, const unsigned char* const* from, const signed char* weight, i64 apart,
-            const int* start, int* to, int blocks) {
+            const float* start, float* to, int blocks) {
   while (blocks > 0) {
     const int step = blocks < most_blocks ? 1 : most_blocks;
     (step == 1 ? tile<rows, 1> : tile<rows, most_blocks>)(job, from, weight, apart, start, to);
@@ -92,37 +96,39 @@ void across(const Int8Product& job, const unsigned char* const* from, const sign
 }
 
 // What quads that count from -128 leave out.
-void add_offsets(const signed char* weight, i64 groups, int* start) {
-  vint sum[per_block];
-  for (int v = 0; v < per_block; ++v) sum[v] = load_ints(start + v * lanes<vfloat>);
+void add_offsets(const signed char* weight, i64 groups, float* start) {
+  vbits sum[per_block];
+  for (int v = 0; v < per_block; ++v) sum[v] = load_bits(start + v * lanes<vfloat>, vfloat());
   for (i64 g = 0; g < groups; ++g, weight += 4 * block)
     for (int v = 0; v < per_block; ++v)
-      sum[v] = sum[v] - dot(quad(0), load_weights(weight + v * 4 * lanes<vfloat>), vint(0));
-  for (int v = 0; v < per_block; ++v) store(start + v * lanes<vfloat>, sum[v]);
+      sum[v] = sum[v] - dot(quad(0u), load_weights(weight + v * 4 * lanes<vfloat>), vbits(0u));
+  for (int v = 0; v < per_block; ++v) store(start + v * lanes<vfloat>, from_bits<vfloat>(sum[v]));
 }
 
-void finish(const Int8Product& job, const int* sums, i64 row, i64 output, int count) {
+void finish(const Int8Product& job, const float* sums, i64 row, i64 output, int count) {
   const i64 at = row * job.stride + output;
   if (job.result == int8_sums) {
     FASTNN_MEMCPY(static_cast<int*>(job.y) + at, sums, count * sizeof(int));
     return;
   }
-  const vfloat low(static_cast<float>(job.low - job.zero)), high(static_cast<float>(job.high - job.zero));
-  const vint zero(job.zero);
+  const finisher<vfloat> bytes(job.zero, job.low, job.high);
   for (int i = 0; i < count; i += lanes<vfloat>) {
     const int n = count - i < lanes<vfloat> ? count - i : lanes<vfloat>;
     const float* const by = job.multiplier + output + i;
     const vfloat m = n == lanes<vfloat> ? load<vfloat>(by) : load_first<vfloat>(by, n, vfloat(0.0f));
-    const vfloat product = to_float(load_ints(sums + i)) * m;
-    if (job.result == int8_floats)
+    const vfloat product = to_float<vfloat>(load_bits(sums + i, vfloat())) * m;
+    if (job.result == int8_floats) {
       store_first(static_cast<float*>(job.y) + at + i, product, n);
-    else
-      store_bytes(static_cast<unsigned char*>(job.y) + at + i, to_int(vmin(vmax(product, low), high)) + zero, n);
+    } else {
+      unsigned char made[lanes<vfloat>];
+      narrow8(made, bytes.rounded(product));
+      FASTNN_MEMCPY(static_cast<unsigned char*>(job.y) + at + i, made, n);
+    }
   }
 }
 
 void run(const Int8Product& job, i64 row, i64 output) {
-  alignas(64) int start[int8_outputs] = {}, sums[most_rows * int8_outputs];
+  alignas(64) float start[int8_outputs] = {}, sums[most_rows * int8_outputs];
   const i64 rows = job.rows - row < int8_rows ? job.rows - row : int8_rows;
   const int count = static_cast<int>(job.outputs - output < int8_outputs ? job.outputs - output : int8_outputs);
   const int blocks = (count + block - 1) / block;

@@ -2,6 +2,19 @@
 
 ctypedef void (*Int8Loop)(const Int8Job&, int64_t, int64_t) noexcept nogil
 
+cdef extern from "ndarray.hpp":
+    bint ndarray_is_plain(PyObject*) nogil
+    int ndarray_type(PyObject*) nogil
+
+cdef extern from "program.hpp" namespace "fastnn_cpu" nogil:
+    const char[] kOperationCapsule
+    struct Operation:
+        cbool (*run)(const Operation*, void* const*) noexcept nogil
+        int count
+        int types[4]
+        int64_t bytes[4]
+        int64_t work
+
 cdef extern from "packed_int8.hpp" namespace "fastnn_cpu" nogil:
     cdef enum:
         int8_rows, int8_outputs
@@ -36,6 +49,7 @@ cdef struct Int8Tasks:
     int64_t chunks  # of rows
 
 cdef bint dots = True
+cdef int64_t parallel_products = 1 << 20  # of four bytes, from which a second thread pays
 
 
 def dot_products(use=None) -> bool:
@@ -53,22 +67,55 @@ cdef void int8_body(void* context, int64_t begin, int64_t end) noexcept nogil:
         tasks.run(tasks.job, k % tasks.chunks * int8_rows, k // tasks.chunks * int8_outputs)
 
 
-cdef cbool run_int8(const Operation* self, void* const* arrays) noexcept nogil:
-    cdef const Int8Layer* layer = <const Int8Layer*> self
+cdef void run_product(const Int8Job* job) noexcept nogil:
     cdef Int8Tasks tasks
     cdef int isa = runtime.active_isa()
     cdef int64_t count
-    tasks.job = layer.job
+    tasks.job = job[0]
     tasks.run = int8_dot_table(isa).run if dots and has_dot(isa) else int8_table(isa).run
-    tasks.job.x, tasks.job.y = <const unsigned char*> arrays[0], <char*> arrays[1] + layer.column * layer.item
-    tasks.job.end = tasks.job.x + layer.operation.bytes[0]
-    tasks.chunks = (tasks.job.rows + int8_rows - 1) // int8_rows
-    count = tasks.chunks * ((tasks.job.outputs + int8_outputs - 1) // int8_outputs)
-    if layer.operation.work < 4 * parallel_from:
+    tasks.chunks = (job.rows + int8_rows - 1) // int8_rows
+    count = tasks.chunks * ((job.outputs + int8_outputs - 1) // int8_outputs)
+    if job.rows * job.outputs * job.segment_count * job.groups < parallel_products:
         int8_body(&tasks, 0, count)
     else:
         runtime.pool.parallel_for(count, 1, int8_body, &tasks)
+
+
+cdef cbool run_int8(const Operation* self, void* const* arrays) noexcept nogil:
+    cdef const Int8Layer* layer = <const Int8Layer*> self
+    cdef Int8Job job = layer.job
+    job.x, job.y = <const unsigned char*> arrays[0], <char*> arrays[1] + layer.column * layer.item
+    job.end = job.x + layer.operation.bytes[0]
+    run_product(&job)
     return True
+
+
+def matmul(cnp.ndarray x, starts, cnp.ndarray segments, cnp.ndarray weight, cnp.ndarray bias, multiplier, cnp.ndarray y,
+           int64_t column, int zero, int low, int high) -> None:
+    """y[:, :, column : column + N] = products of rows of x with the packed weight."""
+    cdef Int8Job job
+    cdef int type = cnp.PyArray_TYPE(y)
+    cdef int64_t k
+    job.x, job.size = bytes_of(x), x.shape[1]
+    job.end = job.x + x.shape[0] * job.size
+    job.starts = NULL
+    job.positions = 1
+    if starts is not None:
+        job.starts, job.positions = ints_of(starts), (<cnp.ndarray> starts).shape[0]
+    job.segments, job.segment_count, job.groups = ints_of(segments), segments.shape[0], weight.shape[2]
+    job.reach = 0
+    for k in range(job.segment_count):
+        job.reach = max(job.reach, job.segments[k] + 4 * job.groups)
+    job.weight, job.bias = <signed char*> cnp.PyArray_DATA(weight), ints_of(bias)
+    job.multiplier = NULL
+    if multiplier is not None:
+        job.multiplier = floats_of(multiplier)
+    job.rows, job.outputs, job.stride = x.shape[0] * job.positions, bias.shape[0], y.shape[2]
+    job.result = int8_bytes if type == cnp.NPY_UINT8 else int8_floats if type == cnp.NPY_FLOAT else int8_sums
+    job.y = cnp.PyArray_BYTES(y) + column * cnp.PyArray_ITEMSIZE(y)
+    job.zero, job.low, job.high = zero, low, high
+    with nogil:
+        run_product(&job)
 
 
 cdef int of_kind(str name, object array, int type_num, int ndim) except -1:
@@ -110,7 +157,8 @@ cdef class PackedInt8:
         of_kind("starts", rows, cnp.NPY_INT32, 1)
         job.outputs, job.segment_count, job.positions = bias.size, segments.size, rows.size
         job.stride, job.groups = job.outputs if columns is None else columns, weight.shape[2]
-        if weight.shape != ((job.outputs + 15) // 16, job.segment_count, job.groups, 16, 4) or job.segment_count == 0 or job.groups == 0:
+        if weight.shape != ((job.outputs + 15) // 16, job.segment_count, job.groups, 16, 4) or \
+                job.segment_count == 0 or job.groups == 0:
             raise ValueError(f"PackedInt8: weight has shape {weight.shape} beside {job.outputs} outputs in {job.segment_count} segments")
         kind = np.dtype(y_type)
         if kind not in (np.int32, np.float32, np.uint8):
@@ -133,8 +181,12 @@ cdef class PackedInt8:
         if first < 0 or batch * job.positions > 0 and last + 4 * job.groups - 3 > size:
             raise ValueError(f"PackedInt8: rows from {first} to {last + 4 * job.groups} are not in samples of {size} bytes")
         self.kept = (weight, bias, multiplier, segments, rows)
-        job.weight, job.bias, job.multiplier = <signed char*> data(weight), <int*> data(bias), <float*> data(multiplier)
-        job.segments, job.starts = <int*> data(segments), <int*> data(starts)
+        job.weight, job.bias = <signed char*> cnp.PyArray_DATA(weight), ints_of(bias)
+        if multiplier is not None:
+            job.multiplier = floats_of(multiplier)
+        job.segments = ints_of(segments)
+        if starts is not None:
+            job.starts = ints_of(rows)
         job.size, job.reach, job.rows = size, int(segments.max()) + 4 * job.groups, batch * job.positions
         job.zero, job.low, job.high = zero, low, high
         self.layer.item, self.layer.column = kind.itemsize, column

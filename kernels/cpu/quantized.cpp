@@ -24,32 +24,30 @@ FASTNN_FN void each(int64_t begin, int64_t end, const F& f) {
 FASTNN_FN int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 FASTNN_FN int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-void depthwise(const void* context, int64_t begin, int64_t end) {
-  const auto& job = *static_cast<const DepthwiseJob*>(context);
-  const Sliding& at = job.at;
-  const int64_t channels = at.channels, row = at.width * channels;
-  const finisher<vfloat> vectors(job.finish);
-  const finisher<float> singles(job.finish);
+void depthwise(const QuantizedJob& job, int64_t begin, int64_t end) {
+  const int64_t channels = job.channels, row = job.width * channels;
+  const finisher<vfloat> vectors(job.zero, job.low, job.high);
+  const finisher<float> singles(job.zero, job.low, job.high);
   for (int64_t r = begin; r < end; ++r) {
-    const int64_t image = r / at.rows, top = (r - image * at.rows) * at.stride[0] - at.before[0];
-    const u8* const from = job.x + image * at.height * row;
-    for (int64_t q = 0; q < at.columns; ++q) {
-      const int64_t left = q * at.stride[1] - at.before[1];
-      u8* const to = job.y + (r * at.columns + q) * channels;
+    const int64_t image = r / job.rows, top = (r - image * job.rows) * job.stride[0] - job.before[0];
+    const u8* const from = job.a + image * job.height * row;
+    for (int64_t q = 0; q < job.columns; ++q) {
+      const int64_t left = q * job.stride[1] - job.before[1];
+      u8* const to = job.y + (r * job.columns + q) * channels;
       each(0, channels, [&](auto v, int64_t c) {
         using V = decltype(v);
         bits_t<V> acc = load_bits(job.bias + c, v);
         const bits_t<V> outside(static_cast<u32>(job.x_zero));
         const s8* w = job.weight + c;
-        for (int64_t i = 0, h = top; i < at.kernel[0]; ++i, h += at.dilation[0]) {
-          const bool row_inside = h >= 0 && h < at.height;
-          for (int64_t j = 0, k = left; j < at.kernel[1]; ++j, k += at.dilation[1], w += channels) {
-            const bool inside = row_inside && k >= 0 && k < at.width;
+        for (int64_t i = 0, h = top; i < job.kernel[0]; ++i, h += job.dilation[0]) {
+          const bool row_inside = h >= 0 && h < job.height;
+          for (int64_t j = 0, k = left; j < job.kernel[1]; ++j, k += job.dilation[1], w += channels) {
+            const bool inside = row_inside && k >= 0 && k < job.width;
             const bits_t<V> tap = inside ? widen8<V>(from + h * row + k * channels + c) : outside;
             acc = acc + multiply16(tap, widen_signed8<V>(w));
           }
         }
-        const V m = load<V>(job.finish.multiplier + c);
+        const V m = load<V>(job.multiplier + c);
         if constexpr (lanes<V> == 1)
           narrow8(to + c, singles(acc, m));
         else
@@ -61,25 +59,23 @@ void depthwise(const void* context, int64_t begin, int64_t end) {
 
 // Where fewer than sixteen bytes belong to the pixel the others are written as well, while those of the pixels that
 // follow, which are done later, are there to take them.
-void max_pool(const void* context, int64_t begin, int64_t end) {
-  const auto& job = *static_cast<const MaxPoolJob*>(context);
-  const Sliding& at = job.at;
-  const int64_t channels = at.channels, row = at.width * channels, out_row = at.columns * channels;
+void max_pool(const QuantizedJob& job, int64_t begin, int64_t end) {
+  const int64_t channels = job.channels, row = job.width * channels, out_row = job.columns * channels;
   const u8* const stop = job.y + end * out_row;
   for (int64_t r = begin; r < end; ++r) {
-    const int64_t image = r / at.rows, top = (r - image * at.rows) * at.stride[0] - at.before[0];
-    const u8* const from = job.x + image * at.height * row;
-    const u8* const last = from + at.height * row;
+    const int64_t image = r / job.rows, top = (r - image * job.rows) * job.stride[0] - job.before[0];
+    const u8* const from = job.a + image * job.height * row;
+    const u8* const last = from + job.height * row;
     u8* to = job.y + r * out_row;
-    for (int64_t q = 0; q < at.columns; ++q, to += channels) {
-      const int64_t left = q * at.stride[1] - at.before[1];
+    for (int64_t q = 0; q < job.columns; ++q, to += channels) {
+      const int64_t left = q * job.stride[1] - job.before[1];
       for (int64_t c = 0; c < channels; c += 16) {
         const int64_t n = smaller(16, channels - c);
         vbytes best = {};
-        for (int64_t i = 0, h = top; i < at.kernel[0]; ++i, h += at.dilation[0]) {
-          if (h < 0 || h >= at.height) continue;
-          for (int64_t j = 0, k = left; j < at.kernel[1]; ++j, k += at.dilation[1]) {
-            if (k < 0 || k >= at.width) continue;
+        for (int64_t i = 0, h = top; i < job.kernel[0]; ++i, h += job.dilation[0]) {
+          if (h < 0 || h >= job.height) continue;
+          for (int64_t j = 0, k = left; j < job.kernel[1]; ++j, k += job.dilation[1]) {
+            if (k < 0 || k >= job.width) continue;
             const u8* const tap = from + h * row + k * channels + c;
             if (last - tap >= 16) {
               best = vmax(best, load_bytes(tap));
@@ -102,18 +98,17 @@ void max_pool(const void* context, int64_t begin, int64_t end) {
   }
 }
 
-void average_pool(const void* context, int64_t begin, int64_t end) {
-  const auto& job = *static_cast<const MeanJob*>(context);
+void average_pool(const QuantizedJob& job, int64_t begin, int64_t end) {
   const int64_t channels = job.channels, row = job.width * channels;
-  const finisher<vfloat> vectors(job.finish);
-  const finisher<float> singles(job.finish);
+  const finisher<vfloat> vectors(job.zero, job.low, job.high);
+  const finisher<float> singles(job.zero, job.low, job.high);
   for (int64_t r = begin; r < end; ++r) {
     const int64_t image = r / job.rows, p = r - image * job.rows;
-    const u8* const from = job.x + image * job.height * row;
+    const u8* const from = job.a + image * job.height * row;
     for (int64_t q = 0; q < job.columns; ++q) {
       const int64_t count = int64_t(job.bottom[p] - job.top[p]) * (job.right[q] - job.left[q]);
       const u32 start = static_cast<u32>(-count * job.x_zero);
-      const float multiplier = job.finish.multiplier[p * job.columns + q];
+      const float multiplier = job.multiplier[p * job.columns + q];
       u8* const to = job.y + (r * job.columns + q) * channels;
       each(0, channels, [&](auto v, int64_t c) {
         using V = decltype(v);
@@ -129,45 +124,42 @@ void average_pool(const void* context, int64_t begin, int64_t end) {
   }
 }
 
-void add(const void* context, int64_t begin, int64_t end) {
-  const auto& job = *static_cast<const SumJob*>(context);
+void add(const QuantizedJob& job, int64_t begin, int64_t end) {
   each(begin, end, [&](auto v, int64_t i) {
     using V = decltype(v);
     using B = bits_t<V>;
     const B a = multiply16(widen8<V>(job.a + i), B(static_cast<u32>(job.by_a)));
     const B b = multiply16(widen8<V>(job.b + i), B(static_cast<u32>(job.by_b)));
-    narrow8(job.y + i, finisher<V>(job.finish)(a + b + B(static_cast<u32>(job.bias)), V(*job.finish.multiplier)));
+    narrow8(job.y + i, finisher<V>(job.zero, job.low, job.high)(a + b + B(static_cast<u32>(job.offset)), V(job.by)));
   });
 }
 
-void lookup(const void* context, int64_t begin, int64_t end) {
-  const auto& job = *static_cast<const LookupJob*>(context);
-  for (int64_t i = begin; i < end; ++i) job.y[i] = job.table[job.x[i]];
+void lookup(const QuantizedJob& job, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; ++i) job.y[i] = job.table[job.a[i]];
 }
 
-void window(const void* context, int64_t begin, int64_t end) {
-  const auto& job = *static_cast<const WindowJob*>(context);
+void window(const QuantizedJob& job, int64_t begin, int64_t end) {
   const int64_t row = job.width * job.channels, out_row = job.columns * job.depth;
   const auto size = [](int64_t n) { return static_cast<std::size_t>(n); };
   for (int64_t r = begin; r < end; ++r) {
-    const int64_t image = r / job.rows, h = (r - image * job.rows) * job.stride - job.top;
+    const int64_t image = r / job.rows, h = (r - image * job.rows) * job.stride[0] - job.before[0];
     u8* const to = job.y + r * out_row;
     if (h < 0 || h >= job.height) {
-      __builtin_memset(to, job.fill, size(out_row));
+      __builtin_memset(to, job.x_zero, size(out_row));
       continue;
     }
-    const u8* const from = job.x + (image * job.height + h) * row;
-    if (job.stride == 1 && job.channels == job.depth && job.left >= 0) {
-      const int64_t before = smaller(job.left, job.columns), n = smaller(job.width, job.columns - before);
-      __builtin_memset(to, job.fill, size(before * job.depth));
+    const u8* const from = job.a + (image * job.height + h) * row;
+    if (job.stride[1] == 1 && job.channels == job.depth && job.before[1] >= 0) {
+      const int64_t before = smaller(job.before[1], job.columns), n = smaller(job.width, job.columns - before);
+      __builtin_memset(to, job.x_zero, size(before * job.depth));
       FASTNN_MEMCPY(to + before * job.depth, from, size(n * job.depth));
-      __builtin_memset(to + (before + n) * job.depth, job.fill, size((job.columns - before - n) * job.depth));
+      __builtin_memset(to + (before + n) * job.depth, job.x_zero, size((job.columns - before - n) * job.depth));
       continue;
     }
     for (int64_t q = 0; q < job.columns; ++q) {
-      const int64_t k = q * job.stride - job.left, n = k >= 0 && k < job.width ? job.channels : 0;
+      const int64_t k = q * job.stride[1] - job.before[1], n = k >= 0 && k < job.width ? job.channels : 0;
       FASTNN_MEMCPY(to + q * job.depth, from + (n ? k * job.channels : 0), size(n));
-      __builtin_memset(to + q * job.depth + n, job.fill, size(job.depth - n));
+      __builtin_memset(to + q * job.depth + n, job.x_zero, size(job.depth - n));
     }
   }
 }
@@ -183,16 +175,14 @@ FASTNN_FN void by_image(int64_t positions, int64_t begin, int64_t end, const F& 
   }
 }
 
-void quantize(const void* context, int64_t begin, int64_t end) {
-  const auto& job = *static_cast<const ConvertJob*>(context);
-  const int64_t channels = job.channels, positions = job.positions;
-  const Requantization all = {&job.by, job.zero, 0, 255};
+void quantize(const QuantizedJob& job, int64_t begin, int64_t end) {
+  const int64_t channels = job.channels, positions = job.columns;
   by_image(positions, begin, end, [&](int64_t image, int64_t first, int64_t last) {
-    const float* const from = job.values + image * channels * positions;
-    u8* const to = job.bytes + image * channels * positions;
+    const float* const from = reinterpret_cast<const float*>(job.a) + image * channels * positions;
+    u8* const to = job.y + image * channels * positions;
     each(first, last, [&](auto v, int64_t s) {
       using V = decltype(v);
-      const finisher<V> finish(all);
+      const finisher<V> finish(job.zero, job.low, job.high);
       const auto at = [&](int64_t c) { return finish.rounded(load<V>(from + c * positions + s) * V(job.by)); };
       if (channels == 1) return narrow8(to + s, at(0));
       // four channels of a position are one word
@@ -217,20 +207,18 @@ void quantize(const void* context, int64_t begin, int64_t end) {
   });
 }
 
-void dequantize(const void* context, int64_t begin, int64_t end) {
-  const auto& job = *static_cast<const ConvertJob*>(context);
-  const int64_t channels = job.channels, positions = job.positions;
+void dequantize(const QuantizedJob& job, int64_t begin, int64_t end) {
+  const int64_t channels = job.channels, positions = job.columns;
   by_image(positions, begin, end, [&](int64_t image, int64_t first, int64_t last) {
-    const u8* const from = job.bytes + image * channels * positions;
-    float* const to = job.values + image * channels * positions;
+    const u8* const from = job.a + image * channels * positions;
+    float* const to = reinterpret_cast<float*>(job.y) + image * channels * positions;
     for (int64_t c = 0; c < channels; ++c)
       for (int64_t s = first; s < last; ++s)
         to[c * positions + s] = static_cast<float>(from[s * channels + c] - job.zero) * job.by;
   });
 }
 
-void quantize_rows(const void* context, int64_t begin, int64_t end) {
-  const auto& job = *static_cast<const RowsJob*>(context);
+void quantize_rows(const RowsJob& job, int64_t begin, int64_t end) {
   for (int64_t r = begin; r < end; ++r) {
     const float* const x = job.x + r * job.length;
     vfloat lows(0.0f), highs(0.0f);
@@ -253,21 +241,18 @@ void quantize_rows(const void* context, int64_t begin, int64_t end) {
     float scale = (high - low) / 255.0f, inverse = 1.0f / scale;
     constexpr float most = format<float>::largest;
     if (!(scale <= most && inverse <= most)) scale = inverse = 1.0f;
-    const finisher<float> nearest({nullptr, 0, 0, 255});
-    const int zero = static_cast<int>(nearest.rounded(-low * inverse));
+    const int zero = static_cast<int>(finisher<float>(0, 0, 255).rounded(-low * inverse));
     job.scale[r] = scale;
     job.zero[r] = zero;
     u8* const y = job.y + r * job.length;
-    const Requantization all = {nullptr, zero, 0, 255};
     each(0, job.length, [&](auto v, int64_t i) {
       using V = decltype(v);
-      narrow8(y + i, finisher<V>(all).rounded(load<V>(x + i) * V(inverse)));
+      narrow8(y + i, finisher<V>(zero, 0, 255).rounded(load<V>(x + i) * V(inverse)));
     });
   }
 }
 
-void finish_rows(const void* context, int64_t begin, int64_t end) {
-  const auto& job = *static_cast<const FinishJob*>(context);
+void finish_rows(const FinishJob& job, int64_t begin, int64_t end) {
   for (int64_t r = begin; r < end; ++r) {
     const int64_t row = r * job.outputs;
     // sums reach further than 16 bits, and the difference fits where the product may not: integers wrap
@@ -280,8 +265,8 @@ void finish_rows(const void* context, int64_t begin, int64_t end) {
   }
 }
 
-constexpr Quantized table = {depthwise, max_pool, average_pool, add,           lookup,
-                             window,    quantize, dequantize,   quantize_rows, finish_rows};
+constexpr Quantized table = {
+    {depthwise, max_pool, average_pool, window, add, lookup, quantize, dequantize}, quantize_rows, finish_rows};
 
 }  // namespace
 FASTNN_END

@@ -1,85 +1,49 @@
-// Quantized arithmetic: uint8 images (images, height, width, channels), exact int32 sums, and float32 where they become
-// uint8 again. kernels/reference/quantized.py says what each job computes, to the last bit.
+// Quantized arithmetic, all but products of matrices: uint8 images (images, height, width, channels), exact int32 sums,
+// and float32 where they become uint8 again. kernels/reference/quantized.py says what each kernel computes, to the last
+// bit.
 #pragma once
 #include "family.hpp"
 
 namespace fastnn_cpu {
 
-// zero + round(clip(float32(acc) * multiplier, low - zero, high - zero))
-struct Requantization {
-  const float* multiplier;
-  int zero, low, high;
-};
-
-// Windows over an image: pixel (i, j) of window (p, q) is (p stride[0] - before[0] + i dilation[0], ...).
-struct Sliding {
-  std::int64_t height, width, channels, rows, columns;  // the last two of the result
+// What kernels are told; each uses its part.
+struct QuantizedJob {
+  const unsigned char *a, *b;  // inputs
+  unsigned char* y;            // where floats are one or the other, they are (images, channels, columns)
+  // An image (height, width, channels) and that of the result, (rows, columns, depth).
+  std::int64_t height, width, channels, rows, columns, depth;
+  // Pixel (i, j) of window (p, q) is (p stride[0] - before[0] + i dilation[0], q stride[1] - before[1] + j
+  // dilation[1]).
   std::int64_t kernel[2], stride[2], before[2], dilation[2];
+  // Of means: regions of rows [top[p], bottom[p]) and columns [left[q], right[q]).
+  const int *top, *bottom, *left, *right;
+  const signed char* weight;
+  const int* bias;
+  const unsigned char* table;
+  // acc -> zero + round(clip(float32(acc) * multiplier, low - zero, high - zero)). One multiplier for each channel or
+  // region, or, where that is null, `by`.
+  const float* multiplier;
+  float by;
+  int zero, low, high;
+  int x_zero;              // of pixels outside of the image
+  int by_a, by_b, offset;  // acc = by_a a + by_b b + offset
 };
 
-// Row r = b rows + p consists of the pieces x[b, starts[p] + segments[s] :][: 4 groups]; without starts a row is a
-// sample. weight: blocks of 16 outputs, of pieces, of groups of 4 inputs, of 16 outputs times 4 inputs, filled up with
-// 0 where a piece ends in between: nothing from `end` on is read. One of bytes, floats and sums is the result, in rows
-// of `pitch` elements.
-struct MatmulJob {
-  const unsigned char *x, *end;
-  const int *starts, *segments;
-  std::int64_t rows, size, pieces, groups, outputs, pitch;  // size: bytes of a sample
-  const signed char* weight;
-  const int* bias;
-  unsigned char* bytes;
-  float* floats;
-  int* sums;
-  Requantization finish;
+// Loops do the items [begin, end): rows of the result of all images; elements or positions where there is only one
+// axis.
+enum QuantizedKernel : int {
+  quantized_depthwise,
+  quantized_max_pool,
+  quantized_average_pool,
+  quantized_window,
+  quantized_add,
+  quantized_lookup,
+  quantized_quantize,
+  quantized_dequantize,
+  quantized_kernels
 };
-struct DepthwiseJob {
-  const unsigned char* x;
-  const signed char* weight;
-  const int* bias;
-  unsigned char* y;
-  int x_zero;  // outside of the image
-  Sliding at;
-  Requantization finish;
-};
-struct MaxPoolJob {
-  const unsigned char* x;
-  unsigned char* y;
-  Sliding at;
-};
-// Regions of rows [top[p], bottom[p]) and columns [left[q], right[q]); a multiplier for each region.
-struct MeanJob {
-  const unsigned char* x;
-  unsigned char* y;
-  std::int64_t height, width, channels, rows, columns;
-  const int *top, *bottom, *left, *right;
-  int x_zero;
-  Requantization finish;
-};
-struct SumJob {
-  const unsigned char *a, *b;
-  unsigned char* y;
-  int by_a, by_b, bias;
-  Requantization finish;
-};
-struct LookupJob {
-  const unsigned char *x, *table;
-  unsigned char* y;
-};
-struct WindowJob {
-  const unsigned char* x;
-  unsigned char* y;
-  std::int64_t height, width, channels, rows, columns, depth;  // the last three of y
-  std::int64_t top, left, stride;
-  unsigned char fill;
-};
-// Floats are (images, channels, positions), bytes (images, positions, channels).
-struct ConvertJob {
-  float* values;
-  unsigned char* bytes;
-  std::int64_t channels, positions;
-  float by;
-  int zero;
-};
+
+// Rows of floats, each with a scale of its own, and of the sums of their products with weights.
 struct RowsJob {
   const float* x;
   unsigned char* y;
@@ -95,23 +59,12 @@ struct FinishJob {
   float low, high;
 };
 
-// Loops do the items [begin, end) of a job, a pointer to one of the above: rows of the result of all images, elements
-// where there is only one axis.
-using QuantizedLoop = void (*)(const void* job, std::int64_t begin, std::int64_t end);
 struct Quantized {
-  QuantizedLoop depthwise, max_pool, average_pool;  // rows
-  QuantizedLoop add, lookup;                        // elements
-  QuantizedLoop window;                             // rows
-  QuantizedLoop quantize, dequantize;               // positions
-  QuantizedLoop quantize_rows, finish_rows;         // rows
-};
-
-// rows
-struct QuantizedProduct {
-  QuantizedLoop matmul;
+  void (*loops[quantized_kernels])(const QuantizedJob& job, std::int64_t begin, std::int64_t end);
+  void (*quantize_rows)(const RowsJob& job, std::int64_t begin, std::int64_t end);
+  void (*finish_rows)(const FinishJob& job, std::int64_t begin, std::int64_t end);
 };
 
 }  // namespace fastnn_cpu
 
 FASTNN_FAMILY(Quantized, quantized)
-FASTNN_FAMILY(QuantizedProduct, quantized_product)

@@ -3,8 +3,38 @@ from typing import Any
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
 Pair = tuple[int, int]
 Pairs = tuple[Array, Array]
+
+class PackedInt8:
+    operation: Any
+    def __init__(
+        self,
+        weight: Array,
+        bias: Array,
+        multiplier: Array | None,
+        y_type: Any,
+        batch: int,
+        size: int,
+        starts: Array | None = None,
+        segments: Array | None = None,
+        columns: int | None = None,
+        column: int = 0,
+        zero: int = 0,
+        low: int = 0,
+        high: int = 255,
+    ) -> None: ...
+    def __call__(self, *arrays: Array) -> None: ...
+
+def dot_products(use: bool | None = None) -> bool: ...
+
+class Prepared:
+    operation: Any
+    def __init__(self, name: str, shapes: tuple[Shape, ...], given: tuple[Any, ...]) -> None: ...
+    def __call__(self, *arrays: Array) -> None: ...
+
+KERNELS: dict[str, int]
 
 def matmul(
     x: Array,
@@ -21,10 +51,10 @@ def matmul(
 ) -> None: ...
 def depthwise(
     x: Array,
+    y: Array,
     weight: Array,
     bias: Array,
     multiplier: Array,
-    y: Array,
     stride: Pair,
     before: Pair,
     dilation: Pair,

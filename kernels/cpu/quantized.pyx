@@ -1,85 +1,46 @@
 # cython: language_level=3, freethreading_compatible=True
-"""Quantized arithmetic: uint8 and int8, exact sums. Arrays are C-contiguous and checked, of the dtypes and shapes that
-fastnn.kernels.reference.quantized names, whose functions these are, to the last bit of their results.
+"""Quantized arithmetic: uint8 and int8, exact sums. fastnn.kernels.reference.quantized has the same functions and says what
+they compute, to the last bit. `Prepared` is one of them with everything but its arrays, for sessions.
 """
-from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.stdint cimport int64_t
+from libcpp cimport bool as cbool
 
 cimport numpy as cnp
 
-from runtime cimport Runtime, kRuntimeCapsule
+from runtime cimport Runtime, has_dot, kRuntimeCapsule
 
+import numpy as np
+
+from fastnn.kernels.cpu.linear import Program
 from fastnn.kernels.cpu.runtime import api
 
 cnp.import_array()
 
-ctypedef void (*QuantizedLoop)(const void*, int64_t, int64_t) noexcept nogil
-
 cdef extern from "quantized.hpp" namespace "fastnn_cpu" nogil:
-    struct Requantization:
-        const float* multiplier
-        int zero, low, high
-    struct Sliding:
-        int64_t height, width, channels, rows, columns
+    struct QuantizedJob:
+        const unsigned char* a
+        const unsigned char* b
+        unsigned char* y
+        int64_t height, width, channels, rows, columns, depth
         int64_t kernel[2]
         int64_t stride[2]
         int64_t before[2]
         int64_t dilation[2]
-    struct MatmulJob:
-        const unsigned char* x
-        const unsigned char* end
-        const int* starts
-        const int* segments
-        int64_t rows, size, pieces, groups, outputs, pitch
-        const signed char* weight
-        const int* bias
-        unsigned char* bytes
-        float* floats
-        int* sums
-        Requantization finish
-    struct DepthwiseJob:
-        const unsigned char* x
-        const signed char* weight
-        const int* bias
-        unsigned char* y
-        int x_zero
-        Sliding at
-        Requantization finish
-    struct MaxPoolJob:
-        const unsigned char* x
-        unsigned char* y
-        Sliding at
-    struct MeanJob:
-        const unsigned char* x
-        unsigned char* y
-        int64_t height, width, channels, rows, columns
         const int* top
         const int* bottom
         const int* left
         const int* right
-        int x_zero
-        Requantization finish
-    struct SumJob:
-        const unsigned char* a
-        const unsigned char* b
-        unsigned char* y
-        int by_a, by_b, bias
-        Requantization finish
-    struct LookupJob:
-        const unsigned char* x
+        const signed char* weight
+        const int* bias
         const unsigned char* table
-        unsigned char* y
-    struct WindowJob:
-        const unsigned char* x
-        unsigned char* y
-        int64_t height, width, channels, rows, columns, depth, top, left, stride
-        unsigned char fill
-    struct ConvertJob:
-        float* values
-        unsigned char* bytes
-        int64_t channels, positions
+        const float* multiplier
         float by
-        int zero
+        int zero, low, high, x_zero, by_a, by_b, offset
+    enum QuantizedKernel:
+        quantized_depthwise, quantized_max_pool, quantized_average_pool, quantized_window, quantized_add, quantized_lookup
+        quantized_quantize, quantized_dequantize
     struct RowsJob:
         const float* x
         unsigned char* y
@@ -97,40 +58,13 @@ cdef extern from "quantized.hpp" namespace "fastnn_cpu" nogil:
         int64_t outputs
         float low, high
     struct Quantized:
-        QuantizedLoop depthwise, max_pool, average_pool, add, lookup, window
-        QuantizedLoop quantize, dequantize, quantize_rows, finish_rows
-    struct QuantizedProduct:
-        QuantizedLoop matmul
-    const Quantized& quantized_table "fastnn_cpu::quantized"(int isa)
-    const QuantizedProduct& quantized_product(int isa)
+        void (*loops[8])(const QuantizedJob&, int64_t, int64_t) noexcept nogil
+        void (*quantize_rows)(const RowsJob&, int64_t, int64_t) noexcept nogil
+        void (*finish_rows)(const FinishJob&, int64_t, int64_t) noexcept nogil
+    const Quantized& quantized(int isa)
 
 cdef Runtime* runtime = <Runtime*> PyCapsule_GetPointer(api, kRuntimeCapsule)
-cdef int64_t chunk = 32 * 1024  # bytes read, or products, sixteen at a time, that a thread takes; two of them pay from four
-
-
-cdef struct Call:
-    QuantizedLoop loop
-    const void* job
-
-
-cdef void body(void* context, int64_t begin, int64_t end) noexcept nogil:
-    cdef Call* call = <Call*> context
-    call.loop(call.job, begin, end)
-
-
-cdef void run(QuantizedLoop loop, const void* job, int64_t items, int64_t cost) noexcept:
-    """Every item once; `cost` is what one takes."""
-    cdef Call call
-    with nogil:
-        if items * cost < 4 * chunk:
-            loop(job, 0, items)
-        else:
-            call.loop, call.job = loop, job
-            runtime.pool.parallel_for(items, max(1, chunk // max(1, cost)), body, &call)
-
-
-cdef const Quantized* loops() noexcept:
-    return &quantized_table(runtime.active_isa())
+cdef int64_t chunk = 32 * 1024  # bytes read that a thread takes at a time; a second thread pays from four times that
 
 
 cdef inline unsigned char* bytes_of(cnp.ndarray a) noexcept:
@@ -145,131 +79,206 @@ cdef inline float* floats_of(cnp.ndarray a) noexcept:
     return <float*> cnp.PyArray_DATA(a)
 
 
-cdef void fill(Sliding* to, cnp.ndarray x, cnp.ndarray y, int64_t kh, int64_t kw, tuple stride, tuple before, tuple dilation):
-    cdef int axis
-    to.height, to.width, to.channels, to.rows, to.columns = x.shape[1], x.shape[2], x.shape[3], y.shape[1], y.shape[2]
-    to.kernel[0], to.kernel[1] = kh, kw
-    for axis in range(2):
-        to.stride[axis], to.before[axis], to.dilation[axis] = stride[axis], before[axis], dilation[axis]
+include "packed_int8.pxi"
+
+cdef struct Layer:
+    Operation operation
+    QuantizedJob job
+    int kernel
+    int64_t items, cost  # what a loop does, and how many bytes one of them reads
+
+cdef struct Call:
+    QuantizedJob job
+    int kernel
 
 
-def matmul(cnp.ndarray x, starts, cnp.ndarray segments, cnp.ndarray weight, cnp.ndarray bias, multiplier, cnp.ndarray y,
-           int64_t column, int zero, int low, int high) -> None:
-    """y[:, :, column : column + N] = products of rows of x with the packed weight."""
-    cdef MatmulJob job
-    cdef int type = cnp.PyArray_TYPE(y)
-    cdef void* to = cnp.PyArray_DATA(y)
-    job.x, job.size, job.rows = bytes_of(x), x.shape[1], 1
-    job.starts = NULL
-    job.end = job.x + x.shape[0] * job.size
-    if starts is not None:
-        job.starts, job.rows = ints_of(starts), (<cnp.ndarray> starts).shape[0]
-    job.segments, job.pieces, job.groups = ints_of(segments), segments.shape[0], weight.shape[2]
-    job.weight, job.bias = <signed char*> cnp.PyArray_DATA(weight), ints_of(bias)
-    job.outputs, job.pitch = bias.shape[0], y.shape[2]
-    job.bytes = NULL
-    job.floats = NULL
-    job.sums = NULL
-    if type == cnp.NPY_UINT8:
-        job.bytes = <unsigned char*> to + column
-    elif type == cnp.NPY_FLOAT32:
-        job.floats = <float*> to + column
+cdef void body(void* context, int64_t begin, int64_t end) noexcept nogil:
+    cdef Call* call = <Call*> context
+    quantized(runtime.active_isa()).loops[call.kernel](call.job, begin, end)
+
+
+cdef cbool run(const Operation* self, void* const* arrays) noexcept nogil:
+    cdef const Layer* layer = <const Layer*> self
+    cdef Call call
+    cdef int64_t cost = layer.cost
+    call.job, call.kernel = layer.job, layer.kernel
+    call.job.a, call.job.b = <const unsigned char*> arrays[0], <const unsigned char*> arrays[1]
+    call.job.y = <unsigned char*> arrays[self.count - 1]
+    if layer.items * cost < 4 * chunk:
+        body(&call, 0, layer.items)
     else:
-        job.sums = <int*> to + column
-    job.finish.multiplier = NULL
-    if multiplier is not None:
-        job.finish.multiplier = floats_of(multiplier)
-    job.finish.zero, job.finish.low, job.finish.high = zero, low, high
-    run(quantized_product(runtime.active_isa()).matmul, &job, x.shape[0] * job.rows, job.outputs * job.pieces * job.groups // 4)
+        runtime.pool.parallel_for(layer.items, max(1, chunk // cost), body, &call)
+    return True
 
 
-def depthwise(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray multiplier, cnp.ndarray y, tuple stride,
-              tuple before, tuple dilation, int x_zero, int zero, int low, int high) -> None:
+cdef int64_t count(tuple shape):
+    cdef int64_t n = 1
+    for length in shape:
+        n *= <int64_t> length
+    return n
+
+
+KERNELS = {
+    "depthwise": quantized_depthwise,
+    "max_pool": quantized_max_pool,
+    "average_pool": quantized_average_pool,
+    "window": quantized_window,
+    "add": quantized_add,
+    "lookup": quantized_lookup,
+    "quantize": quantized_quantize,
+    "dequantize": quantized_dequantize,
+}
+
+
+cdef class Prepared:
+    """A function of this module for inputs and a result of known shapes, and with its other arguments: a kernel of a
+    `fastnn.kernels.cpu.linear.Program`.
+    """
+
+    cdef Layer layer
+    cdef object kept
+    cdef readonly object operation
+
+    def __init__(self, str name, tuple shapes, tuple given):
+        cdef Operation* operation = &self.layer.operation
+        cdef QuantizedJob* job = &self.layer.job
+        cdef tuple x = shapes[0], y = shapes[len(shapes) - 1]
+        cdef int k
+        if self.operation is not None:
+            raise TypeError("Prepared: __init__ runs once")
+        self.kept, self.layer.kernel = given, KERNELS[name]
+        self.layer.items, self.layer.cost = count(y), 2
+        operation.run, operation.count = run, len(shapes)
+        for k, shape in enumerate(shapes):
+            operation.types[k] = cnp.NPY_UINT8
+            operation.bytes[k] = count(shape)
+        if self.layer.kernel == quantized_quantize or self.layer.kernel == quantized_dequantize:
+            self.convert(x, y, given)
+        elif self.layer.kernel == quantized_add:
+            job.by_a, job.by_b, job.offset, job.by, job.zero, job.low, job.high = given
+        elif self.layer.kernel == quantized_lookup:
+            job.table = bytes_of(given[0])
+        else:
+            self.image(x, y, given)
+        operation.work = self.layer.items * self.layer.cost
+        self.operation = PyCapsule_New(operation, kOperationCapsule, NULL)
+
+    cdef int convert(self, tuple x, tuple y, tuple given) except -1:
+        cdef Operation* operation = &self.layer.operation
+        cdef QuantizedJob* job = &self.layer.job
+        cdef int which = 0 if self.layer.kernel == quantized_quantize else 1
+        _, job.channels, job.columns = x if which == 0 else y
+        job.by, job.zero = given
+        job.low, job.high = 0, 255
+        operation.types[which] = cnp.NPY_FLOAT
+        operation.bytes[which] *= 4
+        self.layer.items, self.layer.cost = y[0] * job.columns, 2 * max(1, job.channels)
+        return 0
+
+    cdef int image(self, tuple x, tuple y, tuple given) except -1:
+        cdef QuantizedJob* job = &self.layer.job
+        cdef tuple pair, pairs = ()
+        cdef int axis
+        cdef int64_t taps = 1
+        _, job.height, job.width, job.channels = x
+        _, job.rows, job.columns, job.depth = y
+        if self.layer.kernel == quantized_window:
+            top, left, stride, job.x_zero = given
+            pairs = (1, 1), (stride, stride), (top, left), (1, 1)
+        elif self.layer.kernel == quantized_average_pool:
+            (top, bottom), (left, right), multiplier, job.x_zero, job.zero, job.low, job.high = given
+            job.top, job.bottom, job.left, job.right = ints_of(top), ints_of(bottom), ints_of(left), ints_of(right)
+            job.multiplier = floats_of(multiplier)
+            taps = max(1, job.height * job.width // max(1, job.rows * job.columns))
+        elif self.layer.kernel == quantized_depthwise:
+            weight, bias, multiplier, *pairs_, job.x_zero, job.zero, job.low, job.high = given
+            job.weight, job.bias = <signed char*> cnp.PyArray_DATA(weight), ints_of(bias)
+            job.multiplier = floats_of(multiplier)
+            pairs = (weight.shape[:2], *pairs_)
+        else:
+            pairs = given
+        for axis in range(2 if pairs else 0):
+            job.kernel[axis], job.stride[axis], job.before[axis], job.dilation[axis] = [pair[axis] for pair in pairs]
+            taps *= job.kernel[axis]
+        self.layer.items, self.layer.cost = y[0] * job.rows, max(1, job.columns * job.depth * taps)
+        return 0
+
+    def __call__(self, *arrays) -> None:
+        """Do it."""
+        Program([(self, arrays)]).run(None, None)
+
+
+def depthwise(x, y, *given) -> None:
     """A convolution of every channel by itself."""
-    cdef DepthwiseJob job
-    job.x, job.y, job.x_zero = bytes_of(x), bytes_of(y), x_zero
-    job.weight, job.bias = <signed char*> cnp.PyArray_DATA(weight), ints_of(bias)
-    fill(&job.at, x, y, weight.shape[0], weight.shape[1], stride, before, dilation)
-    job.finish.multiplier = floats_of(multiplier)
-    job.finish.zero, job.finish.low, job.finish.high = zero, low, high
-    run(loops().depthwise, &job, y.shape[0] * y.shape[1], y.shape[2] * y.shape[3] * weight.shape[0] * weight.shape[1])
+    Prepared("depthwise", (x.shape, y.shape), given)(x, y)
 
 
-def max_pool(cnp.ndarray x, cnp.ndarray y, tuple kernel, tuple stride, tuple before, tuple dilation) -> None:
+def max_pool(x, y, *given) -> None:
     """Maxima of windows."""
-    cdef MaxPoolJob job
-    job.x, job.y = bytes_of(x), bytes_of(y)
-    fill(&job.at, x, y, kernel[0], kernel[1], stride, before, dilation)
-    run(loops().max_pool, &job, y.shape[0] * y.shape[1], y.shape[2] * x.shape[3] * job.at.kernel[0] * job.at.kernel[1])
+    Prepared("max_pool", (x.shape, y.shape), given)(x, y)
 
 
-def average_pool(cnp.ndarray x, cnp.ndarray y, tuple rows, tuple columns, cnp.ndarray multiplier, int x_zero, int zero,
-                 int low, int high) -> None:
+def average_pool(x, y, *given) -> None:
     """Means of regions."""
-    cdef MeanJob job
-    job.x, job.y, job.x_zero = bytes_of(x), bytes_of(y), x_zero
-    job.height, job.width, job.channels, job.rows, job.columns = x.shape[1], x.shape[2], x.shape[3], y.shape[1], y.shape[2]
-    job.top, job.bottom, job.left, job.right = ints_of(rows[0]), ints_of(rows[1]), ints_of(columns[0]), ints_of(columns[1])
-    job.finish.multiplier = floats_of(multiplier)
-    job.finish.zero, job.finish.low, job.finish.high = zero, low, high
-    run(loops().average_pool, &job, y.shape[0] * y.shape[1], x.shape[1] * x.shape[2] * x.shape[3] // max(1, y.shape[1]))
+    Prepared("average_pool", (x.shape, y.shape), given)(x, y)
 
 
-def add(cnp.ndarray a, cnp.ndarray b, cnp.ndarray y, int by_a, int by_b, int bias, float multiplier, int zero, int low,
-        int high) -> None:
-    """y = a + b, each times its factor."""
-    cdef SumJob job
-    job.a, job.b, job.y, job.by_a, job.by_b, job.bias = bytes_of(a), bytes_of(b), bytes_of(y), by_a, by_b, bias
-    job.finish.multiplier = &multiplier
-    job.finish.zero, job.finish.low, job.finish.high = zero, low, high
-    run(loops().add, &job, cnp.PyArray_SIZE(a), 2)
-
-
-def lookup(cnp.ndarray x, cnp.ndarray y, cnp.ndarray table) -> None:
-    """y = table[x]."""
-    cdef LookupJob job
-    job.x, job.y, job.table = bytes_of(x), bytes_of(y), bytes_of(table)
-    run(loops().lookup, &job, cnp.PyArray_SIZE(x), 2)
-
-
-def window(cnp.ndarray x, cnp.ndarray y, int64_t top, int64_t left, int64_t stride, int fill) -> None:
+def window(x, y, *given) -> None:
     """Pad, or leave out."""
-    cdef WindowJob job
-    job.x, job.y, job.top, job.left, job.stride, job.fill = bytes_of(x), bytes_of(y), top, left, stride, <unsigned char> fill
-    job.height, job.width, job.channels = x.shape[1], x.shape[2], x.shape[3]
-    job.rows, job.columns, job.depth = y.shape[1], y.shape[2], y.shape[3]
-    run(loops().window, &job, y.shape[0] * y.shape[1], y.shape[2] * y.shape[3])
+    Prepared("window", (x.shape, y.shape), given)(x, y)
 
 
-cdef void convert(QuantizedLoop loop, cnp.ndarray values, cnp.ndarray bytes, float by, int zero) noexcept:
-    cdef ConvertJob job
-    job.values, job.bytes, job.by, job.zero = floats_of(values), bytes_of(bytes), by, zero
-    job.channels, job.positions = values.shape[1], values.shape[2]
-    run(loop, &job, values.shape[0] * job.positions, 2 * job.channels)
+def add(a, b, y, *given) -> None:
+    """y = a + b, each times its factor."""
+    Prepared("add", (a.shape, b.shape, y.shape), given)(a, b, y)
 
 
-def quantize(cnp.ndarray x, cnp.ndarray y, float multiplier, int zero) -> None:
+def lookup(x, y, *given) -> None:
+    """y = table[x]."""
+    Prepared("lookup", (x.shape, y.shape), given)(x, y)
+
+
+def quantize(x, y, *given) -> None:
     """float32 (B, C, S) to uint8 (B, S, C)."""
-    convert(loops().quantize, x, y, multiplier, zero)
+    Prepared("quantize", (x.shape, y.shape), given)(x, y)
 
 
-def dequantize(cnp.ndarray x, cnp.ndarray y, float scale, int zero) -> None:
+def dequantize(x, y, *given) -> None:
     """uint8 (B, S, C) to float32 (B, C, S)."""
-    convert(loops().dequantize, y, x, scale, zero)
+    Prepared("dequantize", (x.shape, y.shape), given)(x, y)
+
+
+cdef void rows_body(void* context, int64_t begin, int64_t end) noexcept nogil:
+    quantized(runtime.active_isa()).quantize_rows((<RowsJob*> context)[0], begin, end)
+
+
+cdef void finish_body(void* context, int64_t begin, int64_t end) noexcept nogil:
+    quantized(runtime.active_isa()).finish_rows((<FinishJob*> context)[0], begin, end)
 
 
 def quantize_rows(cnp.ndarray x, cnp.ndarray y, cnp.ndarray scale, cnp.ndarray zero) -> None:
     """Each row by itself, scale and zero from its range."""
     cdef RowsJob job
-    job.x, job.y, job.scale, job.zero, job.length = floats_of(x), bytes_of(y), floats_of(scale), ints_of(zero), x.shape[1]
-    run(loops().quantize_rows, &job, x.shape[0], 4 * job.length)
+    cdef int64_t rows = x.shape[0]
+    job.x, job.y, job.scale, job.zero = floats_of(x), bytes_of(y), floats_of(scale), ints_of(zero)
+    job.length = x.shape[1]
+    with nogil:
+        if 4 * rows * job.length < 4 * chunk:
+            rows_body(&job, 0, rows)
+        else:
+            runtime.pool.parallel_for(rows, max(1, chunk // (4 * job.length)), rows_body, &job)
 
 
 def finish_rows(cnp.ndarray acc, cnp.ndarray scale, cnp.ndarray zero, cnp.ndarray sums, cnp.ndarray weight_scale,
                 cnp.ndarray bias, cnp.ndarray y, float low, float high) -> None:
     """float32 of the sums of rows with scales of their own."""
     cdef FinishJob job
+    cdef int64_t rows = acc.shape[0]
     job.acc, job.scale, job.zero, job.sums = ints_of(acc), floats_of(scale), ints_of(zero), ints_of(sums)
     job.weight_scale, job.bias, job.y, job.outputs = floats_of(weight_scale), floats_of(bias), floats_of(y), acc.shape[1]
     job.low, job.high = low, high
-    run(loops().finish_rows, &job, acc.shape[0], 4 * job.outputs)
+    with nogil:
+        if 4 * rows * job.outputs < 4 * chunk:
+            finish_body(&job, 0, rows)
+        else:
+            runtime.pool.parallel_for(rows, max(1, chunk // (4 * job.outputs)), finish_body, &job)

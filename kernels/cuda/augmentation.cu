@@ -99,7 +99,8 @@ __global__ void resize_images(const T* x, T* y, const int* rows, const T* row_we
     const i64 plane = divided(divided(i, f.columns, column), f.rows, row), sample = divided(plane, f.channels);
     const T* const down = row_weights + sample * row_taps * f.rows + row;
     const T* const across = column_weights + sample * column_taps * f.columns + column;
-    const T* line = x + (plane * f.height + rows[sample * f.rows + row]) * f.width + columns[sample * f.columns + column];
+    const T* line =
+        x + (plane * f.height + rows[sample * f.rows + row]) * f.width + columns[sample * f.columns + column];
     V total = V(0);
     for (i64 k = 0; k < row_taps; ++k, line += f.width) {
       V sum = widened(across[0]) * widened(line[0]);

@@ -75,8 +75,7 @@ __global__ void batch_constants(const T* x, const double* partial, const compute
   const channel_shape s = {outer, channels, inner, splits};
   for (i64 c = blockIdx.x; c < channels; c += gridDim.x) {
     const V shift = shift_of(x, s, c);
-    moments m =
-        moments_of(shift, channel_sum(s, partial, 0, c), channel_sum(s, partial, 1, c), s.count());
+    moments m = moments_of(shift, channel_sum(s, partial, 0, c), channel_sum(s, partial, 1, c), s.count());
     if (m.rough) {
       const V about = static_cast<V>(m.mean);
       double sum = 0, squares = 0;
@@ -189,8 +188,8 @@ __global__ void batch_apply(const T* x, T* y, const compute_t<T>* constants, i64
                             i64 splits, compute_t<T> p, compute_t<T> q, compute_t<T> scale, u64 seed, u64 offset,
                             i64 threshold) {
   const channel_shape s = {outer, channels, inner, splits};
-  each_share<T>(s,
-                apply_pass<T, A, drops>{x, y, constants, s, {p, q, scale, {seed, offset, static_cast<u32>(threshold)}}});
+  each_share<T>(
+      s, apply_pass<T, A, drops>{x, y, constants, s, {p, q, scale, {seed, offset, static_cast<u32>(threshold)}}});
 }
 
 // Sums of the gradient g by z, of g d and of d = x - mean.

@@ -119,8 +119,8 @@ __device__ __forceinline__ void each_share(const channel_shape& s, const Pass& p
 
 // Writes the block's sums of a share: sum j of share s of channel c is at partial[(j * splits + s) * sums + c].
 template <int k, int lanes>
-__device__ __forceinline__ void put_sums(const channel_shape& s, const channel_walk<lanes>& walk, const double (&sums)[k],
-                                         double* partial) {
+__device__ __forceinline__ void put_sums(const channel_shape& s, const channel_walk<lanes>& walk,
+                                         const double (&sums)[k], double* partial) {
   if (lanes > 1 || !s.columns()) {
     for (int j = 0; j < k; ++j) {
       const double total = block_sum(sums[j]);

@@ -23,4 +23,5 @@ def launch_columns(family: Family, kernel: str, like: Any, *args: Any) -> None:
         threads = 32 * max(1, min(16, classes // 512))
         launch_rows(found, outer, *args, outer, classes, inner, threads=threads)
     else:
-        launch(found, blocks_for(outer * inner, 128), *args, outer, classes, inner, threads=128)
+        threads = 32 * min(4, -(-outer * inner // 32))
+        launch(found, blocks_for(outer * inner, threads), *args, outer, classes, inner, threads=threads)

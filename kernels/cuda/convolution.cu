@@ -1,6 +1,6 @@
 // Convolutions as products of matrices: columns are what every position sees, a row for each weight of a channel; the
-// products are cuBLAS's. Where a group has one input channel (depthwise) there is too little to multiply, and kernels go
-// over the taps themselves.
+// products are cuBLAS's. Where a group has one input channel (depthwise) there is too little to multiply, and kernels
+// go over the taps themselves.
 //
 // Columns are written once and read once by the product: 2 kernel_rows kernel_columns numbers for one of the input.
 #include "bias.cuh"
@@ -131,8 +131,8 @@ __global__ void depthwise_weight(const T* dy, const T* x, T* dweight, conv_shape
     }
     const double total = sum.of_block();
     if (threadIdx.x == 0)
-      dweight[task] = narrowed<T>(static_cast<V>(
-          accumulate ? total + static_cast<double>(widened(dweight[task])) : total));
+      dweight[task] =
+          narrowed<T>(static_cast<V>(accumulate ? total + static_cast<double>(widened(dweight[task])) : total));
   }
 }
 

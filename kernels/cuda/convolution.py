@@ -148,9 +148,7 @@ def _chunks(x: Array, weight: Array, y: Array) -> Iterator[slice]:
         yield slice(first, min(len(x), first + together))
 
 
-def _columns(
-    x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int
-) -> Array:
+def _columns(x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Array:
     """What the positions of y see of x: (groups, weights of an output, images positions)."""
     taps, length = weight.shape[2] * weight.shape[3], len(x) * y.shape[2] * y.shape[3]
     made = cupy().empty((groups, weight.shape[1] * taps, length), x.dtype)

@@ -1,15 +1,15 @@
 """Convolutions by cuDNN, through those versions of CuPy that have it: up to 13.
 
 float32 and float64 only, as cuDNN would round 16-bit sums before the bias is added, and padding alike on both sides.
-Tensor cores, which would round float32 to fewer bits, and algorithms whose sums have no order are ruled out. Whatever is
+Tensor cores, which would round float32 to fewer bits, and algorithms whose sums have no order are ruled out. What is
 not done here returns False.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 from typing import Any
-
 
 Array = Any
 Pair = tuple[int, int]
@@ -18,10 +18,9 @@ Pair = tuple[int, int]
 @functools.cache
 def _library() -> Any:
     try:
-        from cupy import cudnn
+        return importlib.import_module("cupy.cudnn")
     except ImportError:
         return None
-    return cudnn
 
 
 def _known(x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilation: Pair) -> bool:
@@ -33,9 +32,7 @@ def _known(x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilat
     return sizes == list(y.shape[2:])
 
 
-def forward(
-    x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int
-) -> bool:
+def forward(x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> bool:
     """y = the convolution of x with weight."""
     if not _known(x, weight, y, stride, padding, dilation):
         return False

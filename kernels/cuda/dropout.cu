@@ -68,7 +68,8 @@ __global__ void dropout_units(const T* x, T* y, const unsigned char* kept, i64 c
 template <class T>
 __global__ void dropout_times(const T* x, T* y, i64 n, compute_t<T> scale) {
   using V = compute_t<T>;
-  elementwise(grid_thread(), grid_threads(), n, [=](i64, V v) { return v * scale; }, y, x);
+  elementwise(
+      grid_thread(), grid_threads(), n, [=](i64, V v) { return v * scale; }, y, x);
 }
 
 __global__ void dropout_mask(unsigned char* kept, i64 n, u64 first, i64 threshold, u64 seed, u64 offset) {

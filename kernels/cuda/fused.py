@@ -26,7 +26,9 @@ def expressions(*kernels: str) -> tuple[str, ...]:
 
 
 LAYERS = Family(
-    "fused_layers", *expressions("finish_rows<{T}, {A}>", "finish_images<{T}, {A}>", "slopes<{T}, {A}>"), separately=True
+    "fused_layers",
+    *expressions("finish_rows<{T}, {A}>", "finish_images<{T}, {A}>", "slopes<{T}, {A}>"),
+    separately=True,
 )
 
 

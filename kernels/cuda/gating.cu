@@ -1,5 +1,5 @@
-// maxout, glu and swiglu and their gradients, over x (outer, parts, inner): see gating.hpp. Each array is read or written
-// once; a pack of neighbours along inner at a time where it is long enough.
+// maxout, glu and swiglu and their gradients, over x (outer, parts, inner): see gating.hpp. Each array is read or
+// written once; a pack of neighbours along inner at a time where it is long enough.
 #include "gating.hpp"
 #include "sums.cuh"
 

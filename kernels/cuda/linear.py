@@ -12,9 +12,7 @@ from fastnn.kernels.cuda.gemm import multiply
 
 Array = Any
 
-FAMILY = Family(
-    "linear", f"finish_rows<{{T}}, {NONE}>", "store_product<{T}>", "bias_sums<{T}>", "bias_totals<{V}>"
-)
+FAMILY = Family("linear", f"finish_rows<{{T}}, {NONE}>", "store_product<{T}>", "bias_sums<{T}>", "bias_totals<{V}>")
 
 
 def forward(x: Array, weight: Array, bias: Array | None, activation: Fused | None, y: Array, z: Array | None) -> None:
@@ -73,7 +71,7 @@ def _store(a: Array, b: Array, to: Array, accumulate: bool) -> None:
 
 
 def sum_channels(family: Family, dy: Array, sums: Array, accumulate: bool) -> None:
-    """The sums of dy (outer, channels, inner) by channel, in double, rounded once; the family has bias.cuh's kernels."""
+    """The sums of dy (outer, channels, inner) by channel, rounded once; the family has the kernels of bias.cuh."""
     outer, count, inner = dy.shape
     if dy.size == 0:
         if not accumulate:

@@ -1,8 +1,8 @@
 """Losses and their gradients. Source: losses.cu.
 
 The sum of the losses stays on the device: these functions return an array of shape () and dtype float64 where those of
-the other backends return a float. `scale` may be such an array too, for how much the labels count is known on the device
-only: `check_labels` looks for no wrong label, which would take waiting for the device. A label that is no class makes
+the other backends return a float. `scale` may be such an array too, for only the device knows how much the labels
+count: `check_labels` looks for no wrong label, which would take waiting for the device. A label that is no class makes
 its loss, and so the sum, and its gradient NaN.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from fastnn.kernels.cuda.classes import expressions, launch_columns
 from fastnn.kernels.cuda.compiler import Family, cupy, launch
-from fastnn.kernels.cuda.sums import ADD_UP, added_up, blocks, partial_sums
+from fastnn.kernels.cuda.sums import ADD_UP, added_up, blocks, partial_sums, threads
 
 Array = Any
 Number = Any  # a float, or an array of shape () on the device
@@ -34,7 +34,8 @@ def check_labels(labels: Array, classes: int, ignored: int | None, weight: Array
     count = labels.size
     partial = partial_sums(count)
     options = (count, classes, int(ignored is not None), 0 if ignored is None else ignored)
-    launch(FAMILY.kernel("count_labels", np.float32), blocks(count), labels, weight, partial, *options)
+    kernel = FAMILY.kernel("count_labels", np.float32)
+    launch(kernel, blocks(count), labels, weight, partial, *options, threads=threads(count))
     return -1, _total(np.float32, partial)
 
 
@@ -82,7 +83,7 @@ def squared_error(x: Array, target: Array, scale: float, gradient: Array | None,
     partial = partial_sums(x.size)
     kernel = FAMILY.kernel("squared_error<{T}>", x.dtype)
     to = (gradient, losses, partial)
-    launch(kernel, blocks(x.size), x, target, *to, x.size, np.float64(scale))
+    launch(kernel, blocks(x.size), x, target, *to, x.size, np.float64(scale), threads=threads(x.size))
     return _total(x.dtype, partial)
 
 
@@ -104,6 +105,7 @@ def binary_cross_entropy(
         *(x, target, *weights, gradient, losses, partial, x.size),
         *(int(each is not None and each.ndim > 0) for each in weights),
         np.float64(scale),
+        threads=threads(x.size),
     )
     return _total(x.dtype, partial)
 

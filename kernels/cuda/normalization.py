@@ -1,4 +1,4 @@
-"""Normalisation: batch norm by channel; layer, group, instance and RMS norm by row. Sources: batch_norm.cuh, row_norm.cuh.
+"""Normalisation: batch norm by channel; layer, group, instance and RMS norm by row. Source: normalization.cu.
 
 Statistics are summed up as on the CPU, four terms in the type that is computed in, then in double, in an order that the
 shape alone decides; they stay on the device.
@@ -176,7 +176,7 @@ _FEW_THREADS = 64  # for a block that adds up the shares of a channel
 
 def _threads(x: Array) -> int:
     """A warp for 512 elements of a row, at most 16 of them."""
-    return 32 * max(1, min(16, x.shape[2] * x.shape[3] // 512))
+    return 32 * max(1, min(16, int(x.shape[2] * x.shape[3]) // 512))
 
 
 def _no_sums(dgamma: Array | None, dbeta: Array | None, accumulate: bool) -> None:

@@ -38,10 +38,7 @@ __device__ __forceinline__ void step(T* param, const T* grad, compute_t<T>* cons
 template <class T>
 __global__ void sgd_step(T* param, const T* grad, compute_t<T>* velocity, i64 n, double lr, double momentum,
                          double dampening, double weight_decay, i64 nesterov, i64 first, i64 maximize) {
-  const optimizer::sgd_settings s = {lr,           momentum,
-                                     dampening,    weight_decay,
-                                     nesterov != 0, first != 0,
-                                     maximize != 0};
+  const optimizer::sgd_settings s = {lr, momentum, dampening, weight_decay, nesterov != 0, first != 0, maximize != 0};
   step(param, grad, {velocity}, n, optimizer::sgd<compute_t<T>>(s));
 }
 template <class T>
@@ -55,9 +52,8 @@ template <class T>
 __global__ void adam_step(T* param, const T* grad, compute_t<T>* first, compute_t<T>* second, compute_t<T>* largest,
                           i64 n, double lr, double beta1, double beta2, double eps, double weight_decay,
                           double correction1, double root_correction2, i64 decoupled, i64 amsgrad, i64 maximize) {
-  const optimizer::adam_settings s = {lr,           beta1,       beta2,          eps,
-                                      weight_decay, correction1, root_correction2, decoupled != 0,
-                                      amsgrad != 0, maximize != 0};
+  const optimizer::adam_settings s = {
+      lr, beta1, beta2, eps, weight_decay, correction1, root_correction2, decoupled != 0, amsgrad != 0, maximize != 0};
   step(param, grad, {first, second, largest}, n, optimizer::adam<compute_t<T>>(s));
 }
 
@@ -66,7 +62,8 @@ template <class T>
 __global__ void scale_all(T* x, i64 n, double value, const double* on_device) {
   using V = compute_t<T>;
   const V by = static_cast<V>(on_device == nullptr ? value : *on_device);
-  elementwise(grid_thread(), grid_threads(), n, [=](i64, V v) { return v * by; }, x, x);
+  elementwise(
+      grid_thread(), grid_threads(), n, [=](i64, V v) { return v * by; }, x, x);
 }
 
 // Sums of |x|^p in double; for p = infinity the largest |x|, NaN where there is one.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.kernels.cuda.compiler import Family, cupy, launch, launch_elements
-from fastnn.kernels.cuda.sums import ADD_UP, added_up, blocks, partial_sums
+from fastnn.kernels.cuda.sums import ADD_UP, added_up, blocks, partial_sums, threads
 
 Array = Any
 
@@ -103,11 +103,12 @@ def _step(
 def power_sum(x: Array, p: float) -> Array:
     """The sum of |x|^p over all elements, in double; for p = infinity the largest |x|."""
     partial = partial_sums(x.size)
-    launch(FAMILY.kernel("power_sums<{T}>", x.dtype), blocks(x.size), x, partial, x.size, np.float64(p))
+    kernel = FAMILY.kernel("power_sums<{T}>", x.dtype)
+    launch(kernel, blocks(x.size), x, partial, x.size, np.float64(p), threads=threads(x.size))
     if not math.isinf(p):
         return added_up(FAMILY, x.dtype, partial).reshape(())
     most = cupy().empty((), np.float64)
-    launch(FAMILY.kernel("largest", x.dtype), 1, partial, most, partial.size)
+    launch(FAMILY.kernel("largest", x.dtype), 1, partial, most, partial.size, threads=threads(partial.size))
     return most
 
 

@@ -1,9 +1,9 @@
 // Pooling over planes of up to three axes, and its gradients: see pooling.hpp. A thread makes one element of the result
 // from all that it depends on, so sums have one order.
 //
-// The floor: each array read or written once, positions being 8 bytes each. What neighbouring windows share is found in a
-// cache. Averages are summed up in double, as on the CPU: floats would leave the bound of 2 ULP, and may overflow where
-// the mean does not.
+// The floor: each array read or written once, positions being 8 bytes each. What neighbouring windows share is found in
+// a cache. Averages are summed up in double, as on the CPU: floats would leave the bound of 2 ULP, and may overflow
+// where the mean does not.
 #include "pooling.hpp"
 #include "indices.cuh"
 #include "sums.cuh"
@@ -16,7 +16,8 @@ struct pool_axis {
 struct pool_windows {
   pool_axis axis[3];
 };
-// Bounds of the regions along an axis are numbers start ... and stop ... of an array; plane p's are `step` p further on.
+// Bounds of the regions along an axis are numbers start ... and stop ... of an array; plane p's are `step` p further
+// on.
 struct region_axis {
   i64 in, out, start, stop, step;
 };
@@ -272,7 +273,8 @@ __global__ void average_whole(const T* x, T* y, i64 planes, i64 n) {
   using V = compute_t<T>;
   for (i64 plane = blockIdx.x; plane < planes; plane += gridDim.x) {
     summing<double> sum;
-    for_each(threadIdx.x, blockDim.x, n, [&](i64, V v) { sum.add(static_cast<double>(v)); }, x + plane * n);
+    for_each(
+        threadIdx.x, blockDim.x, n, [&](i64, V v) { sum.add(static_cast<double>(v)); }, x + plane * n);
     const double total = sum.of_block();
     if (threadIdx.x == 0) y[plane] = narrowed<T>(static_cast<V>(total / static_cast<double>(n)));
   }

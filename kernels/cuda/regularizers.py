@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.kernels.cuda.compiler import Family, launch
-from fastnn.kernels.cuda.sums import ADD_UP, added_up, blocks, partial_sums
+from fastnn.kernels.cuda.sums import ADD_UP, added_up, blocks, partial_sums, threads
 
 Array = Any
 
@@ -32,6 +32,6 @@ def penalty(
     numbers = (np.float64(0 if each is None else each) for each in (quadratic, linear))
     partial = partial_sums(w.size, 2)
     kernel = FAMILY.kernel(f"penalty<{{T}}, {terms}>", w.dtype)
-    launch(kernel, blocks(w.size), w, grad, partial, w.size, *numbers)
+    launch(kernel, blocks(w.size), w, grad, partial, w.size, *numbers, threads=threads(w.size))
     squares, magnitudes = added_up(FAMILY, w.dtype, partial, 2)
     return squares, magnitudes

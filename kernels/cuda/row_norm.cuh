@@ -82,7 +82,8 @@ __device__ __forceinline__ moments row_moments(const T* x, const row_shape& s, c
 
 template <class T>
 __global__ void row_norm(const T* x, T* y, const compute_t<T>* gamma, const compute_t<T>* beta, compute_t<T>* mean,
-                         compute_t<T>* inv_std, i64 rows, i64 groups, i64 channels, i64 inner, i64 centred, double eps) {
+                         compute_t<T>* inv_std, i64 rows, i64 groups, i64 channels, i64 inner, i64 centred,
+                         double eps) {
   using V = compute_t<T>;
   const row_shape s = {groups, channels, inner};
   const i64 length = s.length();

@@ -62,8 +62,9 @@ __global__ void describe_first(const double* partial, double* result, i64 blocks
   if (threadIdx.x != 0) return;
   const double nan = from_bits<double>(format<double>::infinity + 1);
   const bool any_nan = of[nan_of] > 0;
-  const double results[] = {of[sum_of] / n,    0,          any_nan ? nan : of[least_of], any_nan ? nan : of[most_of],
-                            of[inactive_of], of[low_of], of[high_of]};
+  const double results[] = {
+      of[sum_of] / n, 0,          any_nan ? nan : of[least_of], any_nan ? nan : of[most_of], of[inactive_of],
+      of[low_of],     of[high_of]};
   for (int j = 0; j < 7; ++j) result[j] = results[j];
 }
 template <class T>
@@ -110,8 +111,7 @@ __global__ void inactive_counts(const T* y, double* partial, i64 outer, i64 chan
 }
 __global__ void inactive_totals(const double* partial, double* counts, i64 outer, i64 channels, i64 inner, i64 splits) {
   const channel_shape s = {outer, channels, inner, splits};
-  for (i64 c = blockIdx.x; c < channels; c += gridDim.x)
-    put_channel_sum(counts, channel_sum(s, partial, 0, c), c, 0);
+  for (i64 c = blockIdx.x; c < channels; c += gridDim.x) put_channel_sum(counts, channel_sum(s, partial, 0, c), c, 0);
 }
 
 FASTNN_CUDA_END

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn.kernels.cuda import channels
 from fastnn.kernels.cuda.compiler import Family, cupy, launch, launch_rows
-from fastnn.kernels.cuda.sums import ADD_UP, added_up, blocks, partial_sums
+from fastnn.kernels.cuda.sums import ADD_UP, added_up, blocks, partial_sums, threads
 
 Array = Any
 
@@ -37,9 +37,10 @@ def describe(y: Array, bounds: Sequence[float]) -> tuple[Array, Array, Array, Ar
     count, n = blocks(y.size), np.float64(y.size)
     partial, squares = partial_sums(y.size, _KINDS), partial_sums(y.size)
     result = cupy().empty(_KINDS, np.float64)
-    launch(FAMILY.kernel("describe_elements<{T}>", y.dtype), count, y, partial, y.size, *map(np.float64, bounds))
-    launch(FAMILY.kernel("describe_first", y.dtype), 1, partial, result, count, n)
-    launch(FAMILY.kernel("describe_squares<{T}>", y.dtype), count, y, result, squares, y.size)
+    kernel, some = FAMILY.kernel("describe_elements<{T}>", y.dtype), threads(y.size)
+    launch(kernel, count, y, partial, y.size, *map(np.float64, bounds), threads=some)
+    launch(FAMILY.kernel("describe_first", y.dtype), 1, partial, result, count, n, threads=threads(count))
+    launch(FAMILY.kernel("describe_squares<{T}>", y.dtype), count, y, result, squares, y.size, threads=some)
     launch(FAMILY.kernel("describe_second", y.dtype), 1, added_up(FAMILY, y.dtype, squares), result, n, threads=32)
     mean, std, minimum, maximum, inactive_count, low, high = result
     return mean, std, minimum, maximum, inactive_count, low, high

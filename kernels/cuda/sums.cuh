@@ -1,4 +1,5 @@
-// Sums over whole arrays: a block takes elements far apart from each other and leaves one number; one block adds those up.
+// Sums over whole arrays: a block takes elements far apart from each other and leaves one number; one block adds those
+// up.
 //
 // Floats are added up by fours before they are widened, doubles with their rounding errors, as in kernels/cpu.
 #pragma once
@@ -27,7 +28,8 @@ __device__ __forceinline__ twofold __shfl_xor_sync(unsigned mask, const twofold&
   return {::__shfl_xor_sync(mask, v.high, distance), ::__shfl_xor_sync(mask, v.low, distance)};
 }
 
-// The sum of terms of V: of floats, four of which are added up first, in double; of doubles, with their rounding errors.
+// The sum of terms of V: of floats, four of which are added up first, in double; of doubles, with their rounding
+// errors.
 template <class V>
 struct summing {
   V block = V(0);
@@ -81,8 +83,8 @@ __device__ __forceinline__ void for_packs(i64 thread, i64 threads, i64 count, co
   }
 }
 
-// to[block] = the sum of x[i] for i = block, block + blocks ... in steps of a block's threads; `kinds` arrays of n each, one
-// behind the other.
+// to[block] = the sum of x[i] for i = block, block + blocks ... in steps of a block's threads; `kinds` arrays of n
+// each, one behind the other.
 __global__ void add_up(const double* x, double* to, i64 n, i64 kinds) {
   for (i64 kind = 0; kind < kinds; ++kind) {
     summing<double> sum;

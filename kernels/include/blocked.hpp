@@ -16,8 +16,9 @@
 //
 // Where there are hardly any results, positions fill the vectors, and a tile has all results: `narrow_tile`. Rejected
 // for more: rows of small images fill half a vector, and the results have to be turned over. Winograd's transforms: see
-// convolution.hpp. Sums in chunks, which are more accurate for long ones: the chain is what every processor, and
-// an exported C file, computes without a thought for registers.
+// convolution.hpp. A tap for every term where blocks are not full, one loop for two: no gain. Sums in chunks, which are
+// more accurate for long ones: the chain is what every processor, and an exported C file, computes without a thought
+// for registers.
 #pragma once
 #include "convolution.hpp"
 #include "pooling.hpp"

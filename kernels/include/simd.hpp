@@ -35,6 +35,9 @@
 //   load_bits(p, V())            lanes<V> words from any address
 //   to_float<V>(b)               int32 lanes as floats, rounded to nearest even
 //   multiply16(a, b)             a times the lower half of b, as int16, for a from 0 to 32767
+//   dot(quad(u), load_weights(p), x)    x + sum over j < 4 of byte j of u times the signed byte p[4 lane + j]; exact
+//   offset_quads                 if so, quad counts from -128: dot is too small by 128 times the sum of its weights
+//                                (simd/dots.hpp has these two, and is included by whom needs them)
 //   vbytes                       sixteen bytes: load_bytes(p), store_bytes(p, b), vmax(a, b)
 //
 // Beside V stands the word type W, for random numbers: u32, or vwords, which holds one 32-bit word of each of

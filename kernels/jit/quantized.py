@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from fastnn.kernels.cpu.quantized import (
+    PackedInt8,
+    Prepared,
     add,
     average_pool,
     depthwise,
@@ -17,6 +19,8 @@ from fastnn.kernels.cpu.quantized import (
 )
 
 __all__ = [
+    "PackedInt8",
+    "Prepared",
     "add",
     "average_pool",
     "depthwise",

@@ -78,10 +78,10 @@ def _write(acc: Array, multiplier: Array | None, y: Array, zero: int, low: int, 
 
 def depthwise(
     x: Array,
+    y: Array,
     weight: Array,
     bias: Array,
     multiplier: Array,
-    y: Array,
     stride: tuple[int, int],
     before: tuple[int, int],
     dilation: tuple[int, int],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -77,14 +78,16 @@ def library(code: str, options: Sequence[str], names: Sequence[str], *more: str)
     folders = includes(options)
     lines = [f"EMULATOR_KERNEL({i}, {name})" for i, name in enumerate(names)]
     text = "\n".join(['#include "emulator.hpp"', code, *lines, ""])
-    compiler, flags = os.environ.get("CXX", "g++"), (*FLAGS, *_fma(), *more, f"-I{HERE}", *folders)
+    compiler, arithmetic = os.environ.get("CXX", "g++"), (*FLAGS, *_fma(), *more)
+    flags = (*arithmetic, f"-I{HERE}", *folders)
     digest = hashlib.sha256("\0".join([text, compiler, *flags, _contents(folders)]).encode()).hexdigest()[:32]
     target = _folder() / f"{digest}.so"
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=_folder()) as folder:
             source, made = Path(folder) / "kernels.cpp", Path(folder) / "kernels.so"
             source.write_text(text)
-            command = [*shlex.split(compiler), *flags, str(source), "-o", str(made)]
+            header = _header(compiler, arithmetic)
+            command = [*shlex.split(compiler), f"-I{header}", *flags, str(source), "-o", str(made)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise RuntimeError(f"{shlex.join(command)}\n{done.stderr[:6000]}")
@@ -92,6 +95,22 @@ def library(code: str, options: Sequence[str], names: Sequence[str], *more: str)
     found = Library(target, names)
     _libraries.setdefault((code, folders), []).append(found)
     return found
+
+
+@cache
+def _header(compiler: str, flags: tuple[str, ...]) -> Path:
+    """A folder with the emulator compiled in advance, as GCC looks for it: half a second less for every source."""
+    text = (HERE / "emulator.hpp").read_text()
+    folder = _folder() / hashlib.sha256("\0".join([text, compiler, *flags]).encode()).hexdigest()[:32]
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=_folder()) as made:
+            new = Path(made) / "header"
+            new.mkdir()
+            command = [*shlex.split(compiler), *flags, "-x", "c++-header", str(HERE / "emulator.hpp")]
+            subprocess.run([*command, "-o", str(new / "emulator.hpp.gch")], capture_output=True)
+            with contextlib.suppress(OSError):  # another process was quicker
+                new.rename(folder)
+    return folder
 
 
 def includes(options: Sequence[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.infer.c.library import ordered
 from fastnn.infer.c.program import TYPES, Program
-from fastnn.infer.c.steps import STEPS
+from fastnn.infer.c.steps import LAST_BITS, STEPS
 from fastnn.infer.c.writer import Writer
 from fastnn.nn.serialization import write_atomically
 
@@ -72,8 +72,10 @@ def _about(session: Session, name: str, program: Program, size: int, notes: str)
     batch, kind = session.batch or 1, program.real
     inputs = _shape((*(() if batch == 1 else (batch,)), *session.input_shape))
     outputs = _shape((*(() if batch == 1 else (batch,)), *session.output_shape))
-    apart = [str(number) for number, step in enumerate(session._plan.steps, 1) if step.op == "conv"]
-    except_for = f" (but for the last bits of #{', #'.join(apart)}, summed in other parts there)" if apart else ""
+    apart = [str(number) for number, step in enumerate(session._plan.steps, 1) if step.op in LAST_BITS]
+    except_for = (
+        f" (but for the last bits of #{', #'.join(apart)}, in which sums run in another order)" if apart else ""
+    )
     steps = "\n".join(f"     {_comment(each.title)}" for each in program.operations if each.title[:1] == "#")
     upper, said = name.upper(), "".join(f"   {_comment(line)}\n" for line in notes.splitlines())
     said += "\n" if said else ""

@@ -177,8 +177,8 @@ class _Translation:
         self.needs: dict[str, Piece] = {}
         self.lines: list[str] = []
         self.records = 0
-        assigned = [node for node in ast.walk(function) if isinstance(node, (ast.Assign, ast.AugAssign))]
-        stored = [each.id for node in assigned for target in _targets(node) for each in _names(target)]
+        names = [each for each in ast.walk(function) if isinstance(each, ast.Name)]
+        stored = [each.id for each in names if isinstance(each.ctx, ast.Store)]
         self.changing = {each for each in stored if stored.count(each) > 1}
 
     def piece(self) -> Piece:
@@ -394,11 +394,3 @@ def _signed(sign: str, term: Term) -> str:
 def _text(node: ast.expr) -> str:
     assert isinstance(node, ast.Constant)
     return str(node.value)
-
-
-def _targets(node: ast.Assign | ast.AugAssign) -> list[ast.expr]:
-    return node.targets if isinstance(node, ast.Assign) else [node.target]
-
-
-def _names(target: ast.expr) -> list[ast.Name]:
-    return [each for each in ast.walk(target) if isinstance(each, ast.Name)]

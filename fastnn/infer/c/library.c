@@ -253,3 +253,41 @@ static void padded_f32(const float *x, float *y, size_t own, size_t channels, si
     for (w = 0; w < width; w += stride, y += channels)
       for (c = 0; c < channels; ++c) y[c] = c < own ? x[(h * width + w) * own + c] : 0;
 }
+
+/* NaN comes out where it goes in */
+static inline float larger_f32(float a, float b) {
+  return a != a || a > b ? a : b;
+}
+
+static inline float smaller_f32(float a, float b) {
+  return a != a || a < b ? a : b;
+}
+
+/* the means of `terms` numbers each, one after the other or where `places` says */
+static void means_f32(const float *x, float *y, const uint32_t *places, size_t results, size_t terms) {
+  size_t r, k;
+  for (r = 0; r < results; ++r) {
+    double sum = 0.0;
+    for (k = r * terms; k < (r + 1) * terms; ++k) sum += (double)x[places ? places[k] : k];
+    y[r] = (float)(sum / (double)terms);
+  }
+}
+
+/* the largest likewise */
+static void maxima_f32(const float *x, float *y, const uint32_t *places, size_t results, size_t terms) {
+  size_t r, k;
+  for (r = 0; r < results; ++r) {
+    y[r] = -INFINITY;
+    for (k = r * terms; k < (r + 1) * terms; ++k) y[r] = larger_f32(x[places ? places[k] : k], y[r]);
+  }
+}
+
+/* (rows, inner) times (inner, columns) */
+static void product_f32(const float *a, const float *b, float *y, size_t rows, size_t inner, size_t columns) {
+  size_t i, k, j;
+  for (i = 0; i < rows; ++i, a += inner, y += columns) {
+    for (j = 0; j < columns; ++j) y[j] = 0;
+    for (k = 0; k < inner; ++k)
+      for (j = 0; j < columns; ++j) y[j] = CHAIN_F32(a[k], b[k * columns + j], y[j]);
+  }
+}

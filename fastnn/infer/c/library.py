@@ -13,7 +13,13 @@ _NUMBERS = {
     "float": {"MANTISSA": "23", "WIDTH": "32", "SIGN": "UINT32_C(0x80000000)", "FOURS": "1"},
     "double": {"MANTISSA": "52", "WIDTH": "64", "SIGN": "UINT64_C(0x8000000000000000)", "FOURS": "0"},
 }
-_TO_DOUBLE = (("float", "double"), ("uint32_t", "uint64_t"), ("fmaf", "fma"))
+_TO_DOUBLE = (  # tables of places stay as they are
+    (r"\bfloat\b", "double"),
+    (r"(?<!const )\buint32_t\b", "uint64_t"),
+    (r"\bfmaf\b", "fma"),
+    ("_f32", "_f64"),
+    ("_F32", "_F64"),
+)
 _FORMULAS = {
     "exponential": ("rows", "exponential"),
     "log1p_unit": ("exp", "log1p_unit"),
@@ -79,8 +85,8 @@ def _piece(title: str, text: str) -> Piece:
     from fastnn.infer.c import formulas
 
     if title.lower().endswith("f64") and title not in text:
-        for narrow, wide in (*_TO_DOUBLE, ("_f32", "_f64"), ("_F32", "_F64")):
-            text = re.sub(rf"(?<![a-z]){narrow}(?!\w)" if narrow[0] != "_" else narrow, wide, text)
+        for narrow, wide in _TO_DOUBLE:
+            text = re.sub(narrow, wide, text)
 
     def number(match: re.Match[str]) -> str:
         real = "float" if match[2] == "32" else "double"

@@ -15,6 +15,7 @@ from fastnn.infer.graph import Array, Shape
 from fastnn.infer.memory import LINE
 
 TYPES = {"float32": "float", "float64": "double", "int8": "int8_t", "uint8": "uint8_t", "int32": "int32_t"}
+TYPES |= {"uint32": "uint32_t", "int64": "size_t"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Program:
     def constant(self, role: str, array: Array) -> str:
         """Numbers under a name."""
         self.count += 1
-        name, kind = f"{role}{self.count}", "size_t" if array.dtype == np.int64 else TYPES[array.dtype.name]
+        name, kind = f"{role}{self.count}", TYPES[array.dtype.name]
         flat = array.reshape(-1)
         if not flat.any() and not np.signbit(flat).any():
             texts = ["0"]

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastnn.broadcast import align_parameter
 from fastnn.functions.convolution import geometry
-from fastnn.infer.c import formulas
+from fastnn.infer.c import arrays, formulas, quantized
 from fastnn.infer.c.library import literal
 from fastnn.infer.c.program import Value, as_loop, record
 from fastnn.infer.c.writer import BLOCK, Writer, in_blocks
@@ -307,4 +307,8 @@ STEPS: dict[str, Callable[[Writer, Step], Value]] = {
     "block": _block,
     "unblock": _unblock,
     **dict.fromkeys(("softmax", "log_softmax", "glu", "swiglu", "maxout"), _along),
+    **quantized.STEPS,
+    **arrays.STEPS,
 }
+LAST_BITS = arrays.INEXACT | {"conv"}
+"""Steps that differ from the session's in their last bits: plain convolutions are summed in parts there."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from fastnn.infer.graph import Array, Graph, Shape, Step
 from fastnn.infer.steps import blocked
+from fastnn.kernels.blocks import CHANNELS
 
 _EACH = ("activation", "multiply", "divide", "add")
 
@@ -64,7 +65,9 @@ class _Layouts:
             image = blocked.image(self.shapes[value])
             found = self.in_planes[value]
             if not _same_memory(image):
-                found = self.emit(Step("block", (found,), (self.shapes[value],), blocked.shape_of(image), {"x": image}))
+                found = self.emit(
+                    Step("block", (found,), (self.shapes[value],), blocked.shape_of(image), {"x": image, "y": image})
+                )
             self.in_blocks[value] = found
         return self.in_blocks[value]
 
@@ -203,10 +206,10 @@ class _Layouts:
         if source not in self.in_blocks or source in self.in_planes:
             return False
         channels, rows, cols = image = blocked.image(self.shapes[source])
-        if channels % blocked.CHANNELS or _same_memory(image) or step.inputs_as[0] != (channels * rows * cols,):
+        if channels % CHANNELS or _same_memory(image) or step.inputs_as[0] != (channels * rows * cols,):
             return False
         name = step.constants["weight"]
-        blocks = np.arange(channels * rows * cols).reshape(-1, blocked.CHANNELS, rows * cols)
+        blocks = np.arange(channels * rows * cols).reshape(-1, CHANNELS, rows * cols)
         columns = blocks.transpose(0, 2, 1).ravel()
         moved = f"{name} for blocks"
         self.plan.constants[moved] = np.ascontiguousarray(constants["weight"][:, columns])
@@ -217,4 +220,4 @@ class _Layouts:
 
 def _same_memory(image: Shape) -> bool:
     """Are planes and blocks the same? For single pixels of full blocks they are."""
-    return image[0] % blocked.CHANNELS == 0 and math.prod(image[1:]) == 1
+    return image[0] % CHANNELS == 0 and math.prod(image[1:]) == 1

@@ -63,10 +63,11 @@ def overwrites(step: Step) -> tuple[int, ...]:
     return step.inputs if PLANNED[step.op].in_place else ()
 
 
-def bound(site: Site) -> Call:
-    """A kernel and its arguments."""
+def bound(site: Site) -> list[Call]:
+    """Kernels and their arguments."""
     kind = PLANNED[site.step.op]
     if kind.kernel is not None:
-        return kind.kernel(site)
+        calls = kind.kernel(site)
+        return calls if isinstance(calls, list) else [calls]
     xs = [site.x(number) for number in range(len(site.step.inputs))]
-    return kind.function(site.step, site.constants), [*xs, site.y(), *site.rooms]
+    return [(kind.function(site.step, site.constants), [*xs, site.y(), *site.rooms])]

@@ -55,8 +55,8 @@ class Kind:
 
     function: Callable[[Step, Constants], Function]
     """`f(*inputs, out, *scratch)` by public functions, which check everything; out and scratch may be None."""
-    kernel: Callable[[Site], Call] | None = None
-    """A kernel and its arguments, all of which are known to be right; None: by the function."""
+    kernel: Callable[[Site], Call | list[Call]] | None = None
+    """A kernel and its arguments, or several in order, all of which are known to be right; None: by the function."""
     scratch: Callable[[Step, np.dtype[Any]], list[Room]] = _no_room
     """Of a step, and the dtype of statistics: arrays that it needs beside input and result, as of one sample."""
     fuses: bool = False  # applies an activation to its result while that is in the cache

@@ -10,17 +10,28 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.dispatch import implementation
 from fastnn.infer.graph import Array, Shape, Step
 from fastnn.infer.steps import quantized_products
 from fastnn.infer.steps.kind import Call, Constants
-from fastnn.infer.steps.quantized_kind import F32, U8, Place, byte, constant, finish, kind, result, scale, three_bytes
+from fastnn.infer.steps.quantized_kind import (
+    F32,
+    U8,
+    Place,
+    byte,
+    call,
+    constant,
+    finish,
+    kind,
+    result,
+    scale,
+    three_bytes,
+)
 from fastnn.windows import Axis, adaptive, counts, three, windows
 
 # ---- pools ----
 
 
-def _axes(step: Step) -> tuple[Axis, Axis]:
+def window_axes(step: Step) -> tuple[Axis, Axis]:
     """The windows of two spatial axes."""
     shape, given = step.inputs_as[0], step.options
     if len(shape) not in (2, 3):
@@ -39,23 +50,23 @@ def _images(step: Step, batch: int, shape: Shape) -> Shape:
 
 
 def _check_max(step: Step, c: Constants) -> None:
-    height, width = _axes(step)
+    height, width = window_axes(step)
     result(step, (*(height.out, width.out)[3 - len(step.inputs_as[0]) :], step.inputs_as[0][-1]))
 
 
 def _max(place: Place) -> Call:
     step = place.step
-    height, width = _axes(step)
+    height, width = window_axes(step)
     pairs = [(getattr(height, name), getattr(width, name)) for name in ("kernel", "stride", "before", "dilation")]
-    x = place.x(0, _images(step, place.batch, step.inputs_as[0]))
-    return implementation("quantized").max_pool, [x, place.y(_images(step, place.batch, step.shape)), *pairs]
+    shapes = _images(step, place.batch, step.inputs_as[0]), _images(step, place.batch, step.shape)
+    return call("max_pool", [place.x(0, shapes[0]), place.y(shapes[1])], shapes, *pairs)
 
 
 def regions(step: Step) -> tuple[list[tuple[Array, Array]], Array]:
     """Where the regions of an average pool begin and end, on two axes, and by what each mean divides (oH, oW)."""
     spatial = step.inputs_as[0][:-1]
     if step.options.get("output_size") is None:
-        axes = _axes(step)
+        axes = window_axes(step)
         if any(axis.dilation != 1 for axis in axes):
             raise ValueError(f"{step.op}: dilation is {step.options['dilation']}; expected 1")
         bounds = [
@@ -89,12 +100,10 @@ def _check_average(step: Step, c: Constants) -> None:
 def _average(place: Place) -> Call:
     step = place.step
     (rows, columns), by = regions(step)
-    multiplier = (step.options["multiplier"] / by).astype(np.float32)
-    x = place.x(0, _images(step, place.batch, step.inputs_as[0]))
-    y = place.y((place.batch, *by.shape, step.shape[-1]))
-    return implementation("quantized").average_pool, [
-        x, y, rows, columns, multiplier, step.options["x_zero"], *three_bytes(step)
-    ]  # fmt: skip
+    multiplier = np.ascontiguousarray(step.options["multiplier"] / by, np.float32)
+    shapes = _images(step, place.batch, step.inputs_as[0]), (place.batch, *by.shape, step.shape[-1])
+    given = rows, columns, multiplier, step.options["x_zero"], *three_bytes(step)
+    return call("average_pool", [place.x(0, shapes[0]), place.y(shapes[1])], shapes, *given)
 
 
 # ---- element by element ----
@@ -113,9 +122,9 @@ def _check_add(step: Step, c: Constants) -> None:
 
 
 def _add(place: Place) -> Call:
-    given = place.step.options
+    given, shape = place.step.options, (place.batch, *place.step.shape)
     numbers = [given[name] for name in ("by_a", "by_b", "bias", "multiplier")]
-    return implementation("quantized").add, [place.x(0), place.x(1), place.y(), *numbers, *three_bytes(place.step)]
+    return call("add", [place.x(0), place.x(1), place.y()], (shape,) * 3, *numbers, *three_bytes(place.step))
 
 
 def _check_lookup(step: Step, c: Constants) -> None:
@@ -124,7 +133,8 @@ def _check_lookup(step: Step, c: Constants) -> None:
 
 
 def _lookup(place: Place) -> Call:
-    return implementation("quantized").lookup, [place.x(), place.y(), place.constants["table"]]
+    shape = (place.batch, *place.step.shape)
+    return call("lookup", [place.x(), place.y()], (shape, shape), place.constants["table"])
 
 
 def _check_pad(step: Step, c: Constants) -> None:
@@ -138,7 +148,8 @@ def _check_pad(step: Step, c: Constants) -> None:
 
 def _pad(place: Place) -> Call:
     given = place.step.options
-    return implementation("quantized").window, [place.x(), place.y(), 0, 0, given["stride"], given["fill"]]
+    shapes = (place.batch, *place.step.inputs_as[0]), (place.batch, *place.step.shape)
+    return call("window", [place.x(), place.y()], shapes, 0, 0, given["stride"], given["fill"])
 
 
 # ---- from and to floats ----
@@ -177,8 +188,8 @@ def _converted(place: Place, name: str, floats: Shape, by: float) -> Call:
     channels = floats[0] if place.step.options["channels_last"] else 1
     shapes = (batch, channels, size // channels), (batch, size // channels, channels)
     first, second = shapes if name == "quantize" else shapes[::-1]
-    zero = place.step.options["zero"]
-    return getattr(implementation("quantized"), name), [place.x(0, first), place.y(second), by, zero]
+    arrays = [place.x(0, first), place.y(second)]
+    return call(name, arrays, (first, second), by, place.step.options["zero"])
 
 
 KINDS = {

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fastnn.dispatch import implementation
 from fastnn.infer.graph import Array, Shape, Step
 from fastnn.infer.steps.kind import Call, Constants, Function, Kind, Room
 
@@ -56,7 +57,7 @@ def _no_room(step: Step, wide: np.dtype[Any]) -> list[Room]:
 
 def kind(
     check: Callable[[Step, Constants], None],
-    kernel: Callable[[Place], Call],
+    kernel: Callable[[Place], Call | list[Call]],
     needs: Callable[[Step, np.dtype[Any]], list[Room]] = _no_room,
     *,
     takes: int = 1,
@@ -68,14 +69,15 @@ def kind(
         if len(step.inputs_as) != takes:
             raise ValueError(f"a step {step.op!r} takes {takes} inputs; got {len(step.inputs_as)}")
         check(step, c)
-        made = np.dtype(step.dtype or np.float32)
+        dtype = np.dtype(step.dtype or np.float32)
 
         def call(*arrays: Array) -> Array:
             xs, rest = arrays[:takes], arrays[takes:]
-            y = rest[0] if rest else np.empty((len(xs[0]), *step.shape), made)
-            rooms = [np.empty((len(xs[0]), *shape), dtype) for shape, dtype in needs(step, F32)]
-            run, arguments = kernel(_Once(step, c, xs, y, rooms))
-            run(*arguments)
+            y = rest[0] if rest else np.empty((len(xs[0]), *step.shape), dtype)
+            rooms = [np.empty((len(xs[0]), *shape), each) for shape, each in needs(step, F32)]
+            made = kernel(_Once(step, c, xs, y, rooms))
+            for run, arguments in made if isinstance(made, list) else [made]:
+                run(*arguments)
             return y
 
         return call
@@ -155,6 +157,37 @@ def check_sums(step: Step, c: Constants) -> None:
         )
     if not sums_fit(weight, constant(step, c, "bias", I32, (len(weight),)).astype(np.int64)):
         raise ValueError(f"{step.op}: bias and {weight[0].size} products with bytes may leave int32")
+
+
+def call(name: str, arrays: list[Any], shapes: tuple[Shape, ...], *given: Any) -> Call:
+    """A function of the backend's on arrays, inputs and then the result, of these shapes; they may still be to come."""
+    kernels = implementation("quantized")
+    if hasattr(kernels, "Prepared"):
+        return kernels.Prepared(name, shapes, given), arrays
+    return getattr(kernels, name), [*arrays, *given]
+
+
+def product(
+    arrays: list[Any],
+    shapes: tuple[Shape, Shape],
+    dtype: np.dtype[Any],
+    starts: Array | None,
+    segments: Array,
+    weight: Array,
+    bias: Array,
+    multiplier: Array | None,
+    column: int,
+    finish: tuple[int, int, int],
+) -> Call:
+    """The product of rows and weights: see `matmul`; x (B, size), y (B, rows, columns) of that dtype."""
+    kernels = implementation("quantized")
+    if hasattr(kernels, "PackedInt8"):
+        made = kernels.PackedInt8(
+            weight, bias, multiplier, dtype, *shapes[0], starts, segments, shapes[1][-1], column, *finish
+        )
+        return made, arrays
+    x, y = arrays
+    return kernels.matmul, [x, starts, segments, weight, bias, multiplier, y, column, *finish]
 
 
 def three_bytes(step: Step) -> tuple[int, int, int]:

@@ -18,11 +18,13 @@ from fastnn.infer.steps.quantized_kind import (
     U8,
     Place,
     byte,
+    call,
     check_sums,
     constant,
     finish,
     kind,
     multiplier,
+    product,
     result,
     sums_fit,
     three_bytes,
@@ -57,13 +59,13 @@ def _linear(place: Place) -> Call:
     outputs, inputs = c["weight"].shape
     rows = place.batch * math.prod(step.shape[:-1])
     (weight,) = _pack(place, c["weight"], 1)
-    return implementation("quantized").matmul, [
-        place.x(0, (rows, inputs)), None, np.zeros(1, np.int32), weight, c["bias"], c["multiplier"],
-        place.y((rows, 1, outputs)), 0, *three_bytes(step),
-    ]  # fmt: skip
+    shapes, none = ((rows, inputs), (rows, 1, outputs)), np.zeros(1, np.int32)
+    arrays = [place.x(0, shapes[0]), place.y(shapes[1])]
+    fixed = None, none, weight, c["bias"], c["multiplier"], 0, three_bytes(step)
+    return product(arrays, shapes, U8 if step.dtype else F32, *fixed)
 
 
-class _Sliding:
+class Sliding:
     """The geometry of a convolution: x (H, W, C), weight (O, kH, kW, C / groups)."""
 
     def __init__(self, step: Step) -> None:
@@ -95,7 +97,7 @@ class _Sliding:
 
 def _check_conv(step: Step, c: Constants) -> None:
     check_sums(step, c)
-    at = _Sliding(step)
+    at = Sliding(step)
     if c["weight"].shape != (want := (at.outputs, *at.kernel[3 - len(step.inputs_as[0]) :], at.inner)):
         raise ValueError(f"{step.op}: weight has shape {c['weight'].shape}; expected {want}")
     byte(step, "x_zero")
@@ -108,69 +110,40 @@ def _check_conv(step: Step, c: Constants) -> None:
 
 def _conv_rooms(step: Step, wide: Any) -> list[Room]:
     """The padded image."""
-    at = _Sliding(step)
+    at = Sliding(step)
     return [((*at.padded, at.channels), U8)] if at.pads else []
 
 
-def _conv(place: Place) -> Call:
-    step, c = place.step, place.constants
-    at, kernels = _Sliding(step), implementation("quantized")
-    x = place.x(0, (place.batch, *at.size, at.channels))
-    zero, finish = step.options["x_zero"], three_bytes(step)
+def _conv(place: Place) -> list[Call]:
+    step, c, batch = place.step, place.constants, place.batch
+    at, zero, finish = Sliding(step), step.options["x_zero"], three_bytes(step)
+    shape, out = (batch, *at.size, at.channels), (batch, at.rows, at.columns, at.outputs)
     if at.depthwise:
-        y, key = place.y((place.batch, at.rows, at.columns, at.outputs)), step.constants["weight"]
+        key = step.constants["weight"]
         if key not in place.packed:
             place.packed[key] = np.ascontiguousarray(np.moveaxis(c["weight"].reshape(at.outputs, *at.kernel), 0, -1))
-        arrays = [x, place.packed[key], c["bias"], c["multiplier"], y]
-        return kernels.depthwise, [*arrays, at.stride, at.before, at.dilation, zero, *finish]
-    width = at.padded[1] if at.pads else at.size[1]
-    i, j = np.arange(at.rows) * at.stride[0] * width, np.arange(at.columns) * at.stride[1]
+        given = place.packed[key], c["bias"], c["multiplier"], at.stride, at.before, at.dilation, zero, *finish
+        return [call("depthwise", [place.x(0, shape), place.y(out)], (shape, out), *given)]
+    calls, size = [], at.padded if at.pads else at.size
+    shapes = (batch, math.prod(size) * at.channels), (batch, at.rows * at.columns, at.outputs)
+    if at.pads:
+        room = place.rooms[0]
+        calls.append(call("window", [place.x(0, shape), room], (shape, room.shape), *at.before, 1, zero))
+        x = room.reshape(shapes[0])
+    else:
+        x = place.x(0, shapes[0])
+    i, j = np.arange(at.rows) * at.stride[0] * size[1], np.arange(at.columns) * at.stride[1]
     starts = ((i[:, None] + j).reshape(-1) * at.channels).astype(np.int32)
-    taps = np.arange(at.kernel[0])[:, None] * at.dilation[0] * width * at.channels
-    whole = at.dilation[1] == 1 and at.groups == 1  # the pixels of a row of the kernel are neighbours
-    if not whole:
+    taps = np.arange(at.kernel[0])[:, None] * at.dilation[0] * size[1] * at.channels
+    if at.dilation[1] != 1 or at.groups > 1:  # else the pixels of a row of the kernel are neighbours
         taps = taps + np.arange(at.kernel[1]) * at.dilation[1] * at.channels
-    segments = taps.reshape(-1)
-    weights = _pack(place, c["weight"], segments.size, at.groups)
-    each, y = at.outputs // at.groups, place.y((place.batch, at.rows * at.columns, at.outputs))
-    size = math.prod(at.padded if at.pads else at.size) * at.channels
-    products = [
-        (
-            starts, (segments + group * at.inner).astype(np.int32), weight,
-            *(np.ascontiguousarray(c[role][group * each : (group + 1) * each]) for role in ("bias", "multiplier")),
-            group * each,
-        )
-        for group, weight in enumerate(weights)
-    ]  # fmt: skip
-    if len(products) == 1 and not at.pads:
-        *arrays, column = products[0]
-        return kernels.matmul, [place.x(0, (place.batch, size)), *arrays, y, column, *finish]
-    if not at.pads:
-        return _product, [kernels.matmul, products, place.x(0, (place.batch, size)), y, finish]
-    room = place.rooms[0]
-    return _padded_product, [
-        kernels,
-        (*at.before, 1, zero),
-        products,
-        x,
-        room,
-        room.reshape(place.batch, size),
-        y,
-        finish,
-    ]
-
-
-def _product(matmul: Any, products: Any, x: Array, y: Array, finish: tuple[int, int, int]) -> None:
-    for *arrays, column in products:
-        matmul(x, *arrays, y, column, *finish)
-
-
-def _padded_product(
-    kernels: Any, window: Any, products: Any, x: Array, room: Array, rows: Array, y: Array, finish: Any
-) -> None:
-    kernels.window(x, room, *window)
-    for *arrays, column in products:
-        kernels.matmul(rows, *arrays, y, column, *finish)
+    each = at.outputs // at.groups
+    for group, weight in enumerate(_pack(place, c["weight"], taps.size, at.groups)):
+        part = slice(group * each, (group + 1) * each)
+        segments = (taps.reshape(-1) + group * at.inner).astype(np.int32)
+        fixed = starts, segments, weight, c["bias"][part], c["multiplier"][part], group * each, finish
+        calls.append(product([x, place.y(shapes[1])], shapes, U8, *fixed))
+    return calls
 
 
 def _check_dynamic(step: Step, c: Constants) -> None:
