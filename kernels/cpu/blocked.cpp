@@ -2,7 +2,8 @@
 //
 // Tiles read a band of x where it lies, or, where windows reach past the edges, a copy of it in scratch memory with
 // what is around it: zeros, or minus infinity for maxima. A copy costs one load and one store an element, beside as
-// many terms as an element meets. Rejected: tiles of their own for the edges, which are narrow, so that sums wait for
+// many terms as an element meets; the nine of a depthwise convolution are too few for that, which looks at every edge
+// instead. Rejected: tiles of their own for the edges, which are narrow, so that sums wait for
 // each other; margins around the images in the arena, which every step would have to fill anew; bands that fit a
 // first-level cache, which gain nothing where sums are long.
 #include "../include/blocked.hpp"
