@@ -442,3 +442,24 @@ def test_refused_of_gradients() -> None:
     for error, message, call in cases:
         with pytest.raises(error, match=f"^conv2d_backward: {message}"):
             call()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "image, weight_shape, options",
+    [
+        ((40, 9, 1), (40, 40, 5, 1), {"padding": (2, 0)}),
+        ((33, 3, 5), (33, 33, 5, 5), {"padding": 6, "dilation": 3}),
+        ((48, 10, 7), (48, 48, 3, 5), {"padding": (3, 6), "dilation": 3}),
+        ((64, 16, 16), (8, 64, 1, 1), {"stride": 2}),
+    ],
+)
+def test_images_do_not_depend_on_how_many_there_are(
+    image: Shape, weight_shape: Shape, options: dict[str, Any], dtype: Any
+) -> None:
+    """Small images are gathered into lines that are the longer the more there are."""
+    rng = np.random.default_rng(7)
+    x, weight = random(rng, (64, *image), dtype), random(rng, weight_shape, dtype)
+    y = fnn.conv2d(x, weight, **options)
+    for images in (1, 2, 3, 5, 17, 34):
+        assert_same_bits(fnn.conv2d(x[:images], weight, **options), y[:images])

@@ -107,10 +107,11 @@ void use_lines(Layout& l, const Window& w, i64 images, i64 positions, i64 size, 
 }
 
 // In cycles per term and image, roughly: a vector of positions costs half a cycle per result, and gathering it some
-// more the shorter the rows are.
+// more the shorter the rows are. `images` 0: for ever so many, for whom it pays most.
 bool gathering_pays(const Layout& l, const Window& w, i64 images, i64 outer, i64 size) {
   const i64 width = 64 / size;
-  const double gathered = static_cast<double>(divide_up(images * w.rows * w.cols, width)) / images;
+  const double gathered = images == 0 ? static_cast<double>(w.rows * w.cols) / width
+                                      : static_cast<double>(divide_up(images * w.rows * w.cols, width)) / images;
   const double planes = static_cast<double>(l.row_tiles * l.col_tiles * divide_up(l.line, width));
   const bool whole = w.taps == 1 && w.row_step == 1 && w.rows == w.source_rows && w.cols == w.source_cols;
   const double copy = w.col_step > 1 ? 24.0 : 4.0 + 100.0 / (whole ? w.rows * w.cols : w.cols);
@@ -123,16 +124,24 @@ Layout lay_out(const Window& w, i64 images, i64 inner, i64 outer, i64 positions,
                Tiles& tiles) {
   Layout l = {};
   use_planes(l, w, images, inner, positions, size, aligned, tiles);
-  const i64 smallest_line = w.taps * 48;
-  if (w.taps > 0 &&
-      ((!planes && !aligned && gathering_pays(l, w, images, outer, size)) || l.channel > largest_plane_bytes ||
-       (l.channel * size > largest_plane_bytes && l.channel > smallest_line))) {
-    use_lines(l, w, images, std::min(positions, gathered_positions), size, tiles);
-  }
+  const i64 smallest_line = w.taps * 48, taps = std::max<i64>(1, w.taps);
+  const auto fits = [&](i64 channel) { return source_bytes / (size * std::max<i64>(1, channel)); };
+  const auto chunk = [&](i64 channel) {
+    return std::clamp<i64>(chunk_terms / taps, 1, std::max<i64>(1, std::min(fits(channel), inner)));
+  };
+  positions = std::min(positions, gathered_positions);
+  // Sums run over chunks, which must not depend on the number of images: wherever some number of them is gathered, all
+  // have the chunks of full lines, and those planes that would need smaller ones are gathered too.
+  const i64 line_chunk = chunk(taps * at_most(positions, source_bytes / (size * taps), 48));
+  const bool some = w.taps > 0 && !planes && !aligned && gathering_pays(l, w, 0, outer, size);
+  const bool gathers = some && (chunk(l.channel) < line_chunk || gathering_pays(l, w, images, outer, size));
+  const bool large = w.taps > 0 && (l.channel > largest_plane_bytes ||
+                                    (l.channel * size > largest_plane_bytes && l.channel > smallest_line));
+  l.chunk = some || large ? line_chunk : chunk(l.channel);
+  if (gathers || large) use_lines(l, w, images, positions, size, tiles);
   l.plane = reinterpret_cast<const i64(*)[2]>(tiles.planes.data());
   l.offset = tiles.offsets.data();
-  const i64 fitting = source_bytes / (size * std::max<i64>(1, l.channel));
-  l.chunk = std::clamp<i64>(chunk_terms / std::max<i64>(1, w.taps), 1, std::max<i64>(1, std::min(fitting, inner)));
+  const i64 fitting = fits(l.channel);
   l.block = at_most(inner, fitting, l.chunk);
   return l;
 }
