@@ -136,6 +136,27 @@ def test_wrong_values_anywhere(saved: Any, tmp_path: Path) -> None:
     assert refused > 3 * count
 
 
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.AvgPool2d(2)])
+@pytest.mark.parametrize("option", ["stride", "padding", "ceil_mode"])
+def test_pools_without_an_option(pool: nn.Module, option: str, tmp_path: Path) -> None:
+    """Defaults of functions would not be those of kernels."""
+    fnn.compile(nn.Sequential(pool), (2, 8, 8)).save(tmp_path / "saved")
+    header, plan, data = parts(tmp_path / "saved")
+    del plan["steps"][0]["options"][option]
+    with pytest.raises(ValueError, match=f"is damaged.* there is no {option} among its options"):
+        fnn.load(written(tmp_path / "wrong", header, plan, data))
+
+
+@pytest.mark.parametrize("size", [1 << 27, [1 << 27, 2]])
+def test_regions_beyond_the_result(size: Any, tmp_path: Path) -> None:
+    """Refused before memory is taken for them."""
+    fnn.compile(nn.Sequential(nn.AdaptiveAvgPool2d(2)), (2, 8, 8)).save(tmp_path / "saved")
+    header, plan, data = parts(tmp_path / "saved")
+    plan["steps"][0]["options"]["output_size"] = size
+    with pytest.raises(ValueError, match="is damaged.* has output_size"):
+        fnn.load(written(tmp_path / "wrong", header, plan, data))
+
+
 def test_other_files_and_versions(saved: Any, tmp_path: Path) -> None:
     nn.save(nn.Linear(2, 2), tmp_path / "weights")
     with pytest.raises(ValueError, match="weights is no session"):

@@ -126,6 +126,10 @@ def _graph(plan: dict[str, Any], constants: dict[str, Array]) -> Graph:
                 raise ValueError(f"step {place + 1} takes value {value} as {shape}; it is {shapes[value]}")
         if not isinstance(step.options, dict):
             raise TypeError(f"step {place + 1} has options {step.options!r}")
+        size = step.options.get("output_size", ())
+        sizes = size if isinstance(size, tuple) else (size,) * (len(step.shape) - 1)
+        if math.prod(n for n in sizes if type(n) is int) > math.prod(step.shape):
+            raise ValueError(f"step {place + 1}, {step.op}, has output_size {size}; expected one for {step.shape}")
         if not all(isinstance(module, str) for module in step.modules):
             raise TypeError(f"step {place + 1} is of modules {step.modules}")
         for role, array in graph.of(step).items():

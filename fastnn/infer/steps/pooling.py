@@ -11,8 +11,14 @@ from fastnn.infer.graph import Shape, Step
 from fastnn.infer.steps.kind import Call, Constants, Function, Kind, Room, Site, functions
 from fastnn.pooled import Plan, adaptive_plan, average_plan, global_plan, max_plan, window_options
 
+_WINDOW = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+_OPTIONS = {"max_pool": _WINDOW, "avg_pool": (*_WINDOW[:3], "ceil_mode", "count_include_pad")}
+
 
 def _function(step: Step, c: Constants) -> Function:
+    options = step.options
+    if any(missing := _OPTIONS.get(step.op, options.keys()) - options.keys()):
+        raise ValueError(f"{step.op}: there is no {', '.join(sorted(missing))} among its options")
     axes = "" if step.op == "global_avg_pool" else f"{len(step.inputs_as[0]) - 1}d"
     call = getattr(functions, step.op + axes, None)
     if call is None:
