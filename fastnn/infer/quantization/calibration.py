@@ -33,11 +33,12 @@ def gathered(data: Any, most: int | None) -> Samples:
     """The first `most` samples of an array, a pair (x, y), a data set, a loader, or any batches."""
     labels: Any = None
     if isinstance(data, np.ndarray):
-        x = _floats(data[:most])
+        x = _floats(data[:most] if data.ndim else data)
     elif hasattr(data, "x") and hasattr(data, "y"):
         x, labels = _floats(data.x[:most]), data.y[:most]
     elif isinstance(data, tuple) and len(data) == 2:
-        x, labels = _floats(np.asanyarray(data[0])[:most]), np.asanyarray(data[1])[:most]
+        x, labels = (each[:most] if each.ndim else each for each in map(np.asanyarray, data))
+        x = _floats(x)
     elif isinstance(data, Iterable) and not isinstance(data, (str, bytes, dict)):
         x, labels = _batches(data, most)
     else:
@@ -45,15 +46,15 @@ def gathered(data: Any, most: int | None) -> Samples:
             f"quantize: calibration_data is of type {type(data).__name__}; expected an array (N, ...), a pair "
             "(x, y), a data set or a loader"
         )
-    if x.ndim == 0 or len(x) == 0:
+    if len(x) == 0:
         raise ValueError(f"quantize: calibration_data has shape {x.shape}; expected (N, ...) with a sample at least")
     if not np.isfinite(x).all():
         where = int(np.argmin(np.isfinite(x.reshape(len(x), -1)).all(1)))
         raise ValueError(f"quantize: calibration_data holds nan or inf, in sample {where}; expected finite numbers")
     if labels is not None:
         labels = np.asarray(labels)
-        if len(labels) != len(x):
-            raise ValueError(f"quantize: calibration_data has {len(x)} samples and {len(labels)} labels")
+        if labels.shape[:1] != (len(x),):
+            raise ValueError(f"quantize: calibration_data has {len(x)} samples and labels of shape {labels.shape}")
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             labels = None
     return Samples(x, labels)
@@ -65,16 +66,22 @@ def _batches(data: Iterable[Any], most: int | None) -> tuple[Array, Array | None
     for batch in data:
         pair = isinstance(batch, (tuple, list)) and len(batch) == 2
         x = _floats(np.asanyarray(batch[0] if pair else batch))
-        if x.ndim == 0 or (xs and x.shape[1:] != xs[0].shape[1:]):
+        if xs and x.shape[1:] != xs[0].shape[1:]:
             raise ValueError(f"quantize: calibration_data has batches of shape {x.shape}; expected (N, ...), all alike")
         xs.append(np.array(x))  # a loader uses its memory again
         if pair:
             ys.append(np.array(batch[1]))
+            if ys[-1].shape[:1] != x.shape[:1]:
+                raise ValueError(
+                    f"quantize: calibration_data has a batch of {len(x)} samples with y of shape {ys[-1].shape}; "
+                    "expected a label for each"
+                )
         if most is not None and sum(map(len, xs)) >= most:
             break
     if not xs:
         raise ValueError("quantize: calibration_data holds no batch; expected at least one")
-    return np.concatenate(xs)[:most], np.concatenate(ys)[:most] if len(ys) == len(xs) else None
+    labelled = len(ys) == len(xs) and all(y.shape[1:] == ys[0].shape[1:] for y in ys)
+    return np.concatenate(xs)[:most], np.concatenate(ys)[:most] if labelled else None
 
 
 def _floats(x: Array) -> Array:
@@ -82,6 +89,8 @@ def _floats(x: Array) -> Array:
         return scaled(x, np.dtype(np.float32))
     if x.dtype.kind not in "fiu" and x.dtype.name != "bfloat16":
         raise TypeError(f"quantize: calibration_data has dtype {x.dtype}; expected numbers")
+    if x.ndim == 0:
+        raise ValueError("quantize: calibration_data has shape (); expected (N, ...) with a sample at least")
     return np.ascontiguousarray(x, np.float32)
 
 

@@ -115,7 +115,7 @@ def _names(model: Any, exclude: Any) -> list[str]:
         raise TypeError(f"quantize: exclude is {exclude!r}; expected names of modules, in a list")
     names, known = list(exclude), {name for name, _ in model.named_modules()}
     for name in names:
-        if name not in known or not name:
+        if not isinstance(name, str) or name not in known or not name:
             raise ValueError(f"quantize: exclude names {name!r}; expected names as of model.named_modules()")
     return names
 
