@@ -6,6 +6,7 @@ as it is, and the other way round. Needs `fastnn[train]`.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -142,8 +143,15 @@ def _trouble(data: bytes) -> str:
 def write_atomically(path: FilePath, data: bytes) -> None:
     """Write a file so that at any moment, kill -9 or a power cut included, the old content or the new is there, whole.
 
-    The bytes go to a file beside it, and to the disk, before that takes the place of `path`.
+    The bytes go to a file beside it, and to the disk, before that takes the place of `path`. What is no file, such as
+    /dev/stdout or a named pipe, is written into, and stays what it is.
     """
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "wb") as file:
+            file.write(data)
+        return
     place = os.path.realpath(path)  # a link stays one
     folder, name = os.path.split(place)
     beside = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
