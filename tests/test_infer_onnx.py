@@ -296,6 +296,12 @@ REFUSED: dict[str, tuple[Nodes, dict[str, Any], tuple[Any, ...], str]] = {
     "a product that does not fit": ([("MatMul", "x,w", "y", {})], {"w": array(4, 2)}, ("N", 3), r"MatMul|Linear"),
     "no input": ([("Identity", "c", "y", {})], {"c": array(2, 3)}, ("N", 3), "does not depend on its input"),
     "a length unknown": ([("Relu", "x", "y", {})], {}, ("N", "M"), "input_shape is None"),
+    "samples without an element": (
+        [("Slice", "x,s,s,a", "y", {})],
+        {"s": whole(2), "a": whole(1)},
+        ("N", 3),
+        r"\(Slice\) makes samples of shape \(0,\)",
+    ),
     "two results": (
         [("MaxPool", "x", "y,i", {"kernel_shape": [2]}), ("Gather", "i,z", "j", {})],
         {"z": np.int64(0)},

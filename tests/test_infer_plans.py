@@ -286,3 +286,13 @@ def test_files_hold_no_plans(tmp_path: Any) -> None:
         path.write_bytes(start.to_bytes(8, "little") + changed)
         with pytest.raises(ValueError, match="no step"):
             fnn.load(path)
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d, nn.AvgPool2d])
+def test_windows_far_larger_than_the_image_stay_plain(pool: Any) -> None:
+    """Blocked kernels would keep 400 million numbers for such a window."""
+    model = nn.Sequential(nn.Conv2d(4, 4, 1), pool(20001, stride=1, padding=10000), nn.Conv2d(4, 4, 1)).eval()
+    session = fnn.compile(model, (4, 6, 6))
+    x = np.random.default_rng(0).standard_normal((2, 4, 6, 6)).astype(np.float32)
+    np.testing.assert_allclose(session(x), model(x), rtol=1e-5, atol=1e-6)
+    assert "blocked_" + ("max_pool" if pool is nn.MaxPool2d else "avg_pool") not in [s.op for s in session._plan.steps]

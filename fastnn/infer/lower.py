@@ -77,6 +77,8 @@ class Lowering:
         except (TypeError, ValueError) as error:
             raise type(error)(f"compile: {_place(name, module)}: {error}") from None
         step.shape = y.shape[1:]
+        if 0 in step.shape:
+            raise ValueError(f"compile: {_place(name, module)} makes samples of shape {step.shape}, without an element")
         self.graph.steps.append(step)
         self.needed.update(values)
         return Flow(len(self.graph.steps), y)

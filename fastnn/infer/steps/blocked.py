@@ -10,6 +10,7 @@ blocked_avg_pool: counts, the divisor's factors by row and by column.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ from fastnn.pooled import window_options
 from fastnn.windows import Axis, counts, three, windows
 
 F32 = np.float32
+_LARGE = 1 << 16  # elements of a window
 _FEWEST = 4  # results of a group: with fewer, most of a block would be computed in vain
 
 
@@ -92,6 +94,8 @@ def pool_options(step: Step) -> tuple[str, dict[str, Any]] | None:
         include = bool(given.get("count_include_pad", False))
         axes = windows(step.op, spatial, *options, padding_counts=include)
     _, rows, cols = three(axes)
+    if rows.kernel * cols.kernel > max(_LARGE, math.prod(spatial)):
+        return None  # the blocked kernels keep a number for each element of the window
     found: dict[str, Any] = {"x": image(shape), "y": (shape[0], rows.out, cols.out)}
     names: dict[str, Any] = {
         "kernel": [axis.kernel for axis in (rows, cols)],
