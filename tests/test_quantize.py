@@ -528,3 +528,15 @@ def test_lenet5_on_mnist(mnist_folder: Path) -> None:
 def test_resnet8_on_cifar10(cifar_folder: Path) -> None:
     train, test = (fnn.data.cifar10(part, cifar_folder) for part in ("train", "test"))
     assert lost("resnet8", train.subset(slice(3000)), test.subset(slice(4000)), 0.03) < 0.5
+
+
+# ---- ONNX ----
+
+
+def test_a_network_from_a_file(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    model, path, x = fnn.models.create("lenet5"), tmp_path / "net.onnx", data((1, 28, 28), 20)
+    fnn.onnx.export(model.eval(), path, (1, 28, 28))
+    loaded = fnn.onnx.load(path)
+    np.testing.assert_array_equal(fnn.quantize(loaded, x)(x), fnn.quantize(model, x)(x))
+    assert "dynamic_linear" in ops(fnn.quantize(loaded))
