@@ -44,6 +44,8 @@ BACKENDS = {
     "reference": "fastnn.kernels.reference",
 }
 
+_ndarray = np.ndarray
+_found: dict[str, dict[str, Any]] = {name: {} for name in BACKENDS}  # families for arrays in main memory
 _chosen: ContextVar[str | None] = ContextVar("fastnn_backend", default=None)
 _lock = threading.RLock()
 # The choices for the whole process, the latest of which counts. `use` cannot know at first whether a with-block
@@ -110,12 +112,18 @@ def implementation(family: str, like: Any = None) -> Any:
 
     That of the backend in force, but for arrays of CuPy's, such as `like`, always "cuda".
     """
-    if like is not None and type(like) is not np.ndarray and on_device(like):
+    if type(like) is not _ndarray and like is not None and on_device(like):
         return _family("cuda", family)
-    name = backend()
+    name = _chosen.get() or _choices[-1][1]  # `backend()`, whose call would cost more than all of this
+    found = _found[name].get(family)
+    return _find(name, family) if found is None else found
+
+
+def _find(name: str, family: str) -> Any:
     if name == "cuda":
         raise TypeError(f"arrays in main memory were given while {_ONLY_DEVICE}")
-    return _family(name, family)
+    module = _found[name][family] = _family(name, family)
+    return module
 
 
 def host_implementation(family: str) -> Any:

@@ -177,7 +177,7 @@ def receiving(out: Any, title: str, shape: Shape, dtype: np.dtype[Any], *inputs:
     """Where a result is computed: `out`, which is checked here, or an array beside it where it shares memory."""
     like = inputs[0]
     if out is None:
-        return empty(like, shape, dtype)
+        return np.empty(shape, dtype) if type(like) is np.ndarray else empty(like, shape, dtype)
     if takes(out, shape, dtype, *inputs):
         found: Array = out
         return found

@@ -64,7 +64,7 @@ def _receiver(
     title: str, out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any], dy: Array | None, x: Array
 ) -> Array:
     if out is None:
-        return empty(x, shape, dtype)
+        return np.empty(shape, dtype) if type(x) is np.ndarray else empty(x, shape, dtype)
     if takes(out, shape, dtype, *([x] if dy is None else [dy, x])):
         return out
     check_out(title, out, shape, dtype, {"x": x})
