@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import float_dtype
+from fastnn.arrays import host_only
 from fastnn.devices import on_host
 from fastnn.dispatch import backend
 from fastnn.infer import arena
@@ -157,6 +158,7 @@ class Session:
 
     def _checked(self, x: Any) -> Array:
         if not isinstance(x, np.ndarray):
+            host_only("session", x=x)
             raise TypeError(f"session: x is of type {type(x).__name__}; expected a NumPy array")
         if x.dtype != self.dtype:
             raise TypeError(f"session: x has dtype {x.dtype}; expected {self.dtype}: x.astype({self.dtype.name!r})")
