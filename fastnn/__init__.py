@@ -93,8 +93,8 @@ if TYPE_CHECKING:
     from fastnn.functions import *  # noqa: F403
     from fastnn.infer import compile as compile
     from fastnn.infer import load as load
-    from fastnn.info import info as info
     from fastnn.infer import quantize as quantize
+    from fastnn.info import info as info
 
     __version__: str
 else:

@@ -8,14 +8,13 @@ import math
 import threading
 import weakref
 from collections.abc import Callable
-from sys import modules
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import check_out, common_array, real_array, real_number, same_shapes
-from fastnn.arrays import host_only
+from fastnn.arrays import on_device
 from fastnn.finite_differences import GradientError
 from fastnn.foreign import is_foreign
 from fastnn.nn.checks import check_gradient, floating
@@ -60,6 +59,15 @@ def activation(function: Scalar | None = None, *, derivative: Scalar | None = No
     return CustomActivation(function, derivative)
 
 
+def _on_host(title: str, **arrays: Any) -> None:
+    for name, value in arrays.items():
+        if on_device(value):
+            raise TypeError(
+                f"{title}: {name} is a CuPy array, and formulas of one's own are compiled for the processor only; "
+                f"expected an array in main memory: cupy.asnumpy({name})"
+            )
+
+
 class CustomActivation:
     """An activation made by `fnn.activation`: `f(x, *params, out=None)`, `f.backward(dy, x, *params, out=None)`."""
 
@@ -96,8 +104,8 @@ class CustomActivation:
 
     def __call__(self, x: Any, *params: Any, out: Array | None = None, **named: Any) -> Any:
         """f of every element of x, in x's dtype; integers and bools are promoted as np.tanh promotes them."""
+        _on_host(self.__name__, x=x, out=out)
         if is_foreign(x):
-            host_only(self.__name__, x=x)
             return self.ufunc(x, *self._values(params, named))
         array = real_array(self.__name__, "x", x)
         values = self._values(params, named)
@@ -113,8 +121,7 @@ class CustomActivation:
                 f"{title}: there is no derivative; give one with @{self.__name__}.derivative, or "
                 "fnn.activation(f, derivative=df)"
             )
-        if "cupy" in modules:
-            host_only(title, dy=dy, x=x)
+        _on_host(title, dy=dy, x=x, out=out)
         gradient, array = common_array(title, ("dy", "x"), (dy, x))
         gradient, values = same_shapes(title, gradient, array), self._values(params, named)
         check_out(title, out, array.shape, array.dtype, {"dy": gradient, "x": array})

@@ -46,7 +46,7 @@ class Unavailable(Exception):
 
 
 def build(isa: str, folder: Path, sources: Sequence[Path] = SOURCES, more: Sequence[str] = ()) -> list[str]:
-    """Compile a driver for an instruction set, with more options; return the command that runs it."""
+    """Compile a driver for an instruction set, with `more` options; return the command that runs it."""
     emulator: list[str] = []
     if isa in HOST:
         compiler, flags = shlex.split(os.environ.get("CXX", "c++")), HOST[isa]
@@ -59,7 +59,7 @@ def build(isa: str, folder: Path, sources: Sequence[Path] = SOURCES, more: Seque
         if shutil.which(needed) is None:
             packages = "g++-aarch64-linux-gnu qemu-user" if isa == "neon" else "g++"
             raise Unavailable(f"{isa} needs {needed} (Debian: apt install {packages})")
-    program = folder / f"driver-{isa}{'-more' if more else ''}"
+    program = folder / f"driver-{isa}{'-'.join(more)}"
     macro = [] if isa == "scalar" else [f"-DFASTNN_ISA_{isa}"]
     command = [*compiler, *FLAGS, *flags, *macro, *more, *map(str, sources), "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True)

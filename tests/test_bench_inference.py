@@ -57,7 +57,7 @@ def test_results_hold_latency_throughput_and_memory(result: dict[str, Any]) -> N
             assert 0 < timing["best_s"] <= timing["p50_s"] <= timing["p99_s"] and timing["samples"] >= 5
             assert timing["samples_per_s"] == pytest.approx(cell["batch"] / timing["p50_s"])
             assert 0 < timing["share_of_peak"] < 20
-            assert timing["difference"] < (0.25 if "int8" in name else 1e-5)
+            assert timing["difference"] < (0.5 if "int8" in name else 1e-5)
         assert cell["contenders"][OURS]["arena_bytes"] > 0
     (fresh,) = result["fresh"]
     assert {OURS, NUMPY, "floor"} <= set(fresh["start"]) and fresh["file_bytes"][OURS] > 240_000

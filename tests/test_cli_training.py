@@ -147,6 +147,14 @@ def test_sessions_and_onnx_files_of_a_model_are_used_as_it_is(
         code, out, _ = run(capsys, "evaluate", path, "--data", images, "--json")
         assert code == 0 and json.loads(out)["accuracy"] == accuracy
         assert run(capsys, "predict", path, tmp_path / "one.png") == (0, want, "")
+    small = tmp_path / "int8.session"
+    code, out, _ = run(capsys, "export", tmp_path, "--int8", "--session", small)
+    assert code == 0 and "ranges by minmax of 300 samples" in out and small.stat().st_size < files[0].stat().st_size / 2
+    assert abs(json.loads(run(capsys, "evaluate", small, "--data", images, "--json")[1])["accuracy"] - accuracy) < 0.03
+    code, _, err = run(capsys, "export", small, "--int8", "--c", tmp_path / "x.c")
+    assert code == 2 and "--int8 needs the folder of a trained model" in err
+    code, _, err = run(capsys, "export", tmp_path, "--int8", "--onnx", tmp_path / "x.onnx")
+    assert code == 2 and "--int8 is about sessions and C files; got --onnx" in err
     code, _, err = run(capsys, "evaluate", files[0], "--device", "cuda")
     assert code == 2 and "a session runs on the CPU" in err
     fnn.compile(fnn.models.create("lenet5", input_shape=(1, 20, 20), classes=3), (1, 20, 20)).save(files[0])
@@ -242,7 +250,7 @@ def test_wrong_values_of_options_are_named(arguments: list[str], message: str, c
     assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "search"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "search", "export"])
 def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

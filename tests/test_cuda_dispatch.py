@@ -99,6 +99,15 @@ def test_arrays_of_numpy_are_refused_where_cuda_was_asked_for(cupy: Any) -> None
     fnn.relu(x)
 
 
+def test_formulas_of_ones_own_run_on_the_processor(cupy: Any) -> None:
+    pytest.importorskip("numba")
+    bent = fnn.activation(lambda v: v * v, derivative=lambda v: 2 * v)
+    with pytest.raises(TypeError, match=r"x is a CuPy array, and formulas of one's own .* cupy.asnumpy\(x\)"):
+        bent(cupy.asarray(x))
+    with pytest.raises(TypeError, match=r"dy is a CuPy array, .* cupy.asnumpy\(dy\)"):
+        bent.backward(cupy.asarray(x), cupy.asarray(x))
+
+
 def test_no_device(cupy: Any) -> None:
     with running(devices=0):
         with pytest.raises(

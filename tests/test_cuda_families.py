@@ -36,6 +36,7 @@ from rows import (
 import fastnn as fnn
 from fastnn.function import Function
 from fastnn.kernels import cuda
+from fastnn.kernels.cpu import augmentation as native
 from fastnn.kernels.cuda import channels, convolution, cudnn, gemm, losses, pooling
 from fastnn.kernels.cuda.compiler import Family, options, source
 from fastnn.table import FUNCTIONS
@@ -294,6 +295,18 @@ def test_columns_of_some_images_at_a_time(device: Any, monkeypatch: pytest.Monke
             assert_promise(FUNCTIONS[name], on_device(device, FUNCTIONS[name], arguments), arguments)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_convolutions_of_single_pixels(device: Any, groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are products of what is there: no columns are made."""
+    monkeypatch.setattr(convolution, "_columns", None)
+    x, weight, dy = normal(3, 4, 5, 5), normal(6, 4 // groups, 1, 1), normal(3, 6, 5, 5)
+    forward = {"x": x, "weight": weight, "bias": normal(6), "groups": groups, "activation": "relu"}
+    backward = {"dy": dy, "x": x, "weight": weight, "groups": groups, "need_dweight": False}
+    for name, example in (("conv2d", forward), ("conv2d_backward", backward)):
+        arguments = cast(FUNCTIONS[name], example, FLOAT32)
+        assert_promise(FUNCTIONS[name], on_device(device, FUNCTIONS[name], arguments), arguments)
+
+
 class Cublas:
     """gemmEx as cuBLAS documents it: matrices in columns, results where C is."""
 
@@ -381,12 +394,49 @@ def test_without_cublas_and_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gemm._cublas.__wrapped__() is None and cudnn._library.__wrapped__() is None
 
 
+@pytest.mark.parametrize("dtype", [FLOAT32, DTYPES["float16"]], ids=str)
+@pytest.mark.parametrize("shape", [(4, 3, 7, 9), (6, 5, 8, 8), (40, 6)])
+def test_activation_and_dropout_behind_batch_norm(device: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """In one pass: the bits of three, but for rounding to 16 bits in between; and backward the CPU's result."""
+    x, dy = (device.asarray(normal(*shape).astype(dtype)) for _ in range(2))
+    gamma, beta = (device.asarray(normal(shape[1]).astype(FLOAT32)) for _ in range(2))
+    options = {"activation": "relu", "dropout_p": 0.3, "seed": 7, "offset": 2}
+    y, mean, inv_std = fnn.batch_norm_train(x, gamma, beta, None, None, **options)
+    if dtype == FLOAT32:
+        plain, _, _ = fnn.batch_norm_train(x, gamma, beta, None, None)
+        assert_same_bits(y.get(), fnn.dropout(fnn.relu(plain.get()), 0.3, seed=7, offset=2))
+    dx, dgamma, dbeta = fnn.batch_norm_backward(dy, x, gamma, mean, inv_std, beta=beta, **options)
+    given = {"dy": dy, "x": x, "gamma": gamma, "mean": mean, "inv_std": inv_std, "beta": beta}
+    arguments = {**{name: array.get() for name, array in given.items()}, **options}
+    assert_promise(FUNCTIONS["batch_norm_backward"], [dx.get(), dgamma.get(), dbeta.get()], arguments)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_images_have_the_bits_of_the_cpu(device: Any, dtype: str) -> None:
+    """Pieces, places between pixels and boxes of pixels: kernels that the data pipeline calls."""
+    module = importlib.import_module(f"{cuda.__name__}.augmentation")
+    x = normal(3, 2, 9, 11).astype(dtype)
+    fill = np.array(0.25, dtype)
+    boxes = np.sort(numbers.integers(0, 8, (3, 6)).astype(np.int32)), numbers.random((3, 2, 6)).astype(dtype)
+    cases = {
+        "crop": (np.array([[-2, 3, 0], [1, -1, 1], [4, 5, 1]]), fill),
+        "warp": (np.concatenate([normal(3, 4), normal(3, 2) + 4, 0.01 * normal(3, 1)], axis=1), fill),
+        "resize": (*boxes, *boxes),
+    }
+    for name, arguments in cases.items():
+        expected, y = np.empty((3, 2, 6, 6), dtype), device.empty((3, 2, 6, 6), dtype)
+        getattr(native, name)(x, expected, *arguments)
+        getattr(module, name)(device.asarray(x), y, *arguments)
+        assert_same_bits(y.get(), expected)
+
+
 def test_few_launches(device: Any) -> None:
     """What goes through a small layer is the time that launches take."""
     x = device.asarray(normal(16, 8, 5, 5).astype(np.float32))
-    gamma = device.ones(8, FLOAT32)
+    gamma, running = device.ones(8, FLOAT32), (device.zeros(8, FLOAT32), device.ones(8, FLOAT32))
     for function, most in (
         (lambda: fnn.batch_norm_train(x, gamma, gamma, None, None), 3),
+        (lambda: fnn.batch_norm_train(x, gamma, gamma, *running), 5),
         (lambda: fnn.layer_norm(x), 1),
         (lambda: fnn.softmax(x), 1),
         (lambda: fnn.dropout(x, seed=1), 1),

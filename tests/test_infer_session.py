@@ -358,6 +358,17 @@ class Named(nn.Linear):
     """Without a forward of its own."""
 
 
+def test_sessions_are_evaluated_as_models_are() -> None:
+    model, samples = fnn.nn.Sequential(nn.Linear(2, 5), nn.ReLU(), nn.Linear(5, 3)), fnn.data.spirals(300, rng=0)
+    session = fnn.compile(model, 2)
+    got, want = (fnn.train.evaluate(each, samples) for each in (session, model))
+    assert got.accuracy == want.accuracy and got.loss == pytest.approx(want.loss) and got.samples == 300
+    wide = samples.x.astype(np.float64)
+    np.testing.assert_allclose(fnn.train.predict(session, wide), fnn.train.predict(model, wide), rtol=1e-5, atol=1e-6)
+    with pytest.raises(TypeError, match="model is of type str"):
+        fnn.train.predict("model", wide)  # type: ignore[arg-type]
+
+
 def test_subclasses() -> None:
     assert fnn.compile(Named(2, 3), 2).output_shape == (3,)
 

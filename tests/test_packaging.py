@@ -150,7 +150,8 @@ def test_wheel_holds_the_package_and_nothing_else(tree: Path, wheel: Path) -> No
         for path in tree.glob("bench/**/*.py")
         if not path.name.startswith(("test_", "conftest"))
     }
-    data = {f"fastnn/{path.name}" for path in tree.glob("fastnn/*.json")} | {"fastnn/py.typed"}
+    data = {str(path.relative_to(tree)) for kind in ("*.json", "infer/c/*.c") for path in tree.glob(f"fastnn/{kind}")}
+    data |= {"fastnn/py.typed"}
     unwanted = {name for name in sources if name.endswith((".pxd", ".pyc"))}
     info = {name for name in members(wheel) if name.startswith("fastnn-")}
     assert members(wheel) - info == modules | declarations | (sources - unwanted) | data

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from layouts import active, assert_same_bits, num_threads
+from layouts import active, assert_same_bits, misaligned, num_threads
 
 import fastnn as fnn
 from fastnn.fusion import fused
 from fastnn.kernels.cpu import runtime
-from fastnn.kernels.cpu.linear import Packed, Program
+from fastnn.kernels.cpu.linear import Packed, Program, samples
 from fastnn.kernels.panels import pack
 from fastnn.table import OPS
 
@@ -253,3 +253,33 @@ def test_what_layers_refuse() -> None:
     layer = Packed(flat, 4, 30, 24)
     with pytest.raises(TypeError):
         layer.__init__(flat, 4, 30, 24)  # type: ignore[misc]
+
+
+def test_what_sessions_take_as_it_is() -> None:
+    x, y, number = np.zeros((3, 4, 5), np.float32), np.zeros((3, 2), np.float32), np.dtype(np.float32).num
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    shapes = (4, 5), (2,)
+    assert samples(x, y, number, *shapes) == samples(x, None, number, *shapes) == 3
+    assert samples(frozen, y, number, *shapes) == 3 and samples(x[:0], y[:0], number, *shapes) == 0
+    shared = np.zeros(100, np.float32)
+    others: list[tuple[Any, Any]] = [
+        (None, y),
+        (x.tolist(), None),
+        (x.astype(np.float64), None),
+        (x.astype(">f4"), None),
+        (x[:, :3], None),
+        (x[:, :, ::2], None),
+        (x[0], None),
+        (np.asfortranarray(x), None),
+        (misaligned(x), None),
+        (np.ma.masked_array(x), None),
+        (x, y[:2]),
+        (x, y.T),
+        (x, y.astype(np.int32)),
+        (x, frozen[:, 0, :2].copy().tolist()),
+        (x, np.broadcast_to(y, y.shape)),
+        (shared[:60].reshape(3, 4, 5), shared[58:64].reshape(3, 2)),
+    ]
+    for one, other in others:
+        assert samples(one, other, number, *shapes) == -1

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from layouts import active, num_threads
+from loop_runs import Unavailable, build
 
 from fastnn.kernels.cpu import runtime
 from fastnn.kernels.cpu.quantized import PackedInt8, dot_products
 from fastnn.kernels.int8_weights import pack
 from fastnn.kernels.reference.quantized import matmul
 
+ROOT = Path(__file__).resolve().parent.parent
 WAYS = [(isa, dots) for isa in runtime.isas() for dots in (True, False)]
 
 
@@ -173,3 +177,18 @@ def test_what_is_refused() -> None:
             product(*arrays)
     with pytest.raises(TypeError):
         product.__init__(**good)  # type: ignore[misc]
+
+
+def test_the_same_bits_on_arm(tmp_path: Path) -> None:
+    """NEON in an emulator, with and without dot products, and one number at a time; the driver checks memory too."""
+    names = "tests/neon/packed.cpp", "kernels/cpu/packed.cpp", "kernels/cpu/packed_int8.cpp"
+    printed = []
+    for isa, more in (("scalar", ""), ("neon", ""), ("neon", "-march=armv8.2-a+dotprod -DFASTNN_DOT")):
+        try:
+            command = build(isa, tmp_path, [ROOT / name for name in names], ["-w", "-O1", *more.split()])
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}: {done.returncode} {done.stderr}"
+        printed.append(done.stdout)
+    assert len(set(printed)) == 1, printed

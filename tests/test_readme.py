@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +52,27 @@ def test_commands_are_understood(line: str, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(SystemExit) as stop:
         main(line.split()[1:])
     assert stop.value.code == 0 and seen
+
+
+def test_the_walk_through_of_inference(tmp_path: Path) -> None:
+    """Word for word, in an empty folder: train, export, predict an image, int8, C."""
+    if not list(Path(os.environ.get("FASTNN_DATA", "missing")).glob("**/*t10k-images*")):
+        pytest.skip("needs the idx files of MNIST: set FASTNN_DATA to the folder that holds them")
+    (block,) = (each for each in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) if "fastnn export digits" in each)
+    place = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    said = {}
+    for line in block.splitlines():
+        if line.startswith("cc ") and shutil.which("cc") is None:
+            continue
+        done = subprocess.run(
+            line, shell=True, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PATH": place}
+        )
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        said[line] = done.stdout
+    assert said["fastnn predict digits/fast.session digit.png"].startswith("digit.png  7 ")
+    for file in ("int8.session", "model.onnx"):
+        accuracy = re.search(r"accuracy ([\d.]+) %", said[f"fastnn evaluate digits/{file}"])
+        assert accuracy and float(accuracy[1]) > 95
 
 
 def test_every_function_is_named() -> None:

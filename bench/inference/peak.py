@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-SIZE = 1024
+SIZE = 512  # a millisecond or two, in which a busy machine may leave one alone
 SECONDS = 0.3
 
 

@@ -15,7 +15,7 @@ from ..problems.base import check_choice
 
 Array = npt.NDArray[Any]
 BATCHES = (1, 16, 256)
-CALIBRATION = 64  # samples from which int8 learns its ranges
+CALIBRATION = 256  # samples from which int8 learns its ranges
 
 
 @dataclass(frozen=True, slots=True)

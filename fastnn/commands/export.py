@@ -7,6 +7,7 @@ and call it. It takes samples as the training's preprocessing leaves them, which
 examples:
   fastnn export run --c model.c
   fastnn export run --c model.c --header model.h --name digits --onnx model.onnx
+  fastnn export run --int8 --session run/int8.session
   fastnn export model.onnx --c model.c --input-shape 3,32,32
 """
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from fastnn.nn import Module
 
 
+_CALIBRATION = 1024  # samples
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
@@ -32,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--name", metavar="NAME", help="of the functions in the C file: NAME_run, NAME_sizes (default: the file's)")
     add("--onnx", type=Path, metavar="FILE", help="write an ONNX file")
     add("--session", type=Path, metavar="FILE", help="write a session, for fnn.load")
+    add("--int8", action="store_true", help="in int8: smaller and faster; calibrated on the data it was trained on")
+    add("--folder", type=Path, metavar="DIR", help="with --int8: where the files of mnist or cifar10 are")
     add("--batch", type=whole(), metavar="N", help="samples a call (default: any; in C one)")
     add("--input-shape", type=_shape, metavar="C,H,W", help="of one sample (default: what the model was made for)")
     add("--dtype", choices=("float32", "float64"), help="of input, result and weights (default: the model's)")
@@ -55,13 +61,23 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("nothing to write; expected --c FILE, --onnx FILE or --session FILE")
     if len({path.resolve() for path in (args.model, *targets)}) <= len(targets):
         raise ValueError("two of MODEL, --c, --header, --onnx and --session are the same file")
-    model, shape, notes = _read(args)
+    model, shape, saved = _read(args)
+    notes = "" if saved is None else _described(saved)
+    if args.int8 and (saved is None or isinstance(model, Session)):
+        raise ValueError(
+            f"--int8 needs the folder of a trained model, and the data it was trained on; got {args.model}"
+        )
+    if args.int8 and (given := [name for name in ("onnx", "dtype") if getattr(args, name) is not None]):
+        raise ValueError(f"--int8 is about sessions and C files; got --{given[0]} with it")
     if isinstance(model, Session):
         session = model
         given = [name for name in ("onnx", "batch", "input_shape", "dtype") if getattr(args, name) is not None]
         if given:
             option = f"--{given[0].replace('_', '-')}"
             raise ValueError(f"{args.model} is a session, which is compiled already; {option} needs the model")
+    elif args.int8:
+        session = _quantized(model, saved, shape, args)
+        print(session.report)
     else:
         session = compile(model, shape, args.batch, args.dtype)
         if args.onnx is not None:
@@ -78,36 +94,39 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read(args: argparse.Namespace) -> tuple[Module | Session, tuple[int, ...], str]:
-    """A model or a session; the shape of a sample; and what goes before it, in words."""
+def _read(args: argparse.Namespace) -> tuple[Module | Session, tuple[int, ...], Any]:
+    """A model or a session; the shape of a sample; what is known about it, None for a file that stands alone."""
+    from fastnn.commands import store
+    from fastnn.infer.module import SessionModule
+
     path: Path = args.model
+    if path.is_dir() or not path.exists() or (path.parent / store.ABOUT).exists():
+        saved = store.load(path)
+        model = saved.model.session if isinstance(saved.model, SessionModule) else saved.model
+        return model, args.input_shape or saved.input_shape, saved
     if path.suffix == ".onnx":
         from fastnn import onnx
 
-        model = onnx.load(path)
-        return model, args.input_shape or _onnx_shape(path), ""
-    from fastnn.commands import store
-
-    if path.is_dir() or not path.exists() or (path.parent / store.ABOUT).exists():
-        saved = store.load(path)
-        return saved.model, args.input_shape or saved.input_shape, _described(saved)
+        loaded = onnx.load(path)
+        shape = args.input_shape or getattr(loaded, "input_shape", None)
+        if shape is None:
+            raise ValueError(f"{path} leaves the shape of its input open; expected --input-shape, such as 3,224,224")
+        return loaded, shape, None
     from fastnn.infer import load
 
     session = load(path)
-    return session, session.input_shape, ""
+    return session, session.input_shape, None
 
 
-def _onnx_shape(path: Path) -> tuple[int, ...]:
-    """The lengths after the batch that the file states for its input."""
-    from fastnn.optional import need
+def _quantized(model: Any, saved: Any, shape: tuple[int, ...], args: argparse.Namespace) -> Session:
+    """The model in int8, ranges from a thousand samples that it was trained on."""
+    from fastnn.commands import datasets
+    from fastnn.infer import quantize
 
-    graph = need("onnx", "Reading ONNX files", "onnx").load(path, load_external_data=False).graph
-    known = {tensor.name for tensor in graph.initializer}
-    (first, *_) = [value for value in graph.input if value.name not in known]
-    lengths = tuple(axis.dim_value for axis in first.type.tensor_type.shape.dim)[1:]
-    if not lengths or min(lengths) < 1:
-        raise ValueError(f"{path} leaves the shape of its input open; expected --input-shape, such as 3,224,224")
-    return lengths
+    samples = datasets.load(saved.about["data"], args.folder, 0, int(saved.about.get("seed", 0))).train
+    some = slice(None, None, max(1, len(samples.x) // _CALIBRATION))  # all over, lest they be sorted
+    x = saved.preprocess.transform(samples.x[some]).astype("float32", copy=False)
+    return quantize(model, (x, samples.y[some]), shape, args.batch, max_samples=None)
 
 
 def _described(saved: Any) -> str:

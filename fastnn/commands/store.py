@@ -14,27 +14,11 @@ import numpy as np
 
 from fastnn import data, infer, models, nn, onnx
 from fastnn.data import Preprocessor
-from fastnn.infer import Session
+from fastnn.infer.module import SessionModule
 from fastnn.nn.serialization import write_atomically
 
 FORMAT = 1
 WEIGHTS, ABOUT = "model.safetensors", "model.json"
-
-
-class Compiled(nn.Module):
-    """A session where a model is expected."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-
-    def forward(self, x: Any) -> Any:
-        return self.session(x)
-
-    def to(self, target: Any = None, dtype: Any = None, *, device: Any = None) -> Compiled:
-        """A session stays where it is, and what it is."""
-        if (given := device or target or dtype) != "cpu":
-            raise ValueError(f"a session runs on the CPU, in the dtype that it was compiled for; got {given}")
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +37,7 @@ class Saved:
     @property
     def dtype(self) -> np.dtype[Any]:
         """That of the samples it takes."""
-        if isinstance(self.model, Compiled):
+        if isinstance(self.model, SessionModule):
             return self.model.session.dtype
         return next((parameter.dtype for parameter in self.model.parameters()), np.dtype(np.float32))
 
@@ -108,7 +92,7 @@ def load(path: Path) -> Saved:
 
 def _exported(path: Path, saved: Saved) -> nn.Module:
     """What `fastnn export` has made of the model."""
-    model = onnx.load(path) if path.suffix == ".onnx" else Compiled(infer.load(path))
+    model = onnx.load(path) if path.suffix == ".onnx" else SessionModule(infer.load(path))
     with nn.no_grad():
         given = np.zeros((1, *saved.input_shape), replace(saved, model=model).dtype)
         shape = model(given).shape

@@ -118,6 +118,9 @@ def batch_norm_train(
 def _update(average: Array, batch: Array, factor: float, momentum: float) -> None:
     """The same for averages of any dtype and stride."""
     if on_device(average):
+        if average.dtype.itemsize > 2 and average.flags.c_contiguous:
+            implementation("normalization", average)._update(average, batch, factor, momentum)
+            return
         average[...] = (1 - momentum) * average.astype(np.float64) + momentum * (factor * batch.astype(np.float64))
         return
     wide = average.astype(np.float64, order="C")

@@ -26,7 +26,7 @@ from fastnn.infer.passes import native_plan
 from fastnn.infer.steps import bound, scratch
 from fastnn.infer.steps.kind import Site
 from fastnn.kernels.cpu import threads as pool
-from fastnn.kernels.cpu.linear import Program
+from fastnn.kernels.cpu.linear import Program, samples
 from fastnn.threads import INT_MAX
 
 if TYPE_CHECKING:
@@ -134,16 +134,13 @@ class Session:
 
         TypeError for another type or dtype, ValueError for another shape.
         """
-        if not (type(x) is np.ndarray and x.dtype is self.dtype and x.shape[1:] == self.input_shape and x.flags.carray):
-            x = self._checked(x)
-        batch = len(x) if x.ndim else 0
-        if batch != self.batch and self.batch is not None:
-            raise ValueError(f"session: x has {batch} samples; expected {self.batch}, as the session was compiled for")
+        batch = samples(x, out, self.dtype.num, self.input_shape, self.output_shape)
+        if batch < 0 or (self.batch is not None and batch != self.batch):
+            x = self._checked(x, out)
+            batch = len(x)
         if out is None:
             out = np.empty((batch, *self.output_shape), self.dtype)
-        else:
-            self._check_out(out, batch, x)
-        if not out.size:
+        if batch == 0:
             return out
         with self._lock:
             plan = self._bound.get((batch, backend()))
@@ -156,7 +153,8 @@ class Session:
                     plan.run(x, out)
         return out
 
-    def _checked(self, x: Any) -> Array:
+    def _checked(self, x: Any, out: Any) -> Array:
+        """x, or a copy of it that kernels take; an error that says what is wrong with it, or with out."""
         if not isinstance(x, np.ndarray):
             host_only("session", x=x)
             raise TypeError(f"session: x is of type {type(x).__name__}; expected a NumPy array")
@@ -164,7 +162,12 @@ class Session:
             raise TypeError(f"session: x has dtype {x.dtype}; expected {self.dtype}: x.astype({self.dtype.name!r})")
         if x.ndim == 0 or x.shape[1:] != self.input_shape:
             raise ValueError(f"session: x has shape {x.shape}; expected {('N', *self.input_shape)}".replace("'N'", "N"))
-        return np.require(x, self.dtype, ["C", "A"]).view(np.ndarray)
+        if self.batch is not None and len(x) != self.batch:
+            raise ValueError(f"session: x has {len(x)} samples; expected {self.batch}, as the session was compiled for")
+        plain: Array = np.require(x, self.dtype, ["C", "A"]).view(np.ndarray)
+        if out is not None:
+            self._check_out(out, len(plain), plain)
+        return plain
 
     def _check_out(self, out: Any, batch: int, x: Array) -> None:
         shape = (batch, *self.output_shape)
@@ -248,7 +251,9 @@ class Session:
         """Write the session as one C99 file, weights included, that needs no library but C's own and allocates nothing.
 
         It defines `NAME_run(x, y, workspace)`, for a batch of the session's size or, where that is free, one sample,
-        and `NAME_sizes(sizes)`; a comment at its top says the rest. Results are the session's, bit for bit.
+        and `NAME_sizes(sizes)`; a comment at its top says the rest. Results are the session's, bit for bit, but for the
+        last bits of steps which that comment names: convolutions that have no blocked form (of fewer than four results,
+        of groups that end within 16 channels, in float64), and some operators of ONNX over plain arrays.
 
         name: of the functions, a name in C; None: made of the file's
         header: a file with the declarations, for programs that call them
@@ -300,7 +305,9 @@ def compile(
     from fastnn.nn import Module
 
     if not isinstance(model, Module):
-        raise TypeError(f"compile: model is a {type(model).__name__}; expected a module of fastnn.nn")
+        raise TypeError(
+            f"compile: model is a {type(model).__name__}; expected a module of fastnn.nn, or what fnn.onnx.load gives"
+        )
     if input_shape is None and (input_shape := getattr(model, "input_shape", None)) is None:
         raise TypeError("compile: input_shape is None; expected the shape of one sample, such as (3, 32, 32)")
     shape = checked_lengths(

@@ -2,8 +2,10 @@
 //
 // Tiles read a band of x where it lies, or, where windows reach past the edges, a copy of it in scratch memory with
 // what is around it: zeros, or minus infinity for maxima. A copy costs one load and one store an element, beside as
-// many terms as an element meets. Rejected: tiles of their own for the edges, which are narrow, so that sums wait for
-// each other; margins around the images in the arena, which every step would have to fill anew.
+// many terms as an element meets; the nine of a depthwise convolution are too few for that, which looks at every edge
+// instead. Rejected: tiles of their own for the edges, which are narrow, so that sums wait for
+// each other; margins around the images in the arena, which every step would have to fill anew; bands that fit a
+// first-level cache, which gain nothing where sums are long.
 #include "../include/blocked.hpp"
 
 #include "blocked.hpp"
@@ -73,7 +75,7 @@ struct Worker {
     if (c.copies) {
       copy(source, planes, first * c.stride[0] - c.before[0], (rows - 1) * c.stride[0] + reach(0));
       source = room;
-    } else {
+    } else if (!c.runs) {
       source += first * c.stride[0] * c.cols * c.unit;
     }
     const i64 block = part * c.out_blocks, y_rows = c.pool ? c.out_rows / 2 : c.out_rows;
@@ -90,7 +92,7 @@ struct Worker {
       blocks = c.kind == blocked_dense && c.out_blocks - b >= tile_blocks ? tile_blocks : 1;
       const float* const added = c.added == nullptr ? nullptr : c.added + result + b * y_plane;
       if (c.runs)
-        runs(source, rows, (block + b) * terms.weight_step, (block + b) * block_channels, added, to);
+        runs(source, first, rows, (block + b) * terms.weight_step, (block + b) * block_channels, added, to);
       else
         tile(tiles[blocks - 1], source, rows, (block + b) * terms.weight_step, (block + b) * block_channels, added,
              to + b * terms.y_block);
@@ -101,15 +103,36 @@ struct Worker {
     }
   }
 
-  void runs(const float* source, i64 rows, i64 weight, i64 bias, const float* added, float* y) const {
+  // Of the rows [first, first + rows) of the results of a plane.
+  void runs(const float* plane, i64 first, i64 rows, i64 weight, i64 bias, const float* added, float* y) const {
     const auto one = c.stride[1] == 1 ? depthwise_run<V, 1> : depthwise_run<V, 2>;
-    const i64 row = c.pitch * block_channels, line = c.out_cols * block_channels;
-    for (i64 i = 0; i < rows; ++i, source += c.stride[0] * row, y += line, added += added == nullptr ? 0 : line)
-      for (i64 at = 0; at < c.out_cols; at += run_positions) {
-        if (c.out_cols - at < run_positions) at = c.out_cols - run_positions;  // repeats some of the run before
-        one(terms, source + at * c.stride[1] * block_channels, row, c.weight + weight, c.bias + bias,
-            added == nullptr ? nullptr : added + at * block_channels, y + at * block_channels);
+    const bool beyond = (c.out_cols - 1) * c.stride[1] + 3 - c.before[1] > c.cols;
+    const i64 step = run_positions * c.stride[1] * block_channels, size = run_positions * block_channels;
+    const i64 back =
+        (c.out_cols % run_positions - run_positions) % run_positions;  // the last run repeats some of another
+    for (i64 i = first; i < first + rows; ++i) {
+      const float* x[3];
+      i64 steps[3];
+      for (int k = 0; k < 3; ++k) {
+        const i64 row = i * c.stride[0] - c.before[0] + k;
+        const bool outside = row < 0 || row >= c.rows;
+        x[k] = outside ? run_zeros : plane + (row * c.cols - c.before[1]) * block_channels;
+        steps[k] = outside ? 0 : step;
       }
+      for (i64 at = 0; at < c.out_cols; at += run_positions) {
+        if (c.out_cols - at < run_positions) {
+          at += back;
+          for (int k = 0; k < 3; ++k) x[k] += steps[k] / run_positions * back;
+          y += back * block_channels;
+          added += added == nullptr ? 0 : back * block_channels;
+        }
+        one(terms, x, at < c.before[1], beyond && at + run_positions == c.out_cols, c.weight + weight, c.bias + bias,
+            added, y);
+        for (int k = 0; k < 3; ++k) x[k] += steps[k];
+        y += size;
+        added += added == nullptr ? 0 : size;
+      }
+    }
   }
 
   void pool(const float* from, i64 rows, float* y) const {
@@ -168,7 +191,13 @@ struct Worker {
           continue;
         }
         fill(to, left * c.unit, outside);
-        fastnn::copy(to + left * c.unit, from + i * c.cols * c.unit, inside * c.unit, 1, limit);
+        const float* const row = from + i * c.cols * c.unit;
+        if (c.unit == 1)
+          fastnn::copy(to + left, row, inside, 1, limit);
+        else
+#pragma GCC unroll 4
+          for (i64 k = 0; k < inside * block_channels; k += lanes<V>)
+            store(to + left * block_channels + k, load<V>(row + k));
         fill(to + (left + inside) * c.unit, right * c.unit, outside);
       }
     }

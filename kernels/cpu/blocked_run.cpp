@@ -32,9 +32,11 @@ void plan(Blocked& c, bool adds) {
   c.unit = c.planes ? 1 : block;
   c.narrow = dense && c.planes && !adds && c.groups == 1 && c.outputs <= 8 && c.stride[0] == 1 && c.stride[1] == 1;
   c.runs = c.kind == blocked_depthwise && c.kernel[0] == 3 && c.kernel[1] == 3 && c.dilation[0] == 1 &&
-           c.dilation[1] == 1 && c.stride[1] <= 2 && c.out_cols >= 8;
-  c.copies = c.narrow || c.before[0] > 0 || c.before[1] > 0 || reach(c, 0, c.out_rows) > c.rows ||
-             reach(c, 1, c.out_cols) > c.cols;
+           c.dilation[1] == 1 && c.stride[1] <= 2 && c.out_cols >= 8 && c.before[1] <= 1 &&
+           reach(c, 1, c.out_cols) - c.before[1] <= c.cols + 1;
+  const bool inside =
+      c.before[0] == 0 && c.before[1] == 0 && reach(c, 0, c.out_rows) <= c.rows && reach(c, 1, c.out_cols) <= c.cols;
+  c.copies = c.narrow || !(inside || c.runs);
   c.pitch = c.copies ? reach(c, 1, c.out_cols) : c.cols;
   const i64 planes = c.planes ? c.inner : c.in_blocks, row_bytes = planes * c.pitch * c.unit * 4;
   const i64 bytes = dense ? band_bytes : short_band_bytes;

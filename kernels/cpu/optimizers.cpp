@@ -80,11 +80,10 @@ FASTNN_FN lanes16 fold(const T* x, std::int64_t n, F f, Merge merge) {
 // vmax returns its second operand where one is NaN: one that is there already has to be kept by hand.
 FASTNN_FN vdouble keep_largest(vdouble acc, vdouble x) { return select(acc == acc, vmax(acc, x), acc); }
 
+// The norms that few ask for: cold, which makes code short rather than fast.
 template <class T>
-double power_sum(const void* data, std::int64_t n, double p) {
-  const T* const x = static_cast<const T*>(data);
+__attribute__((cold, noinline)) double other_power_sum(const T* x, std::int64_t n, double p) {
   const auto add = [](vdouble acc, vdouble v) { return acc + v; };
-  if (p == 2) return total(fold(x, n, [](vdouble acc, vdouble v) { return fmadd(v, v, acc); }, add));
   if (p == 1) return total(fold(x, n, add, add));
   double lane[sum_lanes];
   if (p == __builtin_inf()) {
@@ -103,6 +102,13 @@ double power_sum(const void* data, std::int64_t n, double p) {
     for (int k = 0; k < count; ++k) sum += __builtin_pow(lane[k], p);
   }
   return sum;
+}
+template <class T>
+double power_sum(const void* data, std::int64_t n, double p) {
+  const T* const x = static_cast<const T*>(data);
+  if (p != 2) return other_power_sum(x, n, p);
+  const auto add = [](vdouble acc, vdouble v) { return acc + v; };
+  return total(fold(x, n, [](vdouble acc, vdouble v) { return fmadd(v, v, acc); }, add));
 }
 
 template <class T>

@@ -105,6 +105,20 @@ void add_offsets(const signed char* weight, i64 groups, float* start) {
   for (int v = 0; v < per_block; ++v) store(start + v * lanes<vfloat>, from_bits<vfloat>(sum[v]));
 }
 
+// n < 16 bytes, in sizes that the compiler knows: twice half of them or more.
+FASTNN_FN void copy_bytes(unsigned char* to, const unsigned char* from, int n) {
+  if (n >= 8) {
+    FASTNN_MEMCPY(to, from, 8);
+    FASTNN_MEMCPY(to + n - 8, from + n - 8, 8);
+  } else if (n >= 4) {
+    FASTNN_MEMCPY(to, from, 4);
+    FASTNN_MEMCPY(to + n - 4, from + n - 4, 4);
+  } else {
+    if (n >= 2) FASTNN_MEMCPY(to, from, 2);
+    if (n & 1) to[n - 1] = from[n - 1];
+  }
+}
+
 void finish(const Int8Product& job, const float* sums, i64 row, i64 output, int count) {
   const i64 at = row * job.stride + output;
   if (job.result == int8_sums) {
@@ -120,9 +134,15 @@ void finish(const Int8Product& job, const float* sums, i64 row, i64 output, int 
     if (job.result == int8_floats) {
       store_first(static_cast<float*>(job.y) + at + i, product, n);
     } else {
-      unsigned char made[lanes<vfloat>];
-      narrow8(made, bytes.rounded(product));
-      FASTNN_MEMCPY(static_cast<unsigned char*>(job.y) + at + i, made, n);
+      unsigned char* const y = static_cast<unsigned char*>(job.y) + at + i;
+      const vbits made = bytes.rounded(product);
+      if (n == lanes<vfloat>) {
+        narrow8(y, made);
+      } else {
+        unsigned char part[lanes<vfloat>];
+        narrow8(part, made);
+        copy_bytes(y, part, n);
+      }
     }
   }
 }
@@ -137,12 +157,13 @@ void run(const Int8Product& job, i64 row, i64 output) {
   FASTNN_MEMCPY(start, job.bias + output, count * sizeof(int));
   if (offset_quads)
     for (int b = 0; b < blocks; ++b) add_offsets(weight + b * apart, groups, start + b * block);
+  i64 sample = row / job.positions, p = row % job.positions;
   for (i64 r = 0, n; r < rows; r += n) {
     n = rows - r >= most_rows ? most_rows : rows - r >= 2 ? 2 : 1;
     const unsigned char* from[most_rows];
     for (i64 k = 0; k < n; ++k) {
-      const i64 sample = (row + r + k) / job.positions, p = (row + r + k) % job.positions;
       from[k] = job.x + sample * job.size + (job.starts == nullptr ? 0 : job.starts[p]);
+      if (++p == job.positions) ++sample, p = 0;
     }
     (n == 1 ? across<1> : n == 2 ? across<2> : across<most_rows>)(job, from, weight, apart, start, sums, blocks);
     for (i64 k = 0; k < n; ++k) finish(job, sums + k * int8_outputs, row + r + k, output, count);

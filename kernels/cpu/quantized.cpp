@@ -24,34 +24,61 @@ FASTNN_FN void each(int64_t begin, int64_t end, const F& f) {
 FASTNN_FN int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 FASTNN_FN int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
+// `pixels` results side by side, whose windows lie between the first and the last column, or one anywhere: of one
+// vector of channels. A vector of weights serves all of them.
+template <class V, int pixels, bool checked>
+FASTNN_FN void depthwise_at(const QuantizedJob& job, const u8* from, u8* to, int64_t top, int64_t left, int64_t c,
+                            const finisher<V>& finish) {
+  using B = bits_t<V>;
+  const int64_t channels = job.channels, step = job.stride[1] * channels;
+  const B outside(static_cast<u32>(job.x_zero));
+  const s8* weight = job.weight + c;
+  B sum[pixels];
+  FASTNN_UNROLL
+  for (int p = 0; p < pixels; ++p) sum[p] = load_bits(job.bias + c, V(0.0f));
+  for (int64_t i = 0, h = top; i < job.kernel[0]; ++i, h += job.dilation[0]) {
+    const bool row_inside = h >= 0 && h < job.height;
+    const u8* const row = from + (row_inside ? h * job.width * channels : 0) + c;
+    for (int64_t j = 0, k = left; j < job.kernel[1]; ++j, k += job.dilation[1], weight += channels) {
+      const B w = widen_signed8<V>(weight);
+      const bool inside = row_inside && (!checked || (k >= 0 && k < job.width));
+      const u8* const tap = row + k * channels;
+      if (inside) {
+        FASTNN_UNROLL
+        for (int p = 0; p < pixels; ++p) sum[p] = sum[p] + multiply16(widen8<V>(tap + p * step), w);
+      } else {
+        const B product = multiply16(outside, w);
+        FASTNN_UNROLL
+        for (int p = 0; p < pixels; ++p) sum[p] = sum[p] + product;
+      }
+    }
+  }
+  const V m = load<V>(job.multiplier + c);
+  FASTNN_UNROLL
+  for (int p = 0; p < pixels; ++p) narrow8(to + p * channels + c, finish(sum[p], m));
+}
+
 void depthwise(const QuantizedJob& job, int64_t begin, int64_t end) {
-  const int64_t channels = job.channels, row = job.width * channels;
+  constexpr int pixels = 4;
+  const int64_t channels = job.channels, span = (job.kernel[1] - 1) * job.dilation[1];
   const finisher<vfloat> vectors(job.zero, job.low, job.high);
   const finisher<float> singles(job.zero, job.low, job.high);
   for (int64_t r = begin; r < end; ++r) {
     const int64_t image = r / job.rows, top = (r - image * job.rows) * job.stride[0] - job.before[0];
-    const u8* const from = job.a + image * job.height * row;
-    for (int64_t q = 0; q < job.columns; ++q) {
-      const int64_t left = q * job.stride[1] - job.before[1];
+    const u8* const from = job.a + image * job.height * job.width * channels;
+    for (int64_t q = 0, n; q < job.columns; q += n) {
+      const int64_t left = q * job.stride[1] - job.before[1], last = left + (pixels - 1) * job.stride[1] + span;
+      n = left >= 0 && last < job.width && q + pixels <= job.columns ? pixels : 1;
       u8* const to = job.y + (r * job.columns + q) * channels;
       each(0, channels, [&](auto v, int64_t c) {
         using V = decltype(v);
-        bits_t<V> acc = load_bits(job.bias + c, v);
-        const bits_t<V> outside(static_cast<u32>(job.x_zero));
-        const s8* w = job.weight + c;
-        for (int64_t i = 0, h = top; i < job.kernel[0]; ++i, h += job.dilation[0]) {
-          const bool row_inside = h >= 0 && h < job.height;
-          for (int64_t j = 0, k = left; j < job.kernel[1]; ++j, k += job.dilation[1], w += channels) {
-            const bool inside = row_inside && k >= 0 && k < job.width;
-            const bits_t<V> tap = inside ? widen8<V>(from + h * row + k * channels + c) : outside;
-            acc = acc + multiply16(tap, widen_signed8<V>(w));
-          }
-        }
-        const V m = load<V>(job.multiplier + c);
         if constexpr (lanes<V> == 1)
-          narrow8(to + c, singles(acc, m));
+          for (int64_t p = 0; p < n; ++p)
+            depthwise_at<V, 1, true>(job, from, to + p * channels, top, left + p * job.stride[1], c, singles);
+        else if (n == 1)
+          depthwise_at<V, 1, true>(job, from, to, top, left, c, vectors);
         else
-          narrow8(to + c, vectors(acc, m));
+          depthwise_at<V, pixels, false>(job, from, to, top, left, c, vectors);
       });
     }
   }

@@ -57,6 +57,7 @@ The rules
   of CUDA is in tests/emulator/emulator.hpp, under which the same source runs on the host: threadIdx, blockIdx,
   blockDim, gridDim (.x only), __shared__, __syncthreads, __syncwarp, __shfl_sync, __shfl_xor_sync, __shfl_down_sync,
   __ballot_sync, __popc, __ffs, atomicAdd on integers, uint4.
+- A struct is passed as a NumPy array of one element and a structured dtype (not as its `[()]`, which CuPy refuses).
 - Nothing here copies to the host, waits for the device or leaves the current stream. Arrays come from `cupy().empty`.
 - Wrappers are handed arrays that public functions have checked, but of any strides: `contiguous(x)` is x, or a
   contiguous copy on the device.

@@ -84,7 +84,8 @@ def _evaluate(kernel: str, op: Op, inputs: tuple[Array, ...], params: Sequence[A
         return result
     if places is None:
         found = FAMILY.kernel(_expression(kernel, op), like.dtype)
-        launch_elements(found, like.size, like.itemsize, result, *inputs, like.size, *numbers)
+        packs = 3 - len(inputs)
+        launch_elements(found, like.size, like.itemsize, result, *inputs, like.size, *numbers, packs=packs)
     else:
         found = FAMILY.kernel(_expression(f"{kernel}_strided", op), like.dtype)
         launch(found, blocks_for(like.size), result, *inputs, places, *numbers)
@@ -117,7 +118,7 @@ def _values(op: Op, which: int, like: Array, param: Any) -> tuple[Any, Array]:
     if split is None:
         array, split = cupy().broadcast_to(array.reshape(wanted), shape), (1, like.size, 1)
     array = contiguous(array)
-    return np.array((array.data.ptr, max(split[2], 1), max(split[1], 1)), _ONE)[()], array
+    return np.array((array.data.ptr, max(split[2], 1), max(split[1], 1)), _ONE), array
 
 
 def _parameter_gradient(op: Op, dy: Array, x: Array, param: Any) -> Array:

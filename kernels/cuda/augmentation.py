@@ -67,7 +67,7 @@ def resize(x: Array, out: Array, rows: Array, row_weights: Array, columns: Array
 
 
 def _frame(x: Array, out: Array) -> Any:
-    return np.array((out.size, *x.shape[1:], *out.shape[2:]), _FRAME)[()]
+    return np.array((out.size, *x.shape[1:], *out.shape[2:]), _FRAME)
 
 
 def _number(fill: Array, x: Array) -> Any:

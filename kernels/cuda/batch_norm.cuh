@@ -114,6 +114,15 @@ __global__ void batch_given(const compute_t<T>* gamma, const compute_t<T>* beta,
   }
 }
 
+// average = momentum factor batch + (1 - momentum) average, in double: see running_average in kernels/cpu.
+template <class T, class B>
+__global__ void update_average(T* average, const B* batch, i64 n, double factor, double momentum) {
+  for (i64 c = grid_thread(); c < n; c += grid_threads()) {
+    const double old = static_cast<double>(widened(average[c])), found = factor * static_cast<double>(batch[c]);
+    average[c] = narrowed<T>(static_cast<compute_t<T>>(momentum * found + (1 - momentum) * old));
+  }
+}
+
 // The activation and dropout behind batch norm; `drops` says whether there may be any.
 template <class V, bool drops>
 struct batch_fusion {

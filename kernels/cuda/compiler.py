@@ -85,7 +85,8 @@ class Family:
             raise KeyError(f"{self.name}.cu has no kernel {expression} for {dtype}")
         chosen = (expression,) if self.separately else self.expressions
         names = self.names(dtype, chosen)
-        module = cupy.RawModule(code=source(self.name), options=options(), name_expressions=names)
+        different = tuple(dict.fromkeys(names))  # {T} may be {V}
+        module = cupy.RawModule(code=source(self.name), options=options(), name_expressions=different)
         for each, name in zip(chosen, names, strict=True):
             self._kernels[cupy, device, each, dtype] = module.get_function(name)
         return self._kernels[cupy, device, expression, dtype]
@@ -136,9 +137,12 @@ def launch(kernel: Any, blocks: int, *args: Any, threads: int = BLOCK) -> None:
     kernel((blocks,), (threads,), tuple([_argument(arg) for arg in args]))
 
 
-def launch_elements(kernel: Any, elements: int, item: int, *args: Any) -> None:
-    """Start a kernel over `elements` elements of `item` bytes each, of which a thread takes 16 bytes at a time."""
-    launch(kernel, blocks_for(-(-elements * item // 16)), *args)
+def launch_elements(kernel: Any, elements: int, item: int, *args: Any, packs: int = 1) -> None:
+    """Start a kernel over `elements` elements of `item` bytes, of which a thread takes `packs` of 16 bytes at a time.
+
+    `elementwise` takes two where it has one input.
+    """
+    launch(kernel, blocks_for(-(-elements * item // (16 * packs))), *args)
 
 
 def launch_rows(kernel: Any, rows: int, *args: Any, threads: int = BLOCK) -> None:

@@ -68,7 +68,7 @@ def forward(
         if not plain:
             _finish("finish_rows<{T}, {A}>", then, z, None, y, before, y.size, y.shape[3])
         return
-    if cudnn.forward(x, weight, y, *steps, groups):
+    if cudnn.forward(x, weight, y, *steps, groups) or _pointwise(weight, x, y, stride, padding, groups, False):
         if bias is not None or then is not None or before is not None:
             _finish("finish_images<{T}, {A}>", then, y, bias, y, before, *y.shape[:2], y.shape[2] * y.shape[3], 0)
         return
@@ -91,7 +91,8 @@ def input_gradient(
         kernel, shape = FAMILY.kernel("depthwise_input<{T}>", dx.dtype), _shape(dx, weight, dy, *steps)
         launch(kernel, blocks_for(dx.size), dy, weight, dx, shape, weight.shape[0] // groups)
         return
-    if cudnn.input_gradient(dy, weight, dx, *steps, groups):
+    known = cudnn.input_gradient(dy, weight, dx, *steps, groups)
+    if known or _pointwise(weight, dy, dx, stride, padding, groups, True):
         return
     factor = weight.reshape(groups, weight.shape[0] // groups, -1).transpose(0, 2, 1)
     for images in _chunks(dx, weight, dy):
@@ -135,9 +136,21 @@ def _is_depthwise(weight: Array, groups: int) -> bool:
     return groups > 1 and weight.shape[1] == 1
 
 
+def _pointwise(weight: Array, x: Array, y: Array, stride: Pair, padding: Pair, groups: int, transposed: bool) -> bool:
+    """y[n] = weight x[n], without columns, where positions see themselves alone and nothing is to be rounded."""
+    if (*weight.shape[2:], *stride, *padding) != (1, 1, 1, 1, 0, 0) or x.shape[2:] != y.shape[2:]:
+        return False
+    if x.dtype != compute_dtype(x.dtype):
+        return False
+    factor = weight.reshape(1, groups, weight.shape[0] // groups, weight.shape[1])
+    images, to = (each.reshape(len(x), groups, each.shape[1] // groups, -1) for each in (x, y))
+    cupy().matmul(factor.transpose(0, 1, 3, 2) if transposed else factor, images, out=to)
+    return True
+
+
 def _shape(x: Array, weight: Array, y: Array, stride: Pair, padding: Pair, dilation: Pair) -> Any:
     values = (*x.shape, *y.shape[2:], *weight.shape[2:], *stride, *padding, *dilation)
-    return np.array(values, _SHAPE)[()]
+    return np.array(values, _SHAPE)
 
 
 def _chunks(x: Array, weight: Array, y: Array) -> Iterator[slice]:

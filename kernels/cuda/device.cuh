@@ -183,6 +183,31 @@ __device__ __forceinline__ void elementwise(i64 thread, i64 threads, i64 count, 
   }
 }
 
+// The same for one input, two packs of which are on their way at a time: with one, a processor full of threads asks for
+// less than its memory can have in flight.
+template <class F, class Out, class In>
+__device__ __forceinline__ void elementwise(i64 thread, i64 threads, i64 count, F f, Out* out, const In* in) {
+  constexpr int n = lanes_together<Out, In>, packs_together = 2;
+  const cover<n> all = {count, head_of<n>(out)};
+  const i64 packs = all.packs();
+  for (i64 pack = thread; pack < packs; pack += packs_together * threads) {
+    lanes_of<In, n> x[packs_together];
+    i64 first[packs_together];
+    int begin[packs_together], end[packs_together];
+    FASTNN_CUDA_UNROLL
+    for (int k = 0; k < packs_together; ++k) {
+      const i64 each = pack + k * threads;
+      first[k] = all.first(each);
+      begin[k] = all.begin(first[k]);
+      end[k] = each < packs ? all.end(first[k]) : 0;
+      x[k] = load_lanes<n>(in + first[k], begin[k], end[k]);
+    }
+    FASTNN_CUDA_UNROLL
+    for (int k = 0; k < packs_together; ++k)
+      if (end[k] > 0) compute_lanes<n>(f, out + first[k], first[k], count, begin[k], end[k], x[k]);
+  }
+}
+
 template <int n, class F, class... In>
 __device__ __forceinline__ void visit_lanes(F& f, i64 first, int begin, int end, const lanes_of<In, n>&... x) {
   FASTNN_CUDA_UNROLL

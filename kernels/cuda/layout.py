@@ -38,7 +38,7 @@ def layout(*arrays: Any) -> Any:
     for k, (length, strides) in enumerate(merged):
         made["shape"][k] = length
         made["strides"][:, k] = strides
-    return made[()]
+    return made
 
 
 Steps = tuple[tuple[int, tuple[int, ...]], ...]

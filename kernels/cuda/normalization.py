@@ -12,7 +12,16 @@ import numpy as np
 
 from fastnn.fusion import Fused
 from fastnn.kernels.cuda.channels import partial_sums, shares, tasks
-from fastnn.kernels.cuda.compiler import Family, compute_dtype, cupy, launch, launch_elements, launch_rows, scalar
+from fastnn.kernels.cuda.compiler import (
+    TYPES,
+    Family,
+    compute_dtype,
+    cupy,
+    launch,
+    launch_elements,
+    launch_rows,
+    scalar,
+)
 from fastnn.kernels.cuda.fused import NONE, cxx, expressions, numbers
 
 Array = Any
@@ -25,6 +34,8 @@ FAMILY = Family(
     "batch_constants<{T}>",
     "batch_given<{T}>",
     "batch_gradient_constants<{T}>",
+    "update_average<{T}, float>",
+    "update_average<{T}, double>",
     *(kernel.replace("{A}", NONE) + "false>" for kernel in _FUSING),
     "row_norm<{T}>",
     "row_gradient<{T}>",
@@ -50,6 +61,13 @@ def batch_norm_train(
     """y, mean, inv_std and the biased variance (float64) of x[outer, channels, inner], none of which may be 0."""
     constants = _statistics(x, gamma, beta, mean, inv_std, variance, eps)
     _apply(x, y, constants, activation, dropout)
+
+
+def _update(average: Array, batch: Array, factor: float, momentum: float) -> None:
+    """A running average, float32 or float64, and the numbers of a batch times a factor, of either dtype; contiguous."""
+    kernel = FAMILY.kernel(f"update_average<{{T}}, {TYPES[batch.dtype.name]}>", average.dtype)
+    numbers = (np.float64(factor), np.float64(momentum))
+    launch_elements(kernel, average.size, 16, average, batch, average.size, *numbers)
 
 
 def batch_norm_infer(

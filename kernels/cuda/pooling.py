@@ -119,7 +119,7 @@ def _plane(array: Array) -> int:
 def _struct(dtype: np.dtype[Any], axes: npt.ArrayLike) -> Any:
     made = np.zeros((), dtype)
     made["axis"] = axes
-    return made[()]
+    return made
 
 
 def _regions(whole: Array, starts: Bounds, stops: Bounds) -> tuple[Array, Any]:

@@ -138,9 +138,15 @@ constexpr int run_positions = 8;
 #else
 constexpr int run_positions = 4;
 #endif
+// What `run_positions` of them see of a row: x[i] is where row i of the three begins, and zeros where it is none of the
+// image's; `left` and `right` say that the first and the last column are none.
+constexpr int run_columns(int stride) { return (run_positions - 1) * stride + 3; }
+alignas(64) constexpr float run_zeros[run_columns(2) * block_channels] = {};
 template <class V, int stride>
-void depthwise_run(const BlockedTerms& s, const float* x, long long row, const float* w, const float* bias,
-                   const float* added, float* y) {
+void depthwise_run(const BlockedTerms& s, const float* const (&x)[3], bool left, bool right, const float* w,
+                   const float* bias, const float* added, float* y) {
+  constexpr int columns = run_columns(stride);
+  const V low(s.low), high(s.high);
   for (int part = 0; part < block_channels; part += lanes<V>) {
     V sum[run_positions];
 #pragma GCC unroll 16
@@ -148,8 +154,10 @@ void depthwise_run(const BlockedTerms& s, const float* x, long long row, const f
 #pragma GCC unroll 16
     for (int i = 0; i < 3; ++i)
 #pragma GCC unroll 32
-      for (int j = 0; j < (run_positions - 1) * stride + 3; ++j) {
-        const V v = load<V>(x + i * row + j * block_channels + part);
+      for (int j = 0; j < columns; ++j) {
+        const float* const from =
+            (j == 0 && left) || (j == columns - 1 && right) ? run_zeros : x[i] + j * block_channels;
+        const V v = fetched(load<V>(from + part));  // once, not for each of the three
 #pragma GCC unroll 16
         for (int k = 0; k < 3; ++k)
           if (j >= k && (j - k) % stride == 0 && (j - k) / stride < run_positions) {
@@ -161,7 +169,7 @@ void depthwise_run(const BlockedTerms& s, const float* x, long long row, const f
     for (int p = 0; p < run_positions; ++p) {
       V v = sum[p];
       if (added != nullptr) v = v + load<V>(added + p * block_channels + part);
-      store(y + p * block_channels + part, vmin(V(s.high), vmax(V(s.low), v)));
+      store(y + p * block_channels + part, vmin(high, vmax(low, v)));
     }
   }
 }

@@ -7,9 +7,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
-#include <algorithm>
-#include <numeric>
-#include <random>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -58,7 +55,7 @@ emulator_switch:
   popq %rbp
   ret
 )");
-constexpr int saved_words = 6, entry_word = 6, frame_words = 8;
+constexpr int entry_word = 6, frame_words = 8;
 #elif defined(__aarch64__)
 asm(R"(
 .text
@@ -91,7 +88,7 @@ emulator_switch:
   add sp, sp, #160
   ret
 )");
-constexpr int saved_words = 20, entry_word = 11, frame_words = 20;
+constexpr int entry_word = 11, frame_words = 20;
 #else
 #error "the emulator switches fibers on x86-64 and aarch64"
 #endif
@@ -204,13 +201,12 @@ struct scheduler {
           }
         for (fiber& f : fibers) f.now = state::ready;
       } else if (finished < threads && finished + waiting + stuck == threads) {
-        const fiber& f = *std::find_if(fibers.begin(), fibers.end(), [](const fiber& each) {
-          return each.now == state::at_barrier || each.now == state::at_warp;
-        });
+        int first = 0;
+        while (fibers[first].now == state::finished) ++first;
         std::snprintf(message, sizeof message,
                       "thread %d waits in line %d for others: of %d threads %d wait at a barrier, %d at a warp "
                       "operation, %d have left",
-                      index_of(&f), f.line, threads, waiting, stuck, finished);
+                      first, fibers[first].line, threads, waiting, stuck, finished);
         return clean(false);
       }
     }
@@ -329,13 +325,16 @@ const char* run(void (*kernel)(P...), const launch& l, std::index_sequence<i...>
   threads.context = &body;
   threads.body = [](void* context) { (*static_cast<decltype(body)*>(context))(); };
   threads.order.resize(l.threads);
-  std::iota(threads.order.begin(), threads.order.end(), 0);
-  if (l.order == 1) std::reverse(threads.order.begin(), threads.order.end());
-  std::mt19937 generator(l.seed);
+  for (int k = 0; k < l.threads; ++k) threads.order[k] = l.order == 1 ? l.threads - 1 - k : k;
+  std::uint64_t random = l.seed;
   block_size.x = static_cast<unsigned>(l.threads);
   grid_size.x = static_cast<unsigned>(l.blocks);
   for (long long block = l.first_block; block < l.end_block; ++block) {
-    if (l.order == 2) std::shuffle(threads.order.begin(), threads.order.end(), generator);
+    if (l.order == 2)
+      for (int k = l.threads - 1; k > 0; --k) {  // Fisher and Yates, by Knuth's linear congruential generator
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        std::swap(threads.order[k], threads.order[(random >> 33) % (k + 1)]);
+      }
     block_index.x = static_cast<unsigned>(block);
     if (!threads.run_block(l.threads)) {
       const std::size_t length = std::strlen(message);
@@ -413,12 +412,12 @@ V atomicExch(V* p, std::common_type_t<V> v) {
 template <class V>
 V atomicMin(V* p, std::common_type_t<V> v) {
   static_assert(std::is_integral<V>::value, "");
-  return std::exchange(*p, std::min(*p, v));
+  return std::exchange(*p, v < *p ? v : *p);
 }
 template <class V>
 V atomicMax(V* p, std::common_type_t<V> v) {
   static_assert(std::is_integral<V>::value, "");
-  return std::exchange(*p, std::max(*p, v));
+  return std::exchange(*p, v > *p ? v : *p);
 }
 template <class V>
 V atomicOr(V* p, std::common_type_t<V> v) {

@@ -26,11 +26,35 @@ static inline int32_t dot_u8(const uint8_t *x, const int8_t *w, size_t n) {
   return sum;
 }
 
-static inline int32_t sum_s8(const int8_t *w, size_t n) {
-  int32_t sum = 0;
+/* the sums of products with four neighbouring rows of weights */
+static inline void four_dots_u8(const uint8_t *x, const int8_t *w, size_t n, int32_t sums[4]) {
+  const int8_t *w1 = w + n, *w2 = w1 + n, *w3 = w2 + n;
+  int32_t a = 0, b = 0, c = 0, d = 0;
   size_t i;
-  for (i = 0; i < n; ++i) sum += (int32_t)w[i];
-  return sum;
+  for (i = 0; i < n; ++i) {
+    const int32_t v = (int32_t)x[i];
+    a += v * (int32_t)w[i];
+    b += v * (int32_t)w1[i];
+    c += v * (int32_t)w2[i];
+    d += v * (int32_t)w3[i];
+  }
+  sums[0] = a;
+  sums[1] = b;
+  sums[2] = c;
+  sums[3] = d;
+}
+
+/* outputs of one place: weights (outputs, n) */
+static void products_u8(const uint8_t *x, uint8_t *y, const int8_t *w, const int32_t *bias, const float *multiplier,
+                        size_t n, size_t outputs, byte_range to) {
+  const size_t whole = outputs / 4 * 4;
+  size_t o, k;
+  for (o = 0; o < whole; o += 4) {
+    int32_t sums[4];
+    four_dots_u8(x, w + o * n, n, sums);
+    for (k = 0; k < 4; ++k) y[o + k] = requantized(bias[o + k] + sums[k], multiplier[o + k], to);
+  }
+  for (o = whole; o < outputs; ++o) y[o] = requantized(bias[o] + dot_u8(x, w + o * n, n), multiplier[o], to);
 }
 
 /* (channels, places) of floats to (places, channels) of bytes; NaN becomes the least */
@@ -55,10 +79,8 @@ static void dequantize_u8(const uint8_t *x, float *y, size_t channels, size_t pl
 
 static void linear_u8(const uint8_t *x, uint8_t *y, const int8_t *w, const int32_t *bias, const float *multiplier,
                       size_t rows, size_t inputs, size_t outputs, byte_range to) {
-  size_t r, o;
-  for (r = 0; r < rows; ++r, x += inputs)
-    for (o = 0; o < outputs; ++o)
-      *y++ = requantized(bias[o] + dot_u8(x, w + o * inputs, inputs), multiplier[o], to);
+  size_t r;
+  for (r = 0; r < rows; ++r) products_u8(x + r * inputs, y + r * outputs, w, bias, multiplier, inputs, outputs, to);
 }
 
 /* with a result of floats */
@@ -97,36 +119,30 @@ static void dynamic_linear_u8(const float *x, float *y, uint8_t *bytes, const in
   }
 }
 
-/* Convolution: weights (outputs, rows, columns, channels of a group). Where the kernel reaches beyond the image, x is
-   its zero, which `bias` counts on. */
-static void conv_u8(const uint8_t *x, uint8_t *y, const int8_t *w, const int32_t *bias, const float *multiplier,
-                    const conv_shape *s, int32_t x_zero, byte_range to) {
-  const size_t channels = s->channels / s->groups, line = s->kernel_width * channels;
+/* Convolution: weights (outputs, rows, columns, channels of a group). What the kernel sees of a group is gathered in
+   `patch`; where it reaches beyond the image it sees x_zero, which `bias` counts on. */
+static void conv_u8(const uint8_t *x, uint8_t *y, uint8_t *patch, const int8_t *w, const int32_t *bias,
+                    const float *multiplier, const conv_shape *s, int32_t x_zero, byte_range to) {
+  const size_t channels = s->channels / s->groups, outputs = s->outputs / s->groups;
+  const size_t line = s->kernel_width * channels, all = s->kernel_height * line;
   const int whole = s->groups == 1 && s->dilation_width == 1; /* the elements of a line lie side by side */
-  size_t i, j, o, r, q;
+  size_t i, j, g, r, q;
   for (i = 0; i < s->out_height; ++i) {
     const span rows = span_of(i, s->stride_height, s->before_height, s->dilation_height, s->kernel_height, s->height);
     for (j = 0; j < s->out_width; ++j) {
       const span taps = span_of(j, s->stride_width, s->before_width, s->dilation_width, s->kernel_width, s->width);
-      for (o = 0; o < s->outputs; ++o) {
-        const size_t group = o / (s->outputs / s->groups);
-        const int8_t *weight = w + o * s->kernel_height * line;
-        int32_t sum = bias[o];
-        for (r = 0; r < s->kernel_height; ++r, weight += line) {
-          const size_t row = i * s->stride_height + r * s->dilation_height - s->before_height;
-          if (r < rows.begin || r >= rows.end) {
-            sum += x_zero * sum_s8(weight, line);
-            continue;
-          }
-          sum += x_zero * sum_s8(weight, taps.begin * channels);
-          for (q = taps.begin; q < taps.end; q += whole ? taps.end - taps.begin : 1) {
+      const size_t together = whole ? taps.end - taps.begin : 1;
+      for (g = 0; g < s->groups; ++g, y += outputs) {
+        const size_t first = g * outputs;
+        memset(patch, (int)x_zero, all);
+        for (r = rows.begin; r < rows.end; ++r)
+          for (q = taps.begin; q < taps.end; q += together) {
+            const size_t row = i * s->stride_height + r * s->dilation_height - s->before_height;
             const size_t column = j * s->stride_width + q * s->dilation_width - s->before_width;
-            const uint8_t *from = x + (row * s->width + column) * s->channels + group * channels;
-            sum += dot_u8(from, weight + q * channels, whole ? (taps.end - taps.begin) * channels : channels);
+            const uint8_t *from = x + (row * s->width + column) * s->channels + g * channels;
+            memcpy(patch + r * line + q * channels, from, together * channels);
           }
-          sum += x_zero * sum_s8(weight + taps.end * channels, line - taps.end * channels);
-        }
-        *y++ = requantized(sum, multiplier[o], to);
+        products_u8(patch, y, w + first * all, bias + first, multiplier + first, all, outputs, to);
       }
     }
   }

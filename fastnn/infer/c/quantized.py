@@ -70,9 +70,12 @@ def _conv(w: Writer, step: Step) -> Value:
     numbers += [*at.stride, *at.before, *at.dilation, at.groups, 1, at.channels]
     lines = [f"static const {w.program.use('conv_shape')} shape = {record(numbers)};", *_range(w, step)]
     if at.depthwise:
-        weight = np.moveaxis(weight.reshape(at.outputs, *at.kernel), 0, -1)
-    call, tables = w.program.use("depthwise_u8" if at.depthwise else "conv_u8"), _tables(w, step, weight)
-    w.add([*lines, f"{call}({x.name}, {y.name}, {tables}, &shape, {step.options['x_zero']}, to);"], x, y)
+        weight, call, rooms = np.moveaxis(weight.reshape(at.outputs, *at.kernel), 0, -1), "depthwise_u8", []
+    else:
+        call, rooms = "conv_u8", [_bytes(w, (weight[0].size,))]
+    names = ", ".join(value.name for value in (x, y, *rooms))
+    call = f"{w.program.use(call)}({names}, {_tables(w, step, weight)}, &shape, {step.options['x_zero']}, to);"
+    w.add([*lines, call], x, y, *rooms)
     return y
 
 

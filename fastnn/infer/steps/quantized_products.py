@@ -92,7 +92,7 @@ class Sliding:
     @property
     def pads(self) -> bool:
         """Does it need a copy of the image with a margin?"""
-        return not self.depthwise and self.padded != self.size
+        return self.padded != self.size
 
 
 def _check_conv(step: Step, c: Constants) -> None:
@@ -118,20 +118,20 @@ def _conv(place: Place) -> list[Call]:
     step, c, batch = place.step, place.constants, place.batch
     at, zero, finish = Sliding(step), step.options["x_zero"], three_bytes(step)
     shape, out = (batch, *at.size, at.channels), (batch, at.rows, at.columns, at.outputs)
+    calls, size, room = [], at.size, None
+    if at.pads:  # with a margin nothing need be asked of any pixel
+        size, room = at.padded, place.rooms[0]
+        calls.append(call("window", [place.x(0, shape), room], (shape, room.shape), *at.before, 1, zero))
+        shape = room.shape
     if at.depthwise:
         key = step.constants["weight"]
         if key not in place.packed:
             place.packed[key] = np.ascontiguousarray(np.moveaxis(c["weight"].reshape(at.outputs, *at.kernel), 0, -1))
-        given = place.packed[key], c["bias"], c["multiplier"], at.stride, at.before, at.dilation, zero, *finish
-        return [call("depthwise", [place.x(0, shape), place.y(out)], (shape, out), *given)]
-    calls, size = [], at.padded if at.pads else at.size
+        given = place.packed[key], c["bias"], c["multiplier"], at.stride, (0, 0), at.dilation, zero, *finish
+        x = place.x(0, shape) if room is None else room
+        return [*calls, call("depthwise", [x, place.y(out)], (shape, out), *given)]
     shapes = (batch, math.prod(size) * at.channels), (batch, at.rows * at.columns, at.outputs)
-    if at.pads:
-        room = place.rooms[0]
-        calls.append(call("window", [place.x(0, shape), room], (shape, room.shape), *at.before, 1, zero))
-        x = room.reshape(shapes[0])
-    else:
-        x = place.x(0, shapes[0])
+    x = place.x(0, shapes[0]) if room is None else room.reshape(shapes[0])
     i, j = np.arange(at.rows) * at.stride[0] * size[1], np.arange(at.columns) * at.stride[1]
     starts = ((i[:, None] + j).reshape(-1) * at.channels).astype(np.int32)
     taps = np.arange(at.kernel[0])[:, None] * at.dilation[0] * size[1] * at.channels

@@ -62,7 +62,10 @@ def _one_dimension(what: str, sizes: tuple[int, ...]) -> int:
 
 
 def _argument(name: str, value: Any) -> tuple[build.Argument, Any]:
-    """A kernel's argument, and what must live as long: CuPy passes Python's numbers as int64, float64 and bool."""
+    """A kernel's argument, and what must live as long: CuPy passes Python's numbers as int64, float64 and bool.
+
+    A struct is a NumPy array of one element; CuPy does not take what indexing makes of that, a numpy.void.
+    """
     if isinstance(value, ndarray):
         if value.owner.device != cuda.current_device():
             raise AssertionError(f"{name}: an array on device {value.owner.device} on device {cuda.current_device()}")
@@ -70,7 +73,7 @@ def _argument(name: str, value: Any) -> tuple[build.Argument, Any]:
     else:
         if type(value) in (bool, int, float):
             value = {bool: np.bool_, int: np.int64, float: np.float64}[type(value)](value)
-        if not isinstance(value, (np.generic, np.ndarray)):
+        if not isinstance(value, (np.generic, np.ndarray)) or isinstance(value, np.void) or value.size != 1:
             raise TypeError(f"Unsupported type {type(value)}")
         kept, item = np.array(value), 0
         kind = b"v" if kept.ndim or kept.dtype.names else b"f" if kept.dtype.kind == "f" else b"i"
