@@ -130,13 +130,12 @@ void forward_half(const void* x, void* y, int64_t classes, int64_t inner, int64_
   forward_halves<log>(halves(half_format_of<T>, classes, inner, room), x, y, begin, end);
 }
 
-// softmax: dx = y (dy - sum of dy y); log-softmax: dx = dy - e^y sum of dy
 template <class V, bool log>
 FASTNN_FN V gradient(V dy, V y, V sum) {
   if constexpr (log)
-    return fnmadd(exp_of_nonpositive(y), sum, dy);
+    return log_softmax_gradient(dy, y, sum);
   else
-    return y * (dy - sum);
+    return softmax_gradient(dy, y, sum);
 }
 
 template <bool log, class Walk, class T>
