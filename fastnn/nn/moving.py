@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,6 @@ from fastnn.devices import EXPECTED, checked_device, is_device, mover
 from fastnn.nn.changes import CHANGES
 from fastnn.nn.memory import Array, Memory
 
-if TYPE_CHECKING:
-    from fastnn.nn.module import Module
-
-M = TypeVar("M", bound="Module")
-
 
 class Movable(Memory):
     """The part of a module that this is about."""
@@ -25,7 +20,7 @@ class Movable(Memory):
     _parameters: dict[str, Any]
     _buffers: dict[str, Array | None]
 
-    def to(self: M, target: Any = None, dtype: npt.DTypeLike | None = None, *, device: Any = None) -> M:
+    def to(self, target: Any = None, dtype: npt.DTypeLike | None = None, *, device: Any = None) -> Self:
         """Convert parameters and floating-point buffers to a dtype, or take them to a device, in place.
 
             model.to(np.float16); model.to("cuda"); model.to("cuda:1", np.float32); model.to("cpu")
@@ -52,7 +47,8 @@ class Movable(Memory):
             if wanted.kind in "biu" or float_dtype(wanted) is None:
                 raise TypeError(f"{title}: dtype is {wanted}; expected a floating-point dtype")
         moved = None if device is None else mover(checked_device(title, device))
-        for module in self.modules():
+        model: Any = self
+        for module in model.modules():
             module._convert(wanted, moved)
             vars(module).update(_saved=None, _own_arena=None)
             module._workspaces.clear()
