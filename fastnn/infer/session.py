@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import float_dtype
+from fastnn.arrays import host_only
 from fastnn.devices import on_host
 from fastnn.dispatch import backend
 from fastnn.infer import arena
@@ -155,6 +156,7 @@ class Session:
     def _checked(self, x: Any, out: Any) -> Array:
         """x, or a copy of it that kernels take; an error that says what is wrong with it, or with out."""
         if not isinstance(x, np.ndarray):
+            host_only("session", x=x)
             raise TypeError(f"session: x is of type {type(x).__name__}; expected a NumPy array")
         if x.dtype != self.dtype:
             raise TypeError(f"session: x has dtype {x.dtype}; expected {self.dtype}: x.astype({self.dtype.name!r})")
