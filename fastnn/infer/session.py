@@ -26,7 +26,7 @@ from fastnn.infer.passes import native_plan
 from fastnn.infer.steps import bound, scratch
 from fastnn.infer.steps.kind import Site
 from fastnn.kernels.cpu import threads as pool
-from fastnn.kernels.cpu.linear import Program, samples
+from fastnn.kernels.cpu.linear import Program
 from fastnn.threads import INT_MAX
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Session:
 
         TypeError for another type or dtype, ValueError for another shape.
         """
-        batch = samples(x, out, self.dtype.num, self.input_shape, self.output_shape)
+        batch = Program.samples(x, out, self.dtype.num, self.input_shape, self.output_shape)
         if batch < 0 or (self.batch is not None and batch != self.batch):
             x = self._checked(x, out)
             batch = len(x)
