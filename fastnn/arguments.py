@@ -5,10 +5,8 @@ Every error names the function, the argument, what came and what was expected.
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Mapping, Sequence
-from typing import Any, SupportsIndex
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +15,12 @@ from fastnn.arrays import addresses, beside, empty, is_array, may_share, namespa
 from fastnn.broadcast import aligned_shape
 from fastnn.kernels.cpu import activations as native
 from fastnn.op import Op, Param
+from fastnn.options import checked_axis as checked_axis
+from fastnn.options import checked_word as checked_word
+from fastnn.options import flag as flag
+from fastnn.options import kind, short
+from fastnn.options import real_number as real_number
+from fastnn.options import whole_number as whole_number
 
 Array = npt.NDArray[Any]
 EXPECTED = "float16, bfloat16, float32, float64, an integer or bool"
@@ -88,10 +92,10 @@ def _array(title: str, name: str, value: Any) -> Array:
     try:
         array: Array = np.asanyarray(value)
     except (TypeError, ValueError, RuntimeError) as error:  # the last for PyTorch's tensors that require a gradient
-        raise TypeError(f"{title}: {name} is {_kind(value)} that NumPy makes no array of: {error}") from None
+        raise TypeError(f"{title}: {name} is {kind(value)} that NumPy makes no array of: {error}") from None
     if array.dtype == object and not isinstance(value, np.ndarray):
         raise TypeError(
-            f"{title}: {name} is {_kind(value)}, of which NumPy makes an array of dtype object; "
+            f"{title}: {name} is {kind(value)}, of which NumPy makes an array of dtype object; "
             f"expected an array, or nested lists, of {EXPECTED}"
         )
     if not array.dtype.isnative:
@@ -119,14 +123,6 @@ def _checked_dtype(title: str, name: str, dtype: np.dtype[Any]) -> np.dtype[Any]
     if found is None:
         raise TypeError(f"{title}: {name} has dtype {dtype}; expected {EXPECTED}")
     return found
-
-
-def _kind(value: Any) -> str:
-    """What a value is, in words: "None", "a list", "an int"."""
-    if value is None:
-        return "None"
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def same_shapes(title: str, dy: Array, saved: Array) -> Array:
@@ -166,7 +162,7 @@ def checked_parameters(
         first, second = op.params[0].name, op.params[1].name
         raise ValueError(
             f"{title}: {first} must not be above {second}; "
-            f"got {first}={_short(params[0])} and {second}={_short(params[1])}"
+            f"got {first}={short(params[0])} and {second}={short(params[1])}"
         )
     return values
 
@@ -178,12 +174,12 @@ def _parameter(title: str, param: Param, value: Any, dtype: np.dtype[Any]) -> Ar
         if array.dtype == object and array.ndim == 0 and hasattr(value, "__float__"):
             array = np.asarray(float(value))  # a large int, a Fraction, a Decimal
     except (TypeError, ValueError):
-        raise TypeError(f"{title}: {param.name} is {_kind(value)} that NumPy makes no array of; {expected}") from None
+        raise TypeError(f"{title}: {param.name} is {kind(value)} that NumPy makes no array of; {expected}") from None
     except OverflowError:
         array = np.asarray(np.inf)
     if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
-        given = f" of dtype {array.dtype}" if is_array(value) else f", {_kind(value)}" if value is not None else ""
-        raise TypeError(f"{title}: {param.name} is {_short(value)}{given}; {expected}")
+        given = f" of dtype {array.dtype}" if is_array(value) else f", {kind(value)}" if value is not None else ""
+        raise TypeError(f"{title}: {param.name} is {short(value)}{given}; {expected}")
     with np.errstate(all="ignore"):
         array = array.astype(dtype)
     if (array.ndim and param.learned) or on_device(array):  # whose numbers are not read back
@@ -192,7 +188,7 @@ def _parameter(title: str, param: Param, value: Any, dtype: np.dtype[Any]) -> Ar
         return array
     wrong = ~_accepted(param, array)
     if wrong.any():
-        which = _short(value) if array.ndim == 0 else f"an array with {float(array[wrong][0]):g} in it"
+        which = short(value) if array.ndim == 0 else f"an array with {float(array[wrong][0]):g} in it"
         wanted = param.range.replace("any finite number", "finite").replace(", ", " and ")
         raise ValueError(f"{title}: {param.name} is {which}; expected a number that is {wanted} in {dtype}")
     return array
@@ -204,12 +200,6 @@ def _accepted(param: Param, array: Array) -> npt.NDArray[np.bool_]:
     for value in param.excluded:
         accepted &= array != value
     return np.asarray(accepted)
-
-
-def _short(value: Any) -> str:
-    """repr(value), on one line and cut where it is long."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _check_broadcast(title: str, name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
@@ -229,7 +219,7 @@ def check_out(title: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
     if out is None:
         return
     if not is_array(out):
-        raise TypeError(f"{title}: out is {_kind(out)}; expected a numpy.ndarray of shape {shape} and dtype {dtype}")
+        raise TypeError(f"{title}: out is {kind(out)}; expected a numpy.ndarray of shape {shape} and dtype {dtype}")
     if out.dtype != dtype or not out.dtype.isnative:
         found = out.dtype if out.dtype.isnative else f"{out.dtype.str} (non-native byte order)"
         raise TypeError(f"{title}: out has dtype {found}; expected {dtype}")
@@ -273,39 +263,6 @@ def check_written(title: str, written: Mapping[str, Array | None], inputs: Mappi
             if value is not None and overlap(array, value):
                 raise ValueError(f"{title}: {name} overlaps {other} in memory; expected memory apart from it")
         others[name] = array
-
-
-def whole_number(title: str, name: str, value: Any) -> int:
-    """`value` as an int."""
-    if type(value) is int:
-        return value
-    if isinstance(value, (bool, np.bool_, np.ndarray)) or not hasattr(value, "__index__"):
-        raise TypeError(f"{title}: {name} is {_short(value)} of type {type(value).__name__}; expected an int")
-    return operator.index(value)
-
-
-def checked_word(title: str, name: str, value: object, bits: int = 64) -> int:
-    """An unsigned number of so many bits, such as a seed."""
-    expected = f"expected an int from 0 to 2^{bits} - 1"
-    if type(value) is int:
-        number = value
-    elif isinstance(value, SupportsIndex) and not isinstance(value, (bool, np.bool_, np.ndarray)):
-        number = operator.index(value)
-    else:
-        raise TypeError(f"{title}: {name} is {value!r} of type {type(value).__name__}; {expected}")
-    if not 0 <= number < 2**bits:
-        raise ValueError(f"{title}: {name} is {number}; {expected}")
-    return number
-
-
-def checked_axis(title: str, axis: object, name: str, ndim: int) -> int:
-    """`axis` of the array `name`, counted from the front."""
-    index = whole_number(title, "axis", axis)
-    if ndim == 0:
-        raise ValueError(f"{title}: {name} has no axes; expected at least one")
-    if not -ndim <= index < ndim:
-        raise ValueError(f"{title}: axis is {index}; expected {-ndim} to {ndim - 1}, for {name} has {ndim} axes")
-    return index % ndim
 
 
 def plain(array: Array) -> Array:
@@ -371,7 +328,7 @@ def check_updated(
         return
     wanted = "float16, bfloat16, float32 or float64" if dtype is None else str(dtype)
     if not is_array(array):
-        raise TypeError(f"{title}: {name} is {_kind(array)}; expected a numpy.ndarray of {wanted} to update in place")
+        raise TypeError(f"{title}: {name} is {kind(array)}; expected a numpy.ndarray of {wanted} to update in place")
     if not array.dtype.isnative:
         raise TypeError(f"{title}: {name} has non-native byte order ({array.dtype.str}); expected {wanted}")
     if (float_dtype(array.dtype) if dtype is None else dtype) != array.dtype:
@@ -385,48 +342,3 @@ def check_updated(
             f"{title}: {name} has strides {array.strides}, so that its elements share memory; "
             "expected one place for each"
         )
-
-
-def real_number(
-    title: str,
-    name: str,
-    value: Any,
-    *,
-    low: float = -math.inf,
-    above: float = -math.inf,
-    high: float = math.inf,
-    below: float = math.inf,
-    infinite: bool = False,
-) -> float:
-    """`value` as a float within the bounds: at least `low`, more than `above`, at most `high`, less than `below`."""
-    if type(value) is float:
-        number = value
-    else:
-        if isinstance(value, (str, bytes, bool, np.bool_, complex, np.complexfloating)) or not hasattr(
-            value, "__float__"
-        ):
-            raise TypeError(f"{title}: {name} is {_short(value)}, {_kind(value)}; expected a real number")
-        if np.ndim(value) != 0:
-            raise TypeError(f"{title}: {name} is an array of shape {np.shape(value)}; expected a real number")
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-    inside = low <= number <= high and (number > above or above == -math.inf) and (number < below or below == math.inf)
-    if inside and (infinite or math.isfinite(number)):
-        return number
-    bounds = [
-        *(["finite"] if not infinite else []),
-        *([f"at least {low:g}"] if low != -math.inf else []),
-        *([f"above {above:g}"] if above != -math.inf else []),
-        *([f"at most {high:g}"] if high != math.inf else []),
-        *([f"below {below:g}"] if below != math.inf else []),
-    ]
-    raise ValueError(f"{title}: {name} is {_short(value)}; expected a number that is {' and '.join(bounds)}")
-
-
-def flag(title: str, name: str, value: Any) -> bool:
-    """An option that is on or off, as a bool; numbers are more likely an argument in the wrong place."""
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    raise TypeError(f"{title}: {name} is {_short(value)} of type {type(value).__name__}; expected True or False")

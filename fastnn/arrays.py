@@ -98,6 +98,13 @@ def together(title: str, **arrays: Any) -> None:
             )
 
 
+def host_only(title: str, **arrays: Any) -> None:
+    """TypeError for an array on a device, where it would have to be copied to main memory unasked."""
+    for name, value in arrays.items():
+        if on_device(value):
+            raise TypeError(f"{title}: {name} is a CuPy array; expected one in main memory: cupy.asnumpy({name})")
+
+
 class _Addresses:
     """What NumPy makes an array of without looking at its elements."""
 

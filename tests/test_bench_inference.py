@@ -138,6 +138,7 @@ def test_tables_compare_with_the_fastest_form_and_the_target(full: dict[str, Any
     assert first.ratio(OURS, ORT) == 0.5 and first.verdict(OURS, ORT) == "met" and second.verdict(OURS, ORT) == ""
     assert first.int8()[-1] == "met"
     text = readme.sessions(full, "inference")
+    assert "torch.compile was not measured: --compile asks for it." in text
     assert "| lenet5, 1 | 5 | 10 |" in text and "| 10 | 20 | 20 | frozen | 50 | 0.50 | 0.5 | met |" in text
     (start,) = inference.starts(full)
     assert start[3:5] == ("250", ".ort") and start[-3:] == ("0.40", "0.5", "met")

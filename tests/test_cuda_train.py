@@ -103,6 +103,30 @@ def test_what_goes_wrong_is_explained(device: Any) -> None:
         fnn.train.fit(mlp().to("cuda"), (X, Y + 2), epochs=1, batch_size=16, progress=False)
 
 
+def test_data_stay_in_main_memory(device: Any) -> None:
+    """Data sets, sessions and functions of one's own say so of CuPy arrays."""
+    x = device.asarray(X)
+    model = mlp().to("cuda")
+    with pytest.raises(TypeError, match=r"ArrayDataset: x is a CuPy array; .* cupy.asnumpy\(x\)"):
+        fnn.train.evaluate(model, (x, Y))
+    with pytest.raises(TypeError, match="session: x is a CuPy array"):
+        fnn.compile(model, (1, 12, 12))(x)
+    pytest.importorskip("numba")
+
+    @fnn.activation
+    def square(x: Any) -> Any:
+        return x * x
+
+    @square.derivative
+    def square(x: Any) -> Any:
+        return 2 * x
+
+    with pytest.raises(TypeError, match="is a CuPy array"):
+        square(x)
+    with pytest.raises(TypeError, match="is a CuPy array"):
+        square.backward(x, x)
+
+
 def test_sanity_check(device: Any) -> None:
     report = fnn.train.sanity_check(mlp().to("cuda"), (X, Y), samples=8, steps=15)
     assert report["gradients"].passed and report["initial loss"].passed is not None

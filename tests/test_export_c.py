@@ -138,8 +138,9 @@ def test_every_kind_of_step(tmp_path: Path) -> None:
 def test_quantized_sessions(tmp_path: Path) -> None:
     sessions = [fnn.quantize(lively(make()), data(shape, 64)) for make, shape, _ in QUANTIZED]
     sessions.append(fnn.quantize(lively(fnn.models.create("mlp", hidden=(16,))), input_shape=(1, 28, 28)))
-    sessions.append(fnn.quantize(lively(fnn.models.create("resnet8", shortcut="identity")), data((3, 32, 32), 4)))
     sessions.append(fnn.quantize(lively(fnn.models.create("mobilenet", width=4)), data((3, 32, 32), 4)))
+    shortcut = fnn.models.create("resnet8", input_shape=(3, 8, 8), shortcut="identity")
+    sessions.append(fnn.quantize(lively(shortcut), data((3, 8, 8), 4)))
     check_all(sessions, tmp_path)
 
 
@@ -193,7 +194,9 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, fnn.i
     folder, sessions = tmp_path_factory.mktemp("zoo"), {}
     for name, (model, options) in MODELS.items():
         made = lively(fnn.models.create(model, **options))
-        sessions[name] = session = fnn.compile(made, fnn.models.input_shape(model))
+        sessions[name] = fnn.compile(made, fnn.models.input_shape(model))
+    sessions["bytes"] = fnn.quantize(lively(fnn.models.create("resnet8")), data((3, 32, 32), 4))
+    for name, session in sessions.items():
         session.export_c(folder / f"{name}.c", header=folder / f"{name}.h")
     return folder, sessions
 
@@ -212,7 +215,7 @@ def test_the_zoo(zoo: tuple[Path, dict[str, fnn.infer.Session]]) -> None:
 
 
 @pytest.mark.skipif(None in CROSS, reason="there is no aarch64-linux-gnu-gcc, or no qemu-aarch64")
-@pytest.mark.parametrize("name", ["lenet5", "resnet8"])
+@pytest.mark.parametrize("name", ["lenet5", "resnet8", "bytes"])
 def test_aarch64(name: str, zoo: tuple[Path, dict[str, fnn.infer.Session]]) -> None:
     folder, sessions = zoo
     session, x = sessions[name], batch(sessions[name].input_shape, 1)

@@ -137,7 +137,9 @@ def test_three_backends_with_the_same_kernels(family: str) -> None:
 
 
 def is_kernel(module: Any, name: str, value: Any) -> bool:
-    return callable(value) and not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    """A function: classes hold what only sessions on native kernels use."""
+    own = getattr(value, "__module__", None) == module.__name__
+    return own and callable(value) and not isinstance(value, type) and not name.startswith("_")
 
 
 # ---- results ----

@@ -22,6 +22,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NUMPY = Path(np.__file__).parents[1]
 LARGEST_WHEEL = 3_000_000
+OF_PROCESSORS = {"avx512.hpp", "avx2.hpp", "sse4.hpp", "neon.hpp", "x86.hpp", "integers.hpp"}  # which devices skip
 USE = """
 import sys
 sys.path[:0] = sys.argv[1:]
@@ -138,6 +139,22 @@ def test_wheel_is_small_and_names_its_platform(wheel: Path) -> None:
     assert platform.machine() in wheel.name and "none-any" not in wheel.name
 
 
+def device_sources(tree: Path) -> set[Path]:
+    """The sources of kernels for CUDA, and the headers that they include on a device."""
+    tree = tree.resolve()
+    folders = tree / "kernels/cuda", tree / "kernels/include"
+    found: set[Path] = set()
+    ahead = [path for path in folders[0].iterdir() if path.suffix in (".cu", ".cuh")]
+    while ahead:
+        path = ahead.pop()
+        if path in found or path.name in OF_PROCESSORS:
+            continue
+        found.add(path)
+        for name in re.findall(r'^#\s*include "(.+)"', path.read_text(), re.MULTILINE):
+            ahead += [(folder / name).resolve() for folder in (path.parent, *folders) if (folder / name).is_file()][:1]
+    return found
+
+
 def test_wheel_holds_the_package_and_nothing_else(tree: Path, wheel: Path) -> None:
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     modules = {f"fastnn/kernels/cpu/{path.stem}{suffix}" for path in tree.glob("kernels/cpu/*.pyx")}
@@ -151,7 +168,7 @@ def test_wheel_holds_the_package_and_nothing_else(tree: Path, wheel: Path) -> No
         if not path.name.startswith(("test_", "conftest"))
     }
     data = {str(path.relative_to(tree)) for kind in ("*.json", "infer/c/*.c") for path in tree.glob(f"fastnn/{kind}")}
-    data |= {"fastnn/py.typed"}
+    data |= {"fastnn/py.typed"} | {f"fastnn/{path.relative_to(tree.resolve())}" for path in device_sources(tree)}
     unwanted = {name for name in sources if name.endswith((".pxd", ".pyc"))}
     info = {name for name in members(wheel) if name.startswith("fastnn-")}
     assert members(wheel) - info == modules | declarations | (sources - unwanted) | data

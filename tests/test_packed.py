@@ -16,7 +16,7 @@ from layouts import active, assert_same_bits, misaligned, num_threads
 import fastnn as fnn
 from fastnn.fusion import fused
 from fastnn.kernels.cpu import runtime
-from fastnn.kernels.cpu.linear import Packed, Program, samples
+from fastnn.kernels.cpu.linear import Packed, Program
 from fastnn.kernels.panels import pack
 from fastnn.table import OPS
 
@@ -260,8 +260,8 @@ def test_what_sessions_take_as_it_is() -> None:
     frozen = x.copy()
     frozen.flags.writeable = False
     shapes = (4, 5), (2,)
-    assert samples(x, y, number, *shapes) == samples(x, None, number, *shapes) == 3
-    assert samples(frozen, y, number, *shapes) == 3 and samples(x[:0], y[:0], number, *shapes) == 0
+    assert Program.samples(x, y, number, *shapes) == Program.samples(x, None, number, *shapes) == 3
+    assert Program.samples(frozen, y, number, *shapes) == 3 and Program.samples(x[:0], y[:0], number, *shapes) == 0
     shared = np.zeros(100, np.float32)
     others: list[tuple[Any, Any]] = [
         (None, y),
@@ -282,4 +282,4 @@ def test_what_sessions_take_as_it_is() -> None:
         (shared[:60].reshape(3, 4, 5), shared[58:64].reshape(3, 2)),
     ]
     for one, other in others:
-        assert samples(one, other, number, *shapes) == -1
+        assert Program.samples(one, other, number, *shapes) == -1

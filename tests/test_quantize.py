@@ -497,3 +497,49 @@ def test_the_same_bits_on_arm(tmp_path: Path) -> None:
     outputs = [subprocess.run([*command, "200"], capture_output=True, text=True) for command in commands]
     assert [done.returncode for done in outputs] == [0] * 3, [done.stderr for done in outputs]
     assert outputs[0].stdout == outputs[1].stdout == outputs[2].stdout != ""
+
+
+# ---- accuracy ----
+
+
+def lost(name: str, train: Any, test: Any, lr: float) -> float:
+    """Points of accuracy that bytes cost a network after one epoch."""
+    normalize = fnn.data.PerChannelStandardize().fit(train.x)
+    loader = fnn.data.Loader(train, 32, transforms=[normalize])
+    fnn.manual_seed(0)
+    model = fnn.models.create(name)
+    loss, opt = nn.CrossEntropyLoss(), fnn.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    for x, y in loader:
+        loss(model(x), y)
+        opt.zero_grad()
+        model.backward(loss.backward())
+        opt.step()
+    session = fnn.quantize(model, loader, max_samples=256)
+    plain, right = fnn.compile(model, session.input_shape), np.zeros(2)
+    for x, y in fnn.data.Loader(test, 250, transforms=[normalize], shuffle=False):
+        right += [(each(x).argmax(1) == y).sum() for each in (plain, session)]
+    accuracy, quantized = 100 * right / len(test)
+    assert accuracy > 15 and session.report.samples == 256 and session.report.accuracy > 0.15
+    return float(accuracy - quantized)
+
+
+def test_lenet5_on_mnist(mnist_folder: Path) -> None:
+    train, test = (fnn.data.mnist(part, mnist_folder) for part in ("train", "test"))
+    assert lost("lenet5", train.subset(slice(4000)), test, 0.01) < 0.5
+
+
+def test_resnet8_on_cifar10(cifar_folder: Path) -> None:
+    train, test = (fnn.data.cifar10(part, cifar_folder) for part in ("train", "test"))
+    assert lost("resnet8", train.subset(slice(3000)), test.subset(slice(4000)), 0.03) < 0.5
+
+
+# ---- ONNX ----
+
+
+def test_a_network_from_a_file(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    model, path, x = fnn.models.create("lenet5"), tmp_path / "net.onnx", data((1, 28, 28), 20)
+    fnn.onnx.export(model.eval(), path, (1, 28, 28))
+    loaded = fnn.onnx.load(path)
+    np.testing.assert_array_equal(fnn.quantize(loaded, x)(x), fnn.quantize(model, x)(x))
+    assert "dynamic_linear" in ops(fnn.quantize(loaded))

@@ -49,6 +49,8 @@ def run(settings: Settings, progress: Progress) -> dict[str, Any]:
     for name, what in (("onnxruntime", "ONNX Runtime"), ("onnx", "onnx, which models for ONNX Runtime need,")):
         if importlib.util.find_spec(name) is None:
             notes.append(f"{what} is not installed.")
+    if not settings.compiled:
+        notes.append("torch.compile was not measured: --compile asks for it.")
     networks = chosen(settings.networks)
     total, done = len(networks) * (len(settings.batches) * len(settings.threads) + 1), 0
     peaks, results, fresh = [], [], []

@@ -184,6 +184,12 @@ def summary(result: Result) -> str:
     return f"Of {len(said)} targets {met} are met, {missed} missed, {len(said) - met - missed} not measured."
 
 
+def missing(result: Result) -> list[str]:
+    """Who was not measured, and why."""
+    notes = [note for note in result["warnings"] if note.startswith(("Failed", "torch.compile")) or "installed" in note]
+    return notes + [f"Failed: {name}: {why}." for name, why in result["absent"].items()]
+
+
 def _targets(call: Call) -> Iterable[InferenceTarget]:
     return (one for one in INFERENCE if (one.network, one.batch) == (call.cell["network"], call.cell["batch"]))
 

@@ -186,7 +186,7 @@ def sessions(result: Result, kind: str) -> str:
         rate = next(each["gflops"] for each in result["peaks"] if each["threads"] == threads)
         parts.append(f"{threads} thread{'s' * (threads > 1)}; a large matrix product runs at {rate:,.0f} GFLOP/s.")
         parts += ["", *_markdown(inference.SPEED_HEAD, (call.speed() for call in inference.calls(result, threads))), ""]
-    return "\n".join((*parts, inference.summary(result), ""))
+    return "\n".join((*parts, " ".join((inference.summary(result), *inference.missing(result))), ""))
 
 
 def trained(result: Result) -> str:

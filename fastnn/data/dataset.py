@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import flag, real_number
+from fastnn.arrays import host_only
 from fastnn.random import Seed, default_rng
 
 Array = npt.NDArray[Any]
@@ -42,6 +43,7 @@ class ArrayDataset:
     def __init__(
         self, x: npt.ArrayLike, y: npt.ArrayLike, classes: Sequence[str] | None = None, name: str = ""
     ) -> None:
+        host_only("ArrayDataset", x=x, y=y)
         self.x: Array = np.asanyarray(x)
         self.y: Array = np.asanyarray(y)
         for title, array in (("x", self.x), ("y", self.y)):

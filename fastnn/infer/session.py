@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn.arguments import float_dtype
+from fastnn.arrays import host_only
 from fastnn.devices import on_host
 from fastnn.dispatch import backend
 from fastnn.infer import arena
@@ -25,7 +26,7 @@ from fastnn.infer.passes import native_plan
 from fastnn.infer.steps import bound, scratch
 from fastnn.infer.steps.kind import Site
 from fastnn.kernels.cpu import threads as pool
-from fastnn.kernels.cpu.linear import Program, samples
+from fastnn.kernels.cpu.linear import Program
 from fastnn.threads import INT_MAX
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Session:
 
         TypeError for another type or dtype, ValueError for another shape.
         """
-        batch = samples(x, out, self.dtype.num, self.input_shape, self.output_shape)
+        batch = Program.samples(x, out, self.dtype.num, self.input_shape, self.output_shape)
         if batch < 0 or (self.batch is not None and batch != self.batch):
             x = self._checked(x, out)
             batch = len(x)
@@ -155,6 +156,7 @@ class Session:
     def _checked(self, x: Any, out: Any) -> Array:
         """x, or a copy of it that kernels take; an error that says what is wrong with it, or with out."""
         if not isinstance(x, np.ndarray):
+            host_only("session", x=x)
             raise TypeError(f"session: x is of type {type(x).__name__}; expected a NumPy array")
         if x.dtype != self.dtype:
             raise TypeError(f"session: x has dtype {x.dtype}; expected {self.dtype}: x.astype({self.dtype.name!r})")

@@ -17,7 +17,8 @@ def clip_grad_norm_(
 ) -> Any:
     """Scale all gradients by one factor, in place, so that their common norm is at most `max_norm`.
 
-    Returns the norm before, a NumPy scalar. Parameters without a gradient do not count. The factor is
+    Returns the norm before, a NumPy scalar; of gradients on a device an array without axes there, for which nobody
+    waits. Parameters without a gradient do not count. The factor is
     max_norm / (norm + 1e-6), as in `torch.nn.utils.clip_grad_norm_`; `max_norm=inf` only measures. A norm that is not
     finite leaves nothing of use in the gradients; with `error_if_nonfinite` it is a ValueError, and nothing is changed.
     """

@@ -61,7 +61,7 @@ def evaluate(model: Module | Session, data: Any, loss: Any = None, *, batch_size
 
     Runs in evaluation mode, keeps nothing for a backward pass, and leaves the modes as they were. `loss` is
     `fnn.nn.CrossEntropyLoss()` unless another, with mean reduction, is given. A loader is read as it is: let it neither
-    augment nor drop the last batch.
+    augment nor drop the last batch. A model on a device is given its batches there.
     """
     batch_size, net = _batch_size("evaluate", batch_size), _module(model)
     criterion = criterion_of("evaluate", loss)

@@ -45,7 +45,8 @@ def fit(
     Parameters
     ----------
     model
-        The network. It is trained in training mode and has its modes back afterwards.
+        The network. It is trained in training mode and has its modes back afterwards. One on a device
+        (`model.to("cuda")`) is trained there: the data stay in main memory, and the loop takes each batch to it.
     train
         What it learns: an `fnn.data.Loader`, or a data set or pair (x, y), of which one is made with `batch_size`, in
         an order that depends on `seed`; a last batch of one sample is left out where the model has a BatchNorm1d.

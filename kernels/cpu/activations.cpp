@@ -71,8 +71,7 @@ struct places {
 // that an element gets the same bits wherever it lies; called, not inlined, and compiled for size (cold), since ends
 // are little of the time and would be most of the code.
 template <class Pass, class T, class Out, bool arrays_of_parameters, int... a, int... p>
-__attribute__((noinline, cold)) void ends(void* const* operands, std::int64_t i, int count, indices<a...>,
-                                          indices<p...>) {
+__attribute__((noinline)) void ends(void* const* operands, std::int64_t i, int count, indices<a...>, indices<p...>) {
   using S = storage<T>;
   using P = storage<typename S::parameter>;
   using V = typename S::V;

@@ -1,5 +1,6 @@
 // Cross-entropy and hinge loss over a column, or a vector of columns: what a walk (softmax_loops.hpp) is walked for.
 #pragma once
+#include "../include/losses.hpp"
 #include "halves.hpp"
 #include "losses.hpp"
 
@@ -145,7 +146,7 @@ FASTNN_FN wide<vector_of<T>> hinge_along(const ClassLoss& job, const Walk& walk,
   const V zero(0.0f), one(1.0f), margin(static_cast<scalar_t<V>>(job.margin));
   const V scale(static_cast<scalar_t<V>>(job.scale));
   V active = zero, ties = zero;
-  const auto excess = [&](V v) { return select(v == label.score, margin, (v - label.score) + margin); };
+  const auto excess = [&](V v) { return hinge_excess(v, label.score, margin); };
   const wide<V> sum = walk.template sum<V>([&](int64_t at, int64_t, int n) {
     const V v = load_logits(x + at, n), h = excess(v);
     const mask_t<V> tie = v == label.score;

@@ -44,19 +44,13 @@ void backward(const void* incoming, const void* from, void* to, int64_t, int64_t
   }
 }
 
-// The first of the largest, or the first NaN
-template <class V>
-FASTNN_FN mask_t<V> takes_over(V x, V best) {
-  return (x > best) | ((x != x) & (best == best));
-}
-
 template <class T>
 FASTNN_FN vector_of<T> largest(const T* x, const down& walk) {
   using V = vector_of<T>;
   V best = load_some(x, walk.n);
   walk.each([&](int64_t at, int64_t, int n) {
     const V v = load_some(x + at, n);
-    best = select(takes_over(v, best), v, best);
+    best = select(is_larger(v, best), v, best);
   });
   return best;
 }
@@ -67,7 +61,7 @@ FASTNN_FN void largest_backward(vector_of<T> dy, const T* x, T* dx, const down& 
   const V one(1.0f);
   walk.each([&](int64_t at, int64_t, int n) {
     const V v = load_some(x + at, n);
-    const mask_t<V> takes = takes_over(v, best);
+    const mask_t<V> takes = is_larger(v, best);
     best = select(takes, v, best);
     index = select(takes, piece, index);
     piece = piece + one;
@@ -116,7 +110,7 @@ struct adjacent {
   FASTNN_FN V largest() const {
     V best = piece[0];
     FASTNN_UNROLL
-    for (int k = 1; k < pieces; ++k) best = select(takes_over(piece[k], best), piece[k], best);
+    for (int k = 1; k < pieces; ++k) best = select(is_larger(piece[k], best), piece[k], best);
     return best;
   }
   FASTNN_FN void largest_backward(V dy) {
@@ -125,7 +119,7 @@ struct adjacent {
     to[0] = dy;
     FASTNN_UNROLL
     for (int k = 1; k < pieces; ++k) {
-      const mask_t<V> takes = takes_over(piece[k], best);
+      const mask_t<V> takes = is_larger(piece[k], best);
       best = select(takes, piece[k], best);
       FASTNN_UNROLL
       for (int j = 0; j < k; ++j) to[j] = select(takes, zero, to[j]);

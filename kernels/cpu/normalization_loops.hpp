@@ -181,11 +181,6 @@ FASTNN_FN parameter_of<T> shift_of(const T* x, int64_t n) {
   return finite(shift) ? shift : 0;
 }
 
-template <class P>
-FASTNN_FN P reciprocal_root(double variance, double eps) {
-  return static_cast<P>(1.0 / __builtin_sqrt(variance + eps));
-}
-
 // ---- results ----
 
 // Stores n results: whole(i) computes those of a vector, partial(i, count) the first `count` of one. The output may be

@@ -87,6 +87,21 @@ cdef class Program:
         if not done:
             raise MemoryError("session: no memory to work in")
 
+    @staticmethod
+    def samples(x, out, int type_num, tuple x_shape, tuple out_shape) -> int:
+        """How many samples x has, if it and `out`, which may be None, are arrays that programs take; else -1.
+
+        That is: of this type and of these shapes for a sample, contiguous, of as many samples, out writeable and apart.
+        """
+        cdef PyObject* a = <PyObject*> x
+        cdef PyObject* b = <PyObject*> out
+        if not shaped(a, type_num, x_shape):
+            return -1
+        if out is not None and not (shaped(b, type_num, out_shape) and ndarray_is_writeable(b) and ndarray_disjoint(a, b)
+                                    and cnp.PyArray_DIM(<cnp.ndarray> b, 0) == cnp.PyArray_DIM(<cnp.ndarray> a, 0)):
+            return -1
+        return cnp.PyArray_DIM(<cnp.ndarray> a, 0)
+
     cdef bint go(self, void* const* outside) noexcept nogil:
         cdef int stage, k
         cdef const Stage* at
@@ -109,18 +124,3 @@ cdef bint shaped(PyObject* a, int type_num, tuple shape) noexcept:
         if cnp.PyArray_DIM(<cnp.ndarray> a, k) != <int64_t> shape[k - 1]:
             return False
     return True
-
-
-def samples(x, out, int type_num, tuple x_shape, tuple out_shape) -> int:
-    """How many samples x has, if it and `out`, which may be None, are arrays that programs take; else -1.
-
-    That is: of this type and of these shapes for a sample, contiguous, of as many samples, out writeable and apart.
-    """
-    cdef PyObject* a = <PyObject*> x
-    cdef PyObject* b = <PyObject*> out
-    if not shaped(a, type_num, x_shape):
-        return -1
-    if out is not None and not (shaped(b, type_num, out_shape) and ndarray_is_writeable(b) and ndarray_disjoint(a, b)
-                                and cnp.PyArray_DIM(<cnp.ndarray> b, 0) == cnp.PyArray_DIM(<cnp.ndarray> a, 0)):
-        return -1
-    return cnp.PyArray_DIM(<cnp.ndarray> a, 0)

@@ -11,6 +11,8 @@ cimport numpy as cnp
 
 from runtime cimport Runtime, has_dot, kRuntimeCapsule
 
+from functools import partial
+
 import numpy as np
 
 from fastnn.kernels.cpu.linear import Program
@@ -208,44 +210,12 @@ cdef class Prepared:
         Program([(self, arrays)]).run(None, None)
 
 
-def depthwise(x, y, *given) -> None:
-    """A convolution of every channel by itself."""
-    Prepared("depthwise", (x.shape, y.shape), given)(x, y)
+def _call(str name, *arguments) -> None:
+    arrays = arguments[:3 if name == "add" else 2]
+    Prepared(name, tuple([array.shape for array in arrays]), arguments[len(arrays):])(*arrays)
 
 
-def max_pool(x, y, *given) -> None:
-    """Maxima of windows."""
-    Prepared("max_pool", (x.shape, y.shape), given)(x, y)
-
-
-def average_pool(x, y, *given) -> None:
-    """Means of regions."""
-    Prepared("average_pool", (x.shape, y.shape), given)(x, y)
-
-
-def window(x, y, *given) -> None:
-    """Pad, or leave out."""
-    Prepared("window", (x.shape, y.shape), given)(x, y)
-
-
-def add(a, b, y, *given) -> None:
-    """y = a + b, each times its factor."""
-    Prepared("add", (a.shape, b.shape, y.shape), given)(a, b, y)
-
-
-def lookup(x, y, *given) -> None:
-    """y = table[x]."""
-    Prepared("lookup", (x.shape, y.shape), given)(x, y)
-
-
-def quantize(x, y, *given) -> None:
-    """float32 (B, C, S) to uint8 (B, S, C)."""
-    Prepared("quantize", (x.shape, y.shape), given)(x, y)
-
-
-def dequantize(x, y, *given) -> None:
-    """uint8 (B, S, C) to float32 (B, C, S)."""
-    Prepared("dequantize", (x.shape, y.shape), given)(x, y)
+depthwise, max_pool, average_pool, window, add, lookup, quantize, dequantize = [partial(_call, name) for name in KERNELS]
 
 
 cdef void rows_body(void* context, int64_t begin, int64_t end) noexcept nogil:

@@ -125,23 +125,17 @@ __attribute__((noinline)) void forward_halves(const halves& pieces, const void* 
     pieces.store(y, at, first, columns);
   });
 }
-// Rows of log-softmax keep nothing, and are read as they are.
 template <class T, bool log>
 void forward_half(const void* x, void* y, int64_t classes, int64_t inner, int64_t begin, int64_t end, void* room) {
-  if constexpr (log)
-    if (is_row(classes, inner))
-      return forward_rows<log>(static_cast<const T*>(x) + begin * classes, static_cast<T*>(y) + begin * classes,
-                               classes, end - begin);
   forward_halves<log>(halves(half_format_of<T>, classes, inner, room), x, y, begin, end);
 }
 
-// softmax: dx = y (dy - sum of dy y); log-softmax: dx = dy - e^y sum of dy
 template <class V, bool log>
 FASTNN_FN V gradient(V dy, V y, V sum) {
   if constexpr (log)
-    return fnmadd(exp_of_nonpositive(y), sum, dy);
+    return log_softmax_gradient(dy, y, sum);
   else
-    return y * (dy - sum);
+    return softmax_gradient(dy, y, sum);
 }
 
 template <bool log, class Walk, class T>
@@ -202,18 +196,16 @@ __attribute__((noinline)) void backward_halves(const halves& pieces, const void*
     float *const g = pieces.first, *const at = pieces.second;
     pieces.load(g, dy, first, columns);
     pieces.load(at, y, first, columns);
-    backward_tile<log>(g, at, pieces.layout, columns);
+    if (pieces.rows)
+      backward_rows<log>(g, at, g, pieces.layout.classes, columns);
+    else
+      backward_tile<log>(g, at, pieces.layout, columns);
     pieces.store(dx, g, first, columns);
   });
 }
 template <class T, bool log>
 void backward_half(const void* dy, const void* y, void* dx, int64_t classes, int64_t inner, int64_t begin, int64_t end,
                    void* room) {
-  if (is_row(classes, inner)) {
-    const int64_t at = begin * classes;
-    return backward_rows<log>(static_cast<const T*>(dy) + at, static_cast<const T*>(y) + at, static_cast<T*>(dx) + at,
-                              classes, end - begin);
-  }
   backward_halves<log>(halves(half_format_of<T>, classes, inner, room), dy, y, dx, begin, end);
 }
 

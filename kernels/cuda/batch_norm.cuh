@@ -91,7 +91,7 @@ __global__ void batch_constants(const T* x, const double* partial, const compute
     const centre<V> middle = centre_of<V>(m.mean, m.rest);
     if (variance != nullptr) {
       mean[c] = middle.hi;
-      inv_std[c] = static_cast<V>(1.0 / vsqrt(m.variance + eps));
+      inv_std[c] = reciprocal_root<V>(m.variance, eps);
       variance[c] = m.variance;
     }
     constants[batch_hi * channels + c] = middle.hi;
@@ -109,7 +109,7 @@ __global__ void batch_given(const compute_t<T>* gamma, const compute_t<T>* beta,
   for (i64 c = grid_thread(); c < channels; c += grid_threads()) {
     constants[batch_hi * channels + c] = mean[c];
     constants[batch_lo * channels + c] = V(0);
-    constants[batch_scale * channels + c] = gamma[c] * static_cast<V>(1.0 / vsqrt(variance[c] + eps));
+    constants[batch_scale * channels + c] = gamma[c] * reciprocal_root<V>(variance[c], eps);
     constants[batch_beta * channels + c] = beta[c];
   }
 }

@@ -21,7 +21,7 @@ __device__ __forceinline__ void each_block(i64 count, u64 first, const draw& sou
 }
 template <class T, class F>
 __device__ __forceinline__ void masked(const T* x, T* y, i64 count, u64 first, const draw& source, F f) {
-  each_block(count, first, source, [&](i64 at, int begin, int end, const bool(&kept)[block_halves]) {
+  each_block(count, first, source, [&](i64 at, int begin, int end, const bool (&kept)[block_halves]) {
     auto v = load_lanes<block_halves>(x + at, begin, end);
     FASTNN_UNROLL
     for (int k = 0; k < block_halves; ++k) v.at[k] = f(v.at[k], kept[k]);
@@ -68,13 +68,12 @@ __global__ void dropout_units(const T* x, T* y, const unsigned char* kept, i64 c
 template <class T>
 __global__ void dropout_times(const T* x, T* y, i64 n, compute_t<T> scale) {
   using V = compute_t<T>;
-  elementwise(
-      grid_thread(), grid_threads(), n, [=](i64, V v) { return v * scale; }, y, x);
+  elementwise(grid_thread(), grid_threads(), n, [=](i64, V v) { return v * scale; }, y, x);
 }
 
 __global__ void dropout_mask(unsigned char* kept, i64 n, u64 first, i64 threshold, u64 seed, u64 offset) {
   const draw source = {seed, offset, static_cast<u32>(threshold)};
-  each_block(n, first, source, [&](i64 at, int begin, int end, const bool(&keeps)[block_halves]) {
+  each_block(n, first, source, [&](i64 at, int begin, int end, const bool (&keeps)[block_halves]) {
     lanes_of<unsigned char, block_halves> v;
     FASTNN_UNROLL
     for (int k = 0; k < block_halves; ++k) v.at[k] = keeps[k];

@@ -51,11 +51,6 @@ __global__ void gate_backward(const T* dy, const T* x, T* dx, i64 outer, i64 inn
   });
 }
 
-// The first of the largest, or the first NaN.
-template <class V>
-FASTNN_FN bool is_larger(V x, V best) {
-  return x > best || (x != x && best == best);
-}
 template <class T>
 __global__ void maxout_forward(const T* x, T* y, i64 outer, i64 pieces, i64 inner) {
   each_gate<T>(outer, pieces, inner, [&](auto lanes, i64 to, i64 from) {

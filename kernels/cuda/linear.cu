@@ -10,11 +10,9 @@ template <class T>
 __global__ void store_product(const compute_t<T>* product, T* to, i64 count, i64 accumulate) {
   using V = compute_t<T>;
   if (accumulate)
-    elementwise(
-        grid_thread(), grid_threads(), count, [](i64, V v, V old) { return old + v; }, to, product, to);
+    elementwise(grid_thread(), grid_threads(), count, [](i64, V v, V old) { return old + v; }, to, product, to);
   else
-    elementwise(
-        grid_thread(), grid_threads(), count, [](i64, V v) { return v; }, to, product);
+    elementwise(grid_thread(), grid_threads(), count, [](i64, V v) { return v; }, to, product);
 }
 
 FASTNN_CUDA_END

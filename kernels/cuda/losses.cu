@@ -108,7 +108,7 @@ __global__ void hinge(const T* scores, const i64* labels, T* gradient, double* l
     const T* const x = scores + at;
     const label_of label(labels, column, ignored, classes);
     const V score = widened(x[label.number * walk.step()]);
-    const auto excess = [&](V v) { return v == score ? margin : (v - score) + margin; };
+    const auto excess = [&](V v) { return hinge_excess(v, score, margin); };
     double ties = 0, active = 0;
     const double sum = sum_along(walk, x, [&](V v, i64) {
       const V h = excess(v);

@@ -62,8 +62,7 @@ template <class T>
 __global__ void scale_all(T* x, i64 n, double value, const double* on_device) {
   using V = compute_t<T>;
   const V by = static_cast<V>(on_device == nullptr ? value : *on_device);
-  elementwise(
-      grid_thread(), grid_threads(), n, [=](i64, V v) { return v * by; }, x, x);
+  elementwise(grid_thread(), grid_threads(), n, [=](i64, V v) { return v * by; }, x, x);
 }
 
 // Sums of |x|^p in double; for p = infinity the largest |x|, NaN where there is one.

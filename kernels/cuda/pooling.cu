@@ -273,8 +273,7 @@ __global__ void average_whole(const T* x, T* y, i64 planes, i64 n) {
   using V = compute_t<T>;
   for (i64 plane = blockIdx.x; plane < planes; plane += gridDim.x) {
     summing<double> sum;
-    for_each(
-        threadIdx.x, blockDim.x, n, [&](i64, V v) { sum.add(static_cast<double>(v)); }, x + plane * n);
+    for_each(threadIdx.x, blockDim.x, n, [&](i64, V v) { sum.add(static_cast<double>(v)); }, x + plane * n);
     const double total = sum.of_block();
     if (threadIdx.x == 0) y[plane] = narrowed<T>(static_cast<V>(total / static_cast<double>(n)));
   }

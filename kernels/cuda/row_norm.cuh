@@ -99,7 +99,7 @@ __global__ void row_norm(const T* x, T* y, const compute_t<T>* gamma, const comp
     moments m = row_moments(from, s, shift, centred);
     if (m.rough) m = row_moments(from, s, static_cast<V>(m.mean), centred);
     const centre<V> middle = centre_of<V>(m.mean, m.rest);
-    const V scale = static_cast<V>(1.0 / vsqrt(m.variance + eps));
+    const V scale = reciprocal_root<V>(m.variance, eps);
     if (threadIdx.x == 0) {
       if (mean != nullptr) mean[row] = middle.hi;
       inv_std[row] = scale;

@@ -34,7 +34,6 @@ __global__ void softmax_forward(const T* x, T* y, i64 outer, i64 classes, i64 in
   });
 }
 
-// softmax: dx = y (dy - sum of dy y); log-softmax: dx = dy - e^y sum of dy
 template <class T, bool log, bool rows>
 __global__ void softmax_backward(const T* dy, const T* y, T* dx, i64 outer, i64 classes, i64 inner) {
   using V = compute_t<T>;
@@ -53,7 +52,7 @@ __global__ void softmax_backward(const T* dy, const T* y, T* dx, i64 outer, i64 
       const auto v = load_lanes<n>(y + at + i, 0, n);
       FASTNN_UNROLL
       for (int k = 0; k < n; ++k)
-        g.at[k] = log ? fnmadd(exp_of_nonpositive(v.at[k]), total, g.at[k]) : v.at[k] * (g.at[k] - total);
+        g.at[k] = log ? log_softmax_gradient(g.at[k], v.at[k], total) : softmax_gradient(g.at[k], v.at[k], total);
       store_lanes<n>(dx + at + i, g, 0, n);
     });
   });

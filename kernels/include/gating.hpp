@@ -1,4 +1,4 @@
-// Gated linear units over V: glu = a sigmoid(b), swiglu = silu(a) b, and their gradients.
+// Gated linear units over V: glu = a sigmoid(b), swiglu = silu(a) b, and their gradients; and the step of maxout.
 //
 // All of them are products with a function of e = e^-|z| = E 2^k, E normal, and k not 0 only where e is not normal. 2^k
 // is applied to the finished product: a sigmoid(b) is right where sigmoid(b) alone would be subnormal or 0.
@@ -73,5 +73,11 @@ struct swiglu {
     db = with_power(g.z * g.sigmoid() * dy, g.sigmoid_power());
   }
 };
+
+// maxout: does x take the place of the best piece so far? The first of the largest stays, or the first NaN.
+template <class V>
+FASTNN_FN mask_t<V> is_larger(V x, V best) {
+  return (x > best) | ((x != x) & (best == best));
+}
 
 FASTNN_END

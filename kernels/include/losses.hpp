@@ -1,4 +1,4 @@
-// Losses of single elements over V.
+// Losses of single elements over V, and the excess that hinge loss adds up.
 #pragma once
 #include "vmath.hpp"
 
@@ -23,6 +23,13 @@ FASTNN_FN binary_cross_entropy<V> binary_cross_entropy_of(V x, V t, V p) {
   const V gradient = negative * select(above, high, low) - positive * select(above, low, high);
   const mask_t<V> valid = x == x;
   return {select(valid, loss, x), select(valid, gradient, x)};
+}
+
+// Hinge loss: how far x comes within the margin of the label's score; scores are compared, so that infinite ones are
+// never subtracted from themselves.
+template <class V>
+FASTNN_FN V hinge_excess(V x, V score, V margin) {
+  return select(x == score, margin, (x - score) + margin);
 }
 
 FASTNN_END

@@ -29,6 +29,11 @@ FASTNN_FN moments moments_of(double shift, double sum, double squares, double n)
   return {mean, rest, variance, squares <= format<double>::largest && sum * step > 8.0 * spread};
 }
 
+template <class P>
+FASTNN_FN P reciprocal_root(double variance, double eps) {
+  return static_cast<P>(1.0 / vsqrt(variance + eps));
+}
+
 // The mean in two parts of the type that is computed in.
 template <class P>
 struct centre {

@@ -131,4 +131,14 @@ FASTNN_FN V log_softmax(V x, const log_softmax_shift<V>& k) {
   return ((x - k.subtracted) - k.hi) - k.lo;
 }
 
+// Gradients, `sum` being that of dy y, for log-softmax that of dy: dx = y (dy - sum), and dy - e^y sum.
+template <class V>
+FASTNN_FN V softmax_gradient(V dy, V y, V sum) {
+  return y * (dy - sum);
+}
+template <class V>
+FASTNN_FN V log_softmax_gradient(V dy, V y, V sum) {
+  return fnmadd(exp_of_nonpositive(y), sum, dy);
+}
+
 FASTNN_END

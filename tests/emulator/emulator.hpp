@@ -21,6 +21,8 @@
 #define __constant__ static
 #define __shared__ static  // blocks run one after the other
 
+extern "C" double pow(double, double) noexcept;  // what kernels take of <cmath>, which is long to compile
+
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };

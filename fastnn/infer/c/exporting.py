@@ -73,9 +73,8 @@ def _about(session: Session, name: str, program: Program, size: int, notes: str)
     inputs = _shape((*(() if batch == 1 else (batch,)), *session.input_shape))
     outputs = _shape((*(() if batch == 1 else (batch,)), *session.output_shape))
     apart = [str(number) for number, step in enumerate(session._plan.steps, 1) if step.op in LAST_BITS]
-    except_for = (
-        f" (but for the last bits of #{', #'.join(apart)}, in which sums run in another order)" if apart else ""
-    )
+    numbers = ", #".join(apart)
+    except_for = f"\n   Only of #{numbers} last bits differ, in which sums run in another order." if apart else ""
     steps = "\n".join(f"     {_comment(each.title)}" for each in program.operations if each.title[:1] == "#")
     upper, said = name.upper(), "".join(f"   {_comment(line)}\n" for line in notes.splitlines())
     said += "\n" if said else ""
@@ -91,9 +90,9 @@ def _about(session: Session, name: str, program: Program, size: int, notes: str)
    It allocates nothing, keeps no state, and needs the C library's math functions at most. Both functions may be called
    by any number of threads at a time; each needs a workspace of its own.
 
-   Results are those of the fastnn session, bit for bit{except_for},
-   from any compiler that keeps to IEEE arithmetic, which -ffast-math does not. For speed let the processor fuse
-   multiplication and addition: on x86-64 compile with
+   Results are those of the fastnn session, bit for bit, from any compiler that keeps to IEEE arithmetic, which
+   -ffast-math does not.{except_for}
+   For speed let the processor fuse multiplication and addition: on x86-64 compile with
        cc -std=c99 -O3 -mavx2 -mfma -c {name}.c
    and link with -lm; aarch64 needs no such flag. Without such an instruction fmaf of the C library does it, slowly; for
    such targets FASTNN_NO_FMA rounds products of weights before they are added, whose results differ in the last bits.

@@ -55,8 +55,8 @@ class Writer:
             for value, seen in zip(values, step.inputs_as, strict=True)
         ]
         texts = [" x ".join(map(str, shape)) for shape in (*shapes, self.values[-1].shape)]
-        named = f"{name.removeprefix('blocked_')}{then}: {', '.join(step.modules)}"
-        return f"{number} {named}; {' and '.join(texts[:-1])} -> {texts[-1]}"
+        named = f"{number} {name.removeprefix('blocked_')}{then}: {', '.join(step.modules)}".removesuffix(": ")
+        return f"{named}; {' and '.join(texts[:-1])} -> {texts[-1]}"
 
     # ---- arrays ----
 

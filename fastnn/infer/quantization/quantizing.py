@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from fastnn.arguments import real_number
+from fastnn.devices import on_host
 from fastnn.infer.graph import Graph, Step
 from fastnn.infer.quantization.calibration import Execution, Samples, check_shape, gathered, ranges
 from fastnn.infer.quantization.numbers import Affine, sqnr
@@ -58,7 +59,7 @@ def quantize(
     calibration_data: an array (N, *input_shape), a pair (x, y), a data set, a loader, or any batches (x or (x, y)), as
         the model takes them, preprocessed; uint8 stands for x / 255. A few hundred samples like those to come are
         enough. Labels y (N,) are used for the report only. None: dynamic.
-    input_shape: of one sample; None: that of the calibration data
+    input_shape: of one sample; None: that of the calibration data, or of the file of a module of `fnn.onnx.load`
     batch, threads: as for `fnn.compile`
     method: how ranges follow from data: "minmax", all of it; "percentile", all but the (100 - percentile) / 2 % at
         either end; "mse", with the least squared error of the value itself
@@ -81,18 +82,19 @@ def quantize(
     most = None if max_samples is None else checked_lengths("quantize", "max_samples", [max_samples])[0]
     samples = None if calibration_data is None else gathered(calibration_data, most)
     if input_shape is None:
-        if samples is None:
+        input_shape = getattr(model, "input_shape", None) if samples is None else samples.x.shape[1:]
+        if input_shape is None:
             raise ValueError("quantize: input_shape is None; expected the shape of a sample, without calibration_data")
-        shape = samples.x.shape[1:]
-    else:
-        given = input_shape if isinstance(input_shape, Sequence) else [input_shape]
-        shape = checked_lengths("quantize", "input_shape", given)
+    given = input_shape if isinstance(input_shape, Sequence) else [input_shape]
+    shape = checked_lengths("quantize", "input_shape", given)
+    if not shape:
+        raise ValueError("quantize: a sample has shape (); expected one length or more")
     if samples is not None:
         check_shape(samples.x, shape)
     number = None if batch is None else checked_lengths("quantize", "batch", [batch])[0]
     limit = None if threads is None else checked_lengths("quantize", "threads", [threads])[0]
 
-    source = unfused(lowered(model, shape, np.dtype(np.float32)))
+    source = unfused(lowered(on_host(model), shape, np.dtype(np.float32)))
 
     def excluded(step: Step) -> bool:
         return any(

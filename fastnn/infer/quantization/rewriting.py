@@ -101,9 +101,10 @@ class Rewriting:
             ):
                 chosen.add(place)
         for place in sorted(chosen, reverse=True):  # bytes that only floats are made of again win nothing
-            if self.source.steps[place].op not in _HEAVY and not any(
-                reader in chosen for reader in self._readers[place + 1]
-            ):
+            step = self.source.steps[place]
+            if step.op in _HEAVY or any(reader in chosen for reader in self._readers[place + 1]):
+                continue
+            if clamp(step) is None or self.source.steps[step.inputs[0] - 1].op != "conv":  # which costs it nothing
                 chosen.discard(place)
         return chosen
 
