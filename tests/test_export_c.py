@@ -160,6 +160,17 @@ def test_graphs_of_onnx(tmp_path: Path) -> None:
     check_all(sessions, tmp_path)
 
 
+def test_images_of_one_pixel(tmp_path: Path) -> None:
+    """In blocks they lie as they do without: plans read the one as the other."""
+    model = nn.Sequential(nn.Conv2d(48, 48, 1, 2, groups=8), nn.Residual(nn.Conv2d(48, 48, 3, padding=1)), nn.ReLU())
+    session = fnn.compile(model.eval(), (48, 2, 2))
+    assert (3, 1, 1, 16) in [shape for step in session._plan.steps for shape in step.inputs_as]
+    session.export_c(tmp_path / "pixel.c")
+    x = np.random.default_rng(0).standard_normal((1, 48, 2, 2)).astype(np.float32)
+    got = run(shared(tmp_path, ["pixel"], ["-O1"]), "pixel", session, x)
+    np.testing.assert_allclose(got, session(x), rtol=1e-5, atol=1e-6)
+
+
 def check_all(sessions: list[fnn.infer.Session], folder: Path) -> None:
     """Export each, compile all, run each."""
     names = [f"model{k}" for k in range(len(sessions))]

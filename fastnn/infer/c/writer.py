@@ -63,6 +63,8 @@ class Writer:
     def input(self, step: Step, last: bool | None = None, number: int = 0) -> Value:
         """An input of a step, channels last or first; None: as it is, if that is how the step sees it."""
         value, shape = self.values[step.inputs[number]], step.inputs_as[number]
+        if shape == in_blocks(value.shape) and math.prod(value.shape[1:]) == 1:  # one pixel lies in blocks as it is
+            value = replace(value, blocked=True)
         if value.shape != shape and not (value.blocked and shape == in_blocks(value.shape)):
             value = self.ordered(value, False)
             value = Value(value.name, shape, value.dtype)
