@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -31,7 +32,7 @@ MEMORY = ("fastnn", "fastnn int8", "onnxruntime", "onnxruntime int8", "torch", "
 
 def starts(made: Made, repeats: int) -> dict[str, dict[str, float | int]]:
     """Medians over `repeats` processes of each contender, in turns, at batch 1, one thread; the first is left out."""
-    names = [name for name, file in SAVED.items() if made.has(file)]
+    names = [name for name in SAVED if able(made, name)]
     given = _input(made, 1)
     found: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(repeats + 1):
@@ -46,10 +47,16 @@ def memory(made: Made, batch: int) -> dict[str, dict[str, int]]:
     """Bytes of a process at its peak, and what came after the imports: weights, values; nothing where not Linux."""
     given, found = _input(made, batch), {}
     for name in MEMORY:
-        if made.has(SAVED[name]) and (seen := _run(made, name, given))["peak_kib"]:
+        if able(made, name) and (seen := _run(made, name, given))["peak_kib"]:
             peak, before = 1024 * seen["peak_kib"], 1024 * seen["imported_kib"]
             found[name] = {"process_bytes": peak, "beyond_bytes": peak - before}
     return found
+
+
+def able(made: Made, name: str) -> bool:
+    """Is there its file, and what reads it?"""
+    package = "numpy" if name == "floor" else name.split()[0]
+    return made.has(SAVED[name]) and importlib.util.find_spec(package) is not None
 
 
 def _input(made: Made, batch: int) -> Path:

@@ -75,7 +75,9 @@ def run(settings: Settings, progress: Progress) -> dict[str, Any]:
             done += 1
             memory = {str(batch): cold.memory(made, batch) for batch in settings.batches}
             start = cold.starts(made, settings.starts)
-            sizes = {name: (made.folder / file).stat().st_size for name, file in cold.SAVED.items() if made.has(file)}
+            sizes = {
+                name: (made.folder / file).stat().st_size for name, file in cold.SAVED.items() if cold.able(made, name)
+            }
             fresh.append({"network": network.name, "start": start, "memory": memory, "file_bytes": sizes})
     progress("done", total, total)
     return {
