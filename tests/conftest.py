@@ -20,7 +20,8 @@ os.environ["PYTHONSAFEPATH"] = "1"
 
 @pytest.fixture(autouse=True)
 def settings() -> Iterator[None]:
-    """The settings of the process are the next test's as they were this one's."""
+    """Every test draws the same weights in every run, and leaves the settings of the process as they were."""
+    fnn.manual_seed(0)
     isa, threads, backend = runtime.isa(), fnn.get_num_threads(), fnn.backend()
     yield
     if runtime.isa() != isa:

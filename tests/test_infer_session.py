@@ -17,12 +17,6 @@ from fastnn.infer.lower import _MODULES
 from fastnn.table import OPS
 
 
-@pytest.fixture(autouse=True)
-def _same_weights_every_time() -> None:
-    """How far rounding carries depends on them: 10 to 25 ulps of the largest result in the deepest networks."""
-    fnn.manual_seed(0)
-
-
 def lively(model: Any, seed: int = 0) -> Any:
     """Statistics, scales and shifts as training leaves them, none of them trivial; in training mode still."""
     rng = np.random.default_rng(seed)
