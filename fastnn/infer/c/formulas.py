@@ -254,7 +254,11 @@ class _Translation:
                 self.block(body, indent + "  ")
                 put(f"{indent}}}")
             case _:
-                raise NotImplementedError(f"{self.module}.py: {ast.unparse(node)}")
+                raise self.unknown(node)
+
+    def unknown(self, node: ast.AST) -> NotImplementedError:
+        """For who writes a formula of a shape that none had before."""
+        return NotImplementedError(f"kernels/jit/{self.module}.py: there is no C yet for `{ast.unparse(node)}`")
 
     def left(self, name: str, kind: str) -> str:
         """A variable on the left of =, declared where it comes first."""
@@ -299,7 +303,7 @@ class _Translation:
                 return self.cast(self.real, node.args[0])
             case ast.Call(func=function, args=args):
                 return self.call(ast.unparse(function), args)
-        raise NotImplementedError(f"{self.module}.py: {ast.unparse(node)}")
+        raise self.unknown(node)
 
     def cast(self, kind: str, node: ast.expr) -> Term:
         match node:
