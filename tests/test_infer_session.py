@@ -426,3 +426,13 @@ def test_wrong_arguments() -> None:
     square = fnn.compile(nn.Linear(3, 3), 3)
     with pytest.raises(ValueError, match="shares memory"):
         square.run(x, out=x)
+
+
+def test_dask_takes_it_to_other_processes() -> None:
+    arrays = pytest.importorskip("dask.array")
+    session = fnn.compile(lively(fnn.models.create("mlp")), (1, 28, 28))
+    x = batch((1, 28, 28))
+    blocks = arrays.from_array(x, chunks=(1, 1, 28, 28)).map_blocks(
+        session, dtype=x.dtype, drop_axis=(2, 3), chunks=((1,) * len(x), (10,)), meta=np.empty((0, 10), x.dtype)
+    )
+    assert (blocks.compute(scheduler="processes", num_workers=2) == session(x)).all()
